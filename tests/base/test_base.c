@@ -1,0 +1,119 @@
+/* base: errors, cursors, arenas, buffers, maps. */
+#include "tests/test.h"
+
+#include "base/arena.h"
+#include "base/buffer.h"
+#include "base/cursor.h"
+#include "base/map.h"
+#include "base/random.h"
+
+static void error_wrap_puts_context_first(void **state)
+{
+    (void)state;
+    struct error e = { 0 };
+    assert_int_equal(fail(&e, ERR_RANGE, "layer %d of %d", 7, 4), ERR_RANGE);
+    assert_int_equal(wrap(&e, "model %s", "x.gguf"), ERR_RANGE);
+    assert_string_equal(e.text, "model x.gguf: layer 7 of 4");
+}
+
+static void error_wrap_cuts_long_texts(void **state)
+{
+    (void)state;
+    struct error e = { 0 };
+    char long_text[2 * ERROR_TEXT];
+    memset(long_text, 'x', sizeof(long_text));
+    long_text[sizeof(long_text) - 1] = '\0';
+    fail(&e, ERR_IO, "%s", long_text);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(wrap(&e, "%s", long_text), ERR_IO);
+    assert_true(strlen(e.text) < ERROR_TEXT);
+}
+
+static void cursor_says_where_it_ended(void **state)
+{
+    (void)state;
+    static const uint8_t raw[] = { 1, 2, 0, 3, 0, 0, 0, 9 };
+    struct error e = { 0 };
+    struct cursor c;
+    cursor_init(&c, bytes_of(raw, sizeof(raw)), &e);
+    assert_int_equal(cursor_u8(&c, "a"), 1);
+    assert_int_equal(cursor_u16(&c, "b"), 2);
+    assert_int_equal(cursor_u32(&c, "c"), 3);
+    assert_int_equal(cursor_u32(&c, "the count"), 0);
+    assert_true(c.failed);
+    assert_int_equal(e.code, ERR_FORMAT);
+    assert_string_equal(e.text,
+                        "truncated: the count needs 4 bytes, only 1 are left at byte 7");
+    assert_int_equal(cursor_bytes(&c, UINT64_MAX, "later").size, 0);
+    assert_non_null(strstr(e.text, "the count"));
+}
+
+static void arena_aligns_limits_and_resets(void **state)
+{
+    (void)state;
+    struct arena a;
+    arena_init(&a, 1 << 16);
+    for (int i = 1; i < 200; i++) {
+        uint8_t *p = arena_alloc(&a, (size_t)i);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % (i >= 64 ? 64 : 16), 0);
+        for (int j = 0; j < i; j++)
+            assert_int_equal(p[j], 0);
+        memset(p, 0xee, (size_t)i);
+    }
+    assert_null(arena_alloc(&a, 1 << 16));
+    assert_null(arena_array(&a, double, SIZE_MAX / 4));
+    arena_reset(&a);
+    uint8_t *p = arena_alloc(&a, 64);
+    assert_int_equal(p[0], 0);
+    arena_done(&a);
+}
+
+static void buffer_keeps_its_limit(void **state)
+{
+    (void)state;
+    struct buffer b;
+    buffer_init(&b, 8);
+    assert_int_equal(buffer_u32(&b, 0x64636261), 0);
+    assert_int_equal(buffer_text(&b, "efgh"), 0);
+    assert_string_equal(buffer_cstr(&b), "abcdefgh");
+    assert_int_equal(buffer_text(&b, "i"), ERR_LIMIT);
+    assert_true(b.failed);
+    assert_int_equal(b.size, 8);
+    buffer_clear(&b);
+    assert_int_equal(buffer_printf(&b, "%d-%s", 42, "x"), 0);
+    assert_string_equal(buffer_cstr(&b), "42-x");
+    buffer_done(&b);
+}
+
+static void map_finds_what_was_put(void **state)
+{
+    (void)state;
+    struct arena a = { 0 };
+    struct map m;
+    assert_int_equal(map_init(&m, &a, 1000, 7, NULL), 0);
+    char *keys[1000];
+    for (int i = 0; i < 1000; i++) {
+        keys[i] = arena_alloc(&a, 8);
+        keys[i][0] = (char)(i & 255);
+        keys[i][1] = (char)(i >> 8);
+        assert_int_equal(map_put(&m, bytes_of(keys[i], 2), i), 0);
+    }
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(map_get(&m, bytes_of(keys[i], 2), -1), i);
+    assert_int_equal(map_get(&m, bytes_text("none"), -1), -1);
+    arena_done(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(error_wrap_puts_context_first),
+        cmocka_unit_test(error_wrap_cuts_long_texts),
+        cmocka_unit_test(cursor_says_where_it_ended),
+        cmocka_unit_test(arena_aligns_limits_and_resets),
+        cmocka_unit_test(buffer_keeps_its_limit),
+        cmocka_unit_test(map_finds_what_was_put),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
