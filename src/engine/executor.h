@@ -1,0 +1,40 @@
+/* Where steps go: one device, or a whole placement of a model over several. The head submits steps
+ * and takes their logits back in order; several may be in flight. */
+#ifndef SHOAL_ENGINE_EXECUTOR_H
+#define SHOAL_ENGINE_EXECUTOR_H
+
+#include "engine/step.h"
+
+/* Logits of the wanted rows of one step. Borrowed until the next call on the executor. */
+struct step_result {
+    uint64_t id;
+    const float *logits; /* (n_wanted, vocab) */
+    int n_wanted;
+};
+
+struct executor;
+
+struct executor_ops {
+    /* Takes the step (its arrays are borrowed only for the call). Blocks at most until
+     * deadline_ns. On failure the executor is broken and only close may follow. */
+    int (*submit)(struct executor *x, const struct step *s, uint64_t deadline_ns, struct error *e);
+    /* The oldest step's result, in order of submission. ERR_TIMEOUT leaves it usable (the step is
+     * still under way); any other error breaks it. Steps without wanted rows also have a result
+     * with n_wanted 0. */
+    int (*collect)(struct executor *x, struct step_result *ret, uint64_t deadline_ns,
+                   struct error *e);
+    /* Makes a blocked submit or collect of another thread return ERR_CLOSED. */
+    void (*shutdown)(struct executor *x);
+    void (*close)(struct executor *x);
+};
+
+/* Embedded at the start of each implementation. owner: the head's thread. */
+struct executor {
+    const struct executor_ops *ops;
+    int vocab;      /* width of a logits row */
+    int depth;      /* steps that may be in flight at once (stages) */
+    int max_rows;   /* rows of one step */
+    int max_context;/* positions of one session */
+};
+
+#endif

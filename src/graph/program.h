@@ -1,0 +1,254 @@
+/* A model as a program: instructions with shapes, as plain data that can be printed, validated,
+ * cut between layers and sharded over ranks without knowing which family it came from.
+ *
+ * A value is a matrix (rows of the step, width) of f32. A weight is a rectangle of a GGUF tensor.
+ * A range is what a dimension carries (heads, FFN columns, experts, vocabulary rows) and how many
+ * units of it there are; a weight's dimension and a value's width name their range, so that the
+ * sharding transformation can deal units to ranks and see where a value is sharded or partial. */
+#ifndef SHOAL_GRAPH_PROGRAM_H
+#define SHOAL_GRAPH_PROGRAM_H
+
+#include "base/arena.h"
+#include "base/buffer.h"
+#include "base/error.h"
+#include "quant/quants.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Bounds that keep a hostile file from making a program that takes minutes to build. */
+#define PROGRAM_MAX_LAYERS 1024
+#define PROGRAM_MAX_INPUTS 4
+#define PROGRAM_MAX_WEIGHTS 3
+
+#define PROGRAM_NONE (-1)
+
+/* What a dimension carries. */
+struct range {
+    const char *name; /* "heads", "kv", "ffn", "experts", "vocab", "channels" */
+    int count;        /* units in the whole model */
+    int granule;      /* units are dealt to ranks in multiples of this where possible */
+    int parent;       /* PROGRAM_NONE, or the range this one follows: unit u here serves units
+                       * [u * group, (u + 1) * group) of the parent (KV heads follow heads) */
+    int group;
+    int first, end;   /* units of this rank; [0, count) before sharding */
+};
+
+/* A dimension's meaning: `unit` elements for each unit of the range. range PROGRAM_NONE: whole. */
+struct axis {
+    int range;
+    int unit;
+};
+
+enum value_layout { VALUE_WHOLE, VALUE_SHARDED, VALUE_PARTIAL };
+enum value_rows { ROWS_ALL, ROWS_WANTED }; /* all rows of the step, or those with logits wanted */
+
+struct value {
+    const char *name;
+    int width;        /* elements a row, of this rank */
+    struct axis axis; /* of the width */
+    enum value_layout layout;
+    enum value_rows rows;
+};
+
+/* A rectangle of one tensor. Vectors (norms, biases) have cols = their length, rows = 1. */
+struct weight {
+    const char *tensor;    /* GGUF name */
+    enum quant_type type;
+    int mats;              /* matrices stacked in the tensor (experts); 1 otherwise */
+    int tensor_rows, tensor_cols; /* of one matrix, as in the file */
+    int mat_first, mat_count;
+    int row_first, row_count;
+    int col_first, col_count; /* may cut a quantization block: the loader widens it */
+    struct axis mat_axis, row_axis, col_axis;
+};
+
+enum state_kind { STATE_KV, STATE_CONV, STATE_KIND_COUNT };
+
+/* Sequence state that an instruction reads and extends. */
+struct state {
+    enum state_kind kind;
+    int layer;
+    int heads;         /* KV: KV heads of this rank. CONV: 1 */
+    int key_dim;       /* KV: head_dim. CONV: channels of this rank */
+    int value_dim;     /* KV: of v. CONV: rows kept (kernel - 1) */
+    int window;        /* KV: 0, or a query at position p sees positions > p - window */
+    struct axis axis;  /* of heads or channels */
+};
+
+enum rope_scaling { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_SCALING_LLAMA3 };
+
+/* One table of rotation angles, shared by all instructions that name it. */
+struct rope {
+    int dims;              /* rotated elements of a head, even */
+    bool interleaved;      /* pairs (2i, 2i+1); else (i, i + dims/2) */
+    float base;
+    enum rope_scaling scaling;
+    float factor;          /* linear and YaRN: positions are divided by it */
+    float original_context;
+    float yarn_beta_fast, yarn_beta_slow;
+    float magnitude;       /* cos and sin are multiplied by it (YaRN's attention factor) */
+    int factors;           /* weight with dims/2 divisors of the frequencies, or PROGRAM_NONE */
+};
+
+enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUNT };
+
+/* name, inputs, weights. What each does:
+ * EMBED      row of the weight for each id, times `scale`
+ * MATMUL     in 0 by weight 0, plus bias weight 1
+ * RMS_NORM   weight 0; over `group` elements at a time (0: the width)
+ * LAYER_NORM weight 0, bias weight 1
+ * ROPE       rotates heads of `group` elements by table `table`
+ * ATTEND     in q, k, v; `state`; `group` = head_dim, `heads_per_kv`, `head_first` (global)
+ * ACT        act(in 0) * in 1 (in 1 optional)
+ * ADD, MUL   two values
+ * SCALE      in 0 times `scale`
+ * SOFTCAP    scale * tanh(in 0 / scale)
+ * ROWS       the rows whose logits are wanted
+ * ROUTE      router logits to (expert id, weight) pairs: width 2 * `top_k`
+ * EXPERT_MATMUL  in 0 (width K, or top_k * K), in 1 route: width top_k * N, slot by slot
+ * EXPERT_SUM     in 0 (top_k * N), in 1 route: weighted sum in slot order
+ * CONV       gated short convolution over positions: in 0, weight 0 (channels, kernel), `state`
+ * ALL_REDUCE sum over the ranks in rank order; ALL_GATHER: shards side by side in rank order */
+#define PROGRAM_OPS(X)                                                                             \
+    X(EMBED, "embed", 0, 1)                                                                        \
+    X(MATMUL, "matmul", 1, 2)                                                                      \
+    X(RMS_NORM, "rms_norm", 1, 1)                                                                  \
+    X(LAYER_NORM, "layer_norm", 1, 2)                                                              \
+    X(ROPE, "rope", 1, 0)                                                                          \
+    X(ATTEND, "attend", 3, 0)                                                                      \
+    X(ACT, "act", 2, 0)                                                                            \
+    X(ADD, "add", 2, 0)                                                                            \
+    X(MUL, "mul", 2, 0)                                                                            \
+    X(SCALE, "scale", 1, 0)                                                                        \
+    X(SOFTCAP, "softcap", 1, 0)                                                                    \
+    X(ROWS, "rows", 1, 0)                                                                          \
+    X(ROUTE, "route", 1, 0)                                                                        \
+    X(EXPERT_MATMUL, "expert_matmul", 2, 1)                                                        \
+    X(EXPERT_SUM, "expert_sum", 2, 0)                                                              \
+    X(CONV, "conv", 1, 1)                                                                          \
+    X(ALL_REDUCE, "all_reduce", 1, 0)                                                              \
+    X(ALL_GATHER, "all_gather", 1, 0)
+
+enum op {
+#define ROW(name, text, inputs, weights) OP_##name,
+    PROGRAM_OPS(ROW)
+#undef ROW
+    OP_COUNT
+};
+
+struct instr {
+    enum op op;
+    int layer;                        /* -1: before the first layer; n_layers: after the last */
+    int in[PROGRAM_MAX_INPUTS];       /* values, PROGRAM_NONE where unused */
+    int out;                          /* value */
+    int weight[PROGRAM_MAX_WEIGHTS];  /* weights, PROGRAM_NONE where unused */
+    int state;                        /* state, or PROGRAM_NONE */
+    int group;                        /* see the op */
+    int heads_per_kv;                 /* ATTEND */
+    int head_first;                   /* ATTEND: first query head of this rank, in the model */
+    int kv_first;                     /* ATTEND: first KV head of this rank, in the model */
+    int table;                        /* ROPE: index into ropes */
+    enum activation_kind act;         /* ACT */
+    int top_k;                        /* ROUTE, EXPERT_* */
+    bool route_normalize;             /* ROUTE: the chosen weights are scaled to sum 1 */
+    int expert_first, expert_count;   /* EXPERT_*: whole experts of this rank */
+    float eps;                        /* norms */
+    float scale;                      /* see the op; ATTEND: factor of q . k */
+    float softcap;                    /* ATTEND: 0 none */
+};
+
+/* Everything lives in the arena given at birth. Plain data: copy by program_clone. */
+struct program {
+    struct arena *arena;
+    const char *family;  /* general.architecture */
+    int n_layers;        /* of the whole model */
+    int first_layer, end_layer; /* of this part */
+    int width;           /* of the residual stream */
+    int vocab;           /* rows of the output matrix in the whole model */
+    int context;         /* positions the model was made for */
+    int stage_first;     /* 1 when this part begins with the embedding */
+    int n_ranks, rank;   /* tensor ranks of this part's stage; 1, 0 before sharding */
+
+    struct range *ranges;
+    struct value *values;
+    struct weight *weights;
+    struct state *states;
+    struct rope *ropes;
+    struct instr *instrs;
+    int n_ranges, n_values, n_weights, n_states, n_ropes, n_instrs;
+    int cap_ranges, cap_values, cap_weights, cap_states, cap_ropes, cap_instrs;
+
+    int *inputs;   /* values that come from the stage before, ascending; none in a first stage */
+    int *outputs;  /* values that the next stage needs; in the last stage the logits alone */
+    int n_inputs, n_outputs;
+    int logits;    /* value, or PROGRAM_NONE when this part has no output matrix. Sharded over the
+                    * vocabulary when n_ranks > 1: each rank holds [first, end) of range "vocab" */
+};
+
+/* --- building (program.c) --- */
+
+/* An empty program in arena memory; NULL when memory ends. */
+struct program *program_new(struct arena *arena);
+struct program *program_clone(const struct program *p, struct arena *arena);
+
+/* Each returns the new index, or PROGRAM_NONE when memory ends. Texts are copied. */
+int program_add_range(struct program *p, const struct range *r);
+int program_add_value(struct program *p, const char *name, int width, struct axis axis);
+int program_add_weight(struct program *p, const struct weight *w);
+int program_add_state(struct program *p, const struct state *s);
+int program_add_rope(struct program *p, const struct rope *r);
+int program_add_instr(struct program *p, const struct instr *in);
+
+/* An instruction with every index PROGRAM_NONE and everything else zero. */
+struct instr instr_init(enum op op, int layer);
+
+const char *op_name(enum op op);
+
+/* --- checking and showing (validate.c, print.c) --- */
+
+/* Checks shapes, definitions before uses, weight rectangles, states, layouts. ERR_FORMAT names
+ * the instruction. */
+int program_validate(const struct program *p, struct error *e);
+
+/* One line an instruction, for people. */
+int program_print(const struct program *p, struct buffer *out);
+
+/* --- transformations (cut.c, shard.c) --- */
+
+/* Layers [first, end) with everything live across the two cuts as inputs and outputs; the parts
+ * before layer 0 and after the last layer go with them. ERR_UNSUPPORTED when a state would be
+ * shared across the cut, ERR_RANGE when the layers are not within the program. */
+int program_cut(const struct program *p, int first, int end, struct arena *arena,
+                struct program **ret, struct error *e);
+
+/* Rank `rank` of n_ranks whose shares are in proportion to shares[] (each >= 0, not all 0).
+ * Exchanges are inserted where a sharded or partial value meets an instruction that needs it
+ * whole; the instruction list is the same on every rank. */
+int program_shard(const struct program *p, const int *shares, int n_ranks, int rank,
+                  struct arena *arena, struct program **ret, struct error *e);
+
+/* Deals `count` units in multiples of granule to n shares, in order: begin[i], begin[n] = count.
+ * Every positive share gets at least one granule when there are enough. Pure. */
+void shares_deal(int count, int granule, const int *shares, int n, int *begin);
+
+/* --- facts (facts.c) --- */
+
+/* Bytes of the weights' rectangles in the file, of the KV cache (or other state) for one token
+ * and for one sequence whatever its length. element_bytes: 2 for f16 KV, 4 for f32. */
+uint64_t program_weight_bytes(const struct program *p);
+uint64_t program_state_bytes_per_token(const struct program *p, int element_bytes);
+
+/* --- segments --- */
+
+/* A maximal run of instructions without an exchange: [first, end), then exchange instruction
+ * `exchange` (PROGRAM_NONE after the last). */
+struct segment {
+    int first, end;
+    int exchange;
+};
+
+/* Fills *ret (arena) and returns the count, or ERR_NOMEM. */
+int program_segments(const struct program *p, struct arena *arena, struct segment **ret);
+
+#endif
