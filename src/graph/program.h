@@ -109,7 +109,8 @@ enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUN
  * EXPERT_MATMUL  in 0 (width K, or top_k * K), in 1 route: width top_k * N, slot by slot
  * EXPERT_SUM     in 0 (top_k * N), in 1 route: weighted sum in slot order
  * CONV       gated short convolution over positions: in 0, weight 0 (channels, kernel), `state`
- * ALL_REDUCE sum over the ranks in rank order; ALL_GATHER: shards side by side in rank order */
+ * PAD        in 0 at offset `group` of a row of zeros (a shard on its way to being whole)
+ * ALL_REDUCE sum over the ranks in rank order: the exchange */
 #define PROGRAM_OPS(X)                                                                             \
     X(EMBED, "embed", 0, 1)                                                                        \
     X(MATMUL, "matmul", 1, 2)                                                                      \
@@ -127,8 +128,8 @@ enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUN
     X(EXPERT_MATMUL, "expert_matmul", 2, 1)                                                        \
     X(EXPERT_SUM, "expert_sum", 2, 0)                                                              \
     X(CONV, "conv", 1, 1)                                                                          \
-    X(ALL_REDUCE, "all_reduce", 1, 0)                                                              \
-    X(ALL_GATHER, "all_gather", 1, 0)
+    X(PAD, "pad", 1, 0)                                                                            \
+    X(ALL_REDUCE, "all_reduce", 1, 0)
 
 enum op {
 #define ROW(name, text, inputs, weights) OP_##name,

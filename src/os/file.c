@@ -1,0 +1,180 @@
+/* Files: see file.h. */
+#include "os/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int fail_errno(struct error *e, const char *path, const char *what)
+{
+    int code = errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND
+               : errno == ENOMEM                   ? ERR_NOMEM
+               : errno == EACCES || errno == EPERM ? ERR_AUTH
+                                                   : ERR_IO;
+    return fail(e, code, "%s: %s: %s", path, what, strerror(errno));
+}
+
+static struct file_identity identity_of(const struct stat *s)
+{
+    return (struct file_identity){ .device = (uint64_t)s->st_dev,
+                                   .inode = (uint64_t)s->st_ino,
+                                   .size = (uint64_t)s->st_size,
+#ifdef __APPLE__
+                                   .modified_ns = s->st_mtimespec.tv_sec * INT64_C(1000000000) +
+                                                  s->st_mtimespec.tv_nsec };
+#else
+                                   .modified_ns = s->st_mtim.tv_sec * INT64_C(1000000000) +
+                                                  s->st_mtim.tv_nsec };
+#endif
+}
+
+int file_map_open(struct file_map *ret, const char *path, struct error *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+    struct stat s;
+    if (fd < 0)
+        return fail_errno(e, path, "opening");
+    if (fstat(fd, &s)) {
+        r = fail_errno(e, path, "looking at it");
+        goto out;
+    }
+    if (!S_ISREG(s.st_mode)) {
+        r = fail(e, ERR_IO, "%s: not a regular file", path);
+        goto out;
+    }
+    struct file_map m = { .size = (uint64_t)s.st_size, .identity = identity_of(&s) };
+    if (m.size) {
+        void *p = mmap(NULL, (size_t)m.size, PROT_READ, MAP_SHARED, fd, 0);
+        if (p == MAP_FAILED) {
+            r = fail_errno(e, path, "mapping");
+            goto out;
+        }
+        m.data = p;
+    }
+    *ret = m;
+out:
+    close(fd);
+    return r;
+}
+
+void file_map_close(struct file_map *m)
+{
+    if (m && m->data)
+        munmap((void *)m->data, (size_t)m->size);
+    if (m)
+        *m = (struct file_map){ 0 };
+}
+
+bool file_map_unchanged(const struct file_map *m, const char *path)
+{
+    struct stat s;
+    if (stat(path, &s))
+        return false;
+    struct file_identity now = identity_of(&s);
+    return now.device == m->identity.device && now.inode == m->identity.inode &&
+           now.size == m->identity.size && now.modified_ns == m->identity.modified_ns;
+}
+
+int file_read_all(const char *path, struct buffer *out, struct error *e)
+{
+    bool standard = strcmp(path, "-") == 0;
+    int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC), r = 0;
+    if (fd < 0)
+        return fail_errno(e, path, "opening");
+    for (;;) {
+        uint8_t chunk[65536];
+        ssize_t n = read(fd, chunk, sizeof(chunk));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            r = fail_errno(e, path, "reading");
+        if (n <= 0)
+            break;
+        if (buffer_append(out, bytes_of(chunk, (size_t)n))) {
+            r = fail(e, ERR_LIMIT, "%s: larger than %zu bytes", path, out->limit);
+            break;
+        }
+    }
+    if (!standard)
+        close(fd);
+    return r;
+}
+
+static int write_all(int fd, struct bytes content)
+{
+    size_t at = 0;
+    while (at < content.size) {
+        ssize_t n = write(fd, content.data + at, content.size - at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        at += (size_t)n;
+    }
+    return fsync(fd);
+}
+
+int file_write_atomic(const char *path, struct bytes content, unsigned mode, struct error *e)
+{
+    char temp[4096];
+    int n = snprintf(temp, sizeof(temp), "%s.XXXXXX", path);
+    if (n < 0 || (size_t)n >= sizeof(temp))
+        return fail(e, ERR_LIMIT, "%s: the path is too long", path);
+    int fd = mkstemp(temp);
+    if (fd < 0)
+        return fail_errno(e, path, "writing");
+    int r = 0;
+    if (fchmod(fd, (mode_t)mode) || write_all(fd, content))
+        r = fail_errno(e, path, "writing");
+    close(fd);
+    if (!r && rename(temp, path))
+        r = fail_errno(e, path, "replacing");
+    if (r)
+        unlink(temp);
+    return r;
+}
+
+int file_make_directory(const char *path, unsigned mode, struct error *e)
+{
+    char copy[4096];
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof(copy))
+        return fail(e, ERR_LIMIT, "%s: the path is empty or too long", path);
+    memcpy(copy, path, n + 1);
+    for (size_t i = 1; i <= n; i++) {
+        if (copy[i] != '/' && copy[i] != '\0')
+            continue;
+        char keep = copy[i];
+        copy[i] = '\0';
+        if (mkdir(copy, (mode_t)mode) && errno != EEXIST)
+            return fail_errno(e, copy, "making the directory");
+        copy[i] = keep;
+    }
+    return 0;
+}
+
+bool file_exists(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0;
+}
+
+int file_list(const char *directory, bool (*fn)(void *arg, const char *name), void *arg,
+              struct error *e)
+{
+    DIR *d = opendir(directory);
+    if (!d)
+        return fail_errno(e, directory, "listing");
+    for (struct dirent *entry; (entry = readdir(d));)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            !fn(arg, entry->d_name))
+            break;
+    closedir(d);
+    return 0;
+}

@@ -1,0 +1,47 @@
+/* Files: read-only mappings, whole files, atomic replacement. */
+#ifndef SHOAL_OS_FILE_H
+#define SHOAL_OS_FILE_H
+
+#include "base/buffer.h"
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What tells a file from another one, or from its own later version. */
+struct file_identity {
+    uint64_t device, inode, size;
+    int64_t modified_ns;
+};
+
+/* A whole file in memory, read-only. */
+struct file_map {
+    const uint8_t *data;
+    uint64_t size;
+    struct file_identity identity;
+};
+
+/* Maps path. ERR_NOT_FOUND, ERR_IO; an empty file gives size 0 and data NULL. */
+int file_map_open(struct file_map *ret, const char *path, struct error *e);
+void file_map_close(struct file_map *m);
+
+/* True when path still names the file that was mapped, unchanged. */
+bool file_map_unchanged(const struct file_map *m, const char *path);
+
+/* Reads all of path (or standard input for "-") into out. ERR_LIMIT when it is larger than out's
+ * limit. */
+int file_read_all(const char *path, struct buffer *out, struct error *e);
+
+/* Replaces path by a new file of this content, or leaves it as it was. mode as in chmod. */
+int file_write_atomic(const char *path, struct bytes content, unsigned mode, struct error *e);
+
+/* Makes a directory and its parents; an existing one is fine. */
+int file_make_directory(const char *path, unsigned mode, struct error *e);
+
+bool file_exists(const char *path);
+
+/* Calls fn for each entry of a directory (not "." and ".."), until it answers false. */
+int file_list(const char *directory, bool (*fn)(void *arg, const char *name), void *arg,
+              struct error *e);
+
+#endif
