@@ -29,10 +29,9 @@ static int open_scratch(struct backend_ctx *c, struct error *e)
     c->thread_pages = arena_array(&c->arena, const uint8_t **, c->n_threads);
     bool ok = c->rows && c->wanted_rows && c->runs && c->run_sessions && c->step_ids &&
               c->thread_rows && c->thread_scores && c->thread_pages;
-    size_t scores =
-        kernels_attention_scratch(queries, c->table_pages * CPU_PAGE);
+    size_t scores = kernels_attention_scratch(queries, c->table_pages * CPU_PAGE);
     for (int t = 0; t < c->n_threads && ok; t++) {
-        c->thread_rows[t] = arena_array(&c->arena, float, (size_t)pad_cols * KERNEL_TILE + 16);
+        c->thread_rows[t] = arena_array(&c->arena, float, (size_t)pad_cols *KERNEL_TILE + 16);
         c->thread_scores[t] = aligned_alloc(64, size_round_up(scores * sizeof(float) + 64, 64));
         c->thread_pages[t] = arena_array(&c->arena, const uint8_t *, c->table_pages + 1);
         ok = c->thread_rows[t] && c->thread_scores[t] && c->thread_pages[t];
@@ -213,14 +212,13 @@ static void run_row_phase(struct backend_ctx *c, struct cpu_phase *phase, int th
 {
     int rows = phase->rows == ROWS_WANTED ? c->step.n_wanted : c->step.n_rows;
     if (serial) {
-        if (atomic_fetch_add_explicit(&phase->arrived, 1, memory_order_acq_rel) ==
-            c->n_threads - 1)
+        if (atomic_fetch_add_explicit(&phase->arrived, 1, memory_order_acq_rel) == c->n_threads - 1)
             cpu_run_rows(c, phase, 0, rows, thread);
         return;
     }
     for (;;) {
-        int first = KERNEL_TILE *
-                    atomic_fetch_add_explicit(&phase->claimed, 1, memory_order_relaxed);
+        int first =
+            KERNEL_TILE * atomic_fetch_add_explicit(&phase->claimed, 1, memory_order_relaxed);
         if (first >= rows)
             return;
         cpu_run_rows(c, phase, first, first + KERNEL_TILE < rows ? first + KERNEL_TILE : rows,
@@ -303,8 +301,8 @@ static uint64_t cpu_state_bytes(const struct backend_ctx *c)
 {
     uint64_t total = (uint64_t)c->recurrent_floats * sizeof(float) * (uint64_t)c->n_sessions;
     for (int k = 0; k < c->n_classes; k++)
-        total += (uint64_t)(c->classes[k].n_pages - c->classes[k].n_free) *
-                 c->classes[k].page_bytes;
+        total +=
+            (uint64_t)(c->classes[k].n_pages - c->classes[k].n_free) * c->classes[k].page_bytes;
     return total;
 }
 

@@ -5,7 +5,7 @@
 struct attend_plan {
     const struct instr *in;
     const struct state *state;
-    int q_heads;       /* of this rank */
+    int q_heads; /* of this rank */
     int tokens_a_tile;
     size_t page_bytes; /* of one head */
 };

@@ -267,16 +267,16 @@ static int lay_out_memory(struct backend_ctx *c)
     for (int v = 0; v < p->n_values; v++) {
         if (last[v] < 0)
             continue;
-        list[n++] = (struct interval){ (size_t)c->options.max_rows * (size_t)p->values[v].width *
-                                               sizeof(float) + 64,
-                                       &c->value_offset[v], first[v] < 0 ? 0 : first[v], last[v] };
+        list[n++] = (struct interval){
+            (size_t)c->options.max_rows * (size_t)p->values[v].width * sizeof(float) + 64,
+            &c->value_offset[v], first[v] < 0 ? 0 : first[v], last[v]
+        };
     }
     for (int i = 0; i < c->n_packs; i++) {
         struct cpu_pack *k = &c->packs[i];
-        list[n++] = (struct interval){
-            kernels_activation_bytes(k->format, c->options.max_rows, k->cols), &k->offset,
-            k->first_phase, k->last_phase
-        };
+        list[n++] =
+            (struct interval){ kernels_activation_bytes(k->format, c->options.max_rows, k->cols),
+                               &k->offset, k->first_phase, k->last_phase };
     }
     return share_memory(c, list, n);
 }

@@ -5,7 +5,7 @@
 
 /* Scratch shared by all expert phases of a step, rebuilt at each. */
 struct cpu_experts {
-    int max_pairs;   /* rows * top_k */
+    int max_pairs; /* rows * top_k */
     int max_experts;
     int *order;      /* (pairs) row * top_k + slot, grouped by expert */
     int *begin;      /* (experts + 1) into order */
@@ -26,8 +26,8 @@ int cpu_experts_init(struct backend_ctx *c, struct error *e)
             continue;
         const struct cpu_weight *w = &c->weights[in->weight[0]];
         top_k = in->top_k > top_k ? in->top_k : top_k;
-        experts = p->weights[in->weight[0]].mats > experts ? p->weights[in->weight[0]].mats
-                                                           : experts;
+        experts =
+            p->weights[in->weight[0]].mats > experts ? p->weights[in->weight[0]].mats : experts;
         cols = w->packed.cols > cols ? w->packed.cols : cols;
         rows = w->packed.rows > rows ? w->packed.rows : rows;
     }
@@ -40,8 +40,8 @@ int cpu_experts_init(struct backend_ctx *c, struct error *e)
     x->max_experts = experts;
     x->order = arena_array(&c->arena, int, x->max_pairs);
     x->begin = arena_array(&c->arena, int, 2 * experts + 2);
-    x->input = arena_array(&c->arena, float, (size_t)x->max_pairs * (size_t)cols);
-    x->output = arena_array(&c->arena, float, (size_t)x->max_pairs * (size_t)rows + 16);
+    x->input = arena_array(&c->arena, float, (size_t)x->max_pairs *(size_t)cols);
+    x->output = arena_array(&c->arena, float, (size_t)x->max_pairs *(size_t)rows + 16);
     /* Every expert's batch is packed from a tile boundary of its own. */
     int tiles = x->max_pairs + KERNEL_TILE * experts;
     size_t f32 = kernels_activation_bytes(ACTIVATION_F32, tiles, cols);
@@ -90,16 +90,15 @@ struct expert_batch {
 };
 
 /* Where expert i's packed activations lie: its first pair rounded up to whole tiles before. */
-static uint8_t *packed_of(struct backend_ctx *c, const struct cpu_weight *w,
-                          enum activation format, int expert, int first)
+static uint8_t *packed_of(struct backend_ctx *c, const struct cpu_weight *w, enum activation format,
+                          int expert, int first)
 {
     int tokens = (first / KERNEL_TILE + expert) * KERNEL_TILE;
     size_t at = kernels_activation_bytes(format, tokens, w->packed.cols);
     return c->experts->packed + size_round_up(at, 64);
 }
 
-static void pack_expert(struct backend_ctx *c, const struct instr *in,
-                        const struct expert_batch *b)
+static void pack_expert(struct backend_ctx *c, const struct instr *in, const struct expert_batch *b)
 {
     const struct cpu_weight *w = &c->weights[in->weight[0]];
     struct cpu_experts *x = c->experts;
@@ -110,8 +109,8 @@ static void pack_expert(struct backend_ctx *c, const struct instr *in,
     for (int i = b->first; i < b->first + b->count; i++) {
         int pair = x->order[i], row = pair / in->top_k, slot = pair % in->top_k;
         float *to = x->input + (size_t)i * (size_t)cols;
-        const float *src = from + (size_t)row * (size_t)width +
-                           (by_slot ? (size_t)slot * (size_t)k : 0);
+        const float *src =
+            from + (size_t)row * (size_t)width + (by_slot ? (size_t)slot * (size_t)k : 0);
         if (cols != k)
             memset(to, 0, (size_t)cols * sizeof(float));
         memcpy(to + w->pad_left, src, (size_t)k * sizeof(float));

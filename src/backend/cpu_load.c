@@ -17,7 +17,7 @@ static void mark_uses(const struct program *p, uint8_t *uses)
             if (in->weight[k] == PROGRAM_NONE)
                 continue;
             bool matrix = k == 0 && (in->op == OP_MATMUL || in->op == OP_EXPERT_MATMUL);
-            uses[in->weight[k]] |= matrix              ? USE_MATRIX
+            uses[in->weight[k]] |= matrix               ? USE_MATRIX
                                    : in->op == OP_EMBED ? USE_EMBED
                                                         : USE_VECTOR;
         }
@@ -118,13 +118,14 @@ static void pack_groups(void *arg, int thread, int n_threads)
             int mat = g / per_mat, group = g % per_mat;
             int row = group * KERNEL_LANES;
             int n = w->row_count - row < KERNEL_LANES ? w->row_count - row : KERNEL_LANES;
-            const uint8_t *src =
-                job->data + ((size_t)(w->mat_first + mat) * (size_t)w->tensor_rows +
-                             (size_t)(w->row_first + row)) * job->row_bytes + skip;
+            const uint8_t *src = job->data +
+                                 ((size_t)(w->mat_first + mat) * (size_t)w->tensor_rows +
+                                  (size_t)(w->row_first + row)) *
+                                     job->row_bytes +
+                                 skip;
             uint8_t *dst = (uint8_t *)job->to->packed.data + (size_t)mat * job->to->mat_bytes +
                            (size_t)group * job->to->packed.group_bytes;
-            kernels_pack_group(w->type, src, job->row_bytes, n, job->end_col - job->first_col,
-                               dst);
+            kernels_pack_group(w->type, src, job->row_bytes, n, job->end_col - job->first_col, dst);
         }
     }
 }

@@ -299,8 +299,7 @@ static void do_row(struct backend_ctx *c, const struct instr *in, int row)
         break;
     case OP_PAD:
         memset(out, 0, (size_t)n * sizeof(float));
-        memcpy(out + in->group, x,
-               (size_t)c->program->values[in->in[0]].width * sizeof(float));
+        memcpy(out + in->group, x, (size_t)c->program->values[in->in[0]].width * sizeof(float));
         break;
     default: /* phases of their own, or exchanges */
         break;
@@ -308,8 +307,7 @@ static void do_row(struct backend_ctx *c, const struct instr *in, int row)
 }
 
 /* Packs the tile of rows [first, end) of a value, with zeros where a slice cut a block. */
-static void do_pack(struct backend_ctx *c, const struct cpu_pack *p, int first, int end,
-                    int thread)
+static void do_pack(struct backend_ctx *c, const struct cpu_pack *p, int first, int end, int thread)
 {
     int width = c->program->values[p->value].width;
     int total = cpu_value_rows(c, p->value), tile = first / KERNEL_TILE;

@@ -249,8 +249,7 @@ int32_t cpu_session_earliest(struct backend_ctx *c, uint32_t session)
     return earliest;
 }
 
-int cpu_session_truncate(struct backend_ctx *c, uint32_t session, int32_t position,
-                         struct error *e)
+int cpu_session_truncate(struct backend_ctx *c, uint32_t session, int32_t position, struct error *e)
 {
     struct cpu_session *s = need(c, session, false, e);
     if (!s)

@@ -11,6 +11,7 @@
 #include "os/pool.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 
 /* Matmuls that share one input (q, k, v; gate, up) run in one phase. */
 #define CPU_MAX_MATMULS 8
@@ -22,20 +23,20 @@
 
 /* One weight rectangle in memory. */
 struct cpu_weight {
-    struct packed packed;  /* matrices; data NULL for vectors and plain tables */
-    float *vector;         /* norms, biases, convolutions, factors: dequantized */
-    const uint8_t *raw;    /* embedding rows in the file's format */
+    struct packed packed; /* matrices; data NULL for vectors and plain tables */
+    float *vector;        /* norms, biases, convolutions, factors: dequantized */
+    const uint8_t *raw;   /* embedding rows in the file's format */
     size_t raw_row_bytes;
-    size_t mat_bytes;      /* of one packed matrix of a stack */
-    int pad_left;          /* zero columns before the slice: it cut a quantization block */
-    int tied;              /* weight whose bytes these are, or PROGRAM_NONE */
+    size_t mat_bytes; /* of one packed matrix of a stack */
+    int pad_left;     /* zero columns before the slice: it cut a quantization block */
+    int tied;         /* weight whose bytes these are, or PROGRAM_NONE */
 };
 
 /* A packed activation that a matmul reads: a value in one format. */
 struct cpu_pack {
     int value;
     enum activation format;
-    int cols;      /* as packed, padding included */
+    int cols; /* as packed, padding included */
     int pad_left;
     size_t offset; /* of its memory */
     int first_phase, last_phase;
@@ -45,8 +46,8 @@ enum cpu_phase_kind { PHASE_ROWS, PHASE_MATMUL, PHASE_ATTEND, PHASE_EXPERTS };
 
 /* One thing a row phase does to each row. */
 struct cpu_row_op {
-    int instr; /* PROGRAM_NONE for a pack */
-    int pack;  /* PROGRAM_NONE for an instruction */
+    int instr;     /* PROGRAM_NONE for a pack */
+    int pack;      /* PROGRAM_NONE for an instruction */
     bool store_kv; /* ATTEND: its storing half */
 };
 
@@ -69,11 +70,11 @@ struct cpu_segment {
 struct cpu_class {
     int window;
     size_t page_bytes;
-    uint8_t *memory;      /* (n_pages, page_bytes), reserved, touched as used */
+    uint8_t *memory; /* (n_pages, page_bytes), reserved, touched as used */
     int n_pages, n_free;
     int *free_list;
     int *references;
-    bool *dirty;          /* was used before: zero it when it is taken again */
+    bool *dirty; /* was used before: zero it when it is taken again */
 };
 
 /* One sequence, or a checkpoint of one. */
@@ -81,11 +82,11 @@ struct cpu_session {
     bool used;
     bool is_checkpoint;
     uint32_t id;
-    int32_t position;              /* tokens that are part of it */
-    int *tables[CPU_MAX_CLASSES];  /* page of positions [i * CPU_PAGE, ...), -1 where freed */
+    int32_t position;             /* tokens that are part of it */
+    int *tables[CPU_MAX_CLASSES]; /* page of positions [i * CPU_PAGE, ...), -1 where freed */
     int first_page[CPU_MAX_CLASSES];
     int end_page[CPU_MAX_CLASSES];
-    float *recurrent;              /* all convolution states, one after another */
+    float *recurrent; /* all convolution states, one after another */
 };
 
 struct cpu_row {
@@ -101,7 +102,7 @@ struct backend_ctx {
 
     struct cpu_weight *weights;
     uint8_t *weight_memory;
-    size_t weight_size;   /* of weight_memory */
+    size_t weight_size; /* of weight_memory */
     uint64_t weight_bytes;
 
     /* compiled */
@@ -118,27 +119,27 @@ struct backend_ctx {
     uint8_t *work;
     size_t work_size;
     int n_threads;
-    float **thread_rows;     /* for each thread: padding rows and expert gathers */
-    float **thread_scores;   /* attention scratch */
+    float **thread_rows;   /* for each thread: padding rows and expert gathers */
+    float **thread_scores; /* attention scratch */
     const uint8_t ***thread_pages;
 
     /* sequence state */
     struct cpu_class classes[CPU_MAX_CLASSES];
     int n_classes;
-    int *state_class;        /* state -> class, or PROGRAM_NONE */
-    size_t *state_offset;    /* KV: bytes into a page; CONV: floats into recurrent */
+    int *state_class;     /* state -> class, or PROGRAM_NONE */
+    size_t *state_offset; /* KV: bytes into a page; CONV: floats into recurrent */
     size_t recurrent_floats;
     struct cpu_session *sessions;
     int n_sessions;
-    int table_pages;         /* length of a page table */
+    int table_pages; /* length of a page table */
 
     /* the present step */
     struct backend_step step;
     bool in_step;
     int phase_base, phase_end;
-    struct cpu_row *rows;      /* (max_rows) */
-    int *wanted_rows;          /* (max_rows) row of each wanted one */
-    struct backend_run *runs;  /* (max_rows) copies */
+    struct cpu_row *rows;     /* (max_rows) */
+    int *wanted_rows;         /* (max_rows) row of each wanted one */
+    struct backend_run *runs; /* (max_rows) copies */
     int *run_sessions;
     int32_t *step_ids;
     float **cos_tables, **sin_tables; /* for each rope (max_rows, dims / 2) */

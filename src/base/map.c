@@ -35,8 +35,7 @@ int map_init(struct map *m, struct arena *a, size_t expected, uint64_t seed, str
 static struct map_slot *find(const struct map *m, struct bytes key, uint32_t hash)
 {
     size_t i = hash & (m->capacity - 1);
-    while (m->slots[i].hash &&
-           !(m->slots[i].hash == hash && bytes_equal(m->slots[i].key, key)))
+    while (m->slots[i].hash && !(m->slots[i].hash == hash && bytes_equal(m->slots[i].key, key)))
         i = (i + 1) & (m->capacity - 1);
     return &m->slots[i];
 }

@@ -36,7 +36,7 @@ enum engine_verdict { ENGINE_CONTINUE, ENGINE_STOP };
 struct engine_request {
     const int32_t *prompt; /* copied; at least one token */
     int n_prompt;
-    int max_tokens;        /* most tokens to generate; < 0: as far as the context goes */
+    int max_tokens; /* most tokens to generate; < 0: as far as the context goes */
     struct sampling sampling;
     /* Called on the head thread, in order; must not block and must not call the engine except
      * engine_cancel. on_token may end the request (a stop string matched). on_end comes exactly
@@ -52,11 +52,11 @@ struct engine_request {
 struct engine_options {
     struct executor *executor; /* owned from here on */
     int vocab;
-    const uint8_t *is_eog;     /* (vocab), copied: tokens that end a generation */
-    int max_requests;          /* at once; more wait in the queue */
-    int max_queue;             /* beyond this, engine_submit answers ERR_BUSY */
-    int prefill_chunk;         /* rows of prefill in one step, 0: the engine's choice */
-    uint64_t step_timeout_ns;  /* a step without progress for this long fails the placement */
+    const uint8_t *is_eog;    /* (vocab), copied: tokens that end a generation */
+    int max_requests;         /* at once; more wait in the queue */
+    int max_queue;            /* beyond this, engine_submit answers ERR_BUSY */
+    int prefill_chunk;        /* rows of prefill in one step, 0: the engine's choice */
+    uint64_t step_timeout_ns; /* a step without progress for this long fails the placement */
 };
 
 /* Starts the head thread. ERR_NOMEM. */
@@ -80,7 +80,7 @@ struct engine_stats {
     int active, queued;
     uint64_t prompt_tokens, completion_tokens, requests, failed;
     double decode_tokens_per_second, prefill_tokens_per_second; /* over the last seconds */
-    bool broken;          /* the placement failed; broken_text says why */
+    bool broken; /* the placement failed; broken_text says why */
     char broken_text[256];
 };
 void engine_stats(const struct engine *g, struct engine_stats *ret);

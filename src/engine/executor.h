@@ -31,10 +31,10 @@ struct executor_ops {
 /* Embedded at the start of each implementation. owner: the head's thread. */
 struct executor {
     const struct executor_ops *ops;
-    int vocab;      /* width of a logits row */
-    int depth;      /* steps that may be in flight at once (stages) */
-    int max_rows;   /* rows of one step */
-    int max_context;/* positions of one session */
+    int vocab;       /* width of a logits row */
+    int depth;       /* steps that may be in flight at once (stages) */
+    int max_rows;    /* rows of one step */
+    int max_context; /* positions of one session */
 };
 
 #endif

@@ -24,11 +24,11 @@ struct sampling {
     float repetition_penalty; /* 0 or 1: off; llama.cpp's rule: divides positive logits */
     float presence_penalty;   /* OpenAI's rules, over generated tokens */
     float frequency_penalty;
-    int penalty_window;       /* tokens of history the repetition penalty looks at; 0: 64 */
+    int penalty_window; /* tokens of history the repetition penalty looks at; 0: 64 */
     uint64_t seed;
     const struct sampler_bias *bias;
     int n_bias;
-    int n_top;                /* alternatives to report, 0..SAMPLER_MAX_TOP */
+    int n_top; /* alternatives to report, 0..SAMPLER_MAX_TOP */
     bool want_logprob;
 };
 
@@ -54,7 +54,7 @@ void sampler_close(struct sampler *s);
 struct sampler_history {
     const int32_t *ids; /* (n) prompt and generated tokens */
     int n;
-    int n_generated;    /* the last ones, which the model made */
+    int n_generated; /* the last ones, which the model made */
 };
 
 /* Picks the token that follows the history. logits: (vocab), not changed. The random number is

@@ -14,12 +14,12 @@
 #define STEP_MAX_COMMANDS 4096
 
 enum step_command_op {
-    STEP_CREATE,   /* session: empty state */
-    STEP_TRUNCATE, /* session: forget positions >= position */
-    STEP_FORK,     /* session: a copy of `other` as it stands (pages shared) */
-    STEP_FREE,     /* session */
+    STEP_CREATE,     /* session: empty state */
+    STEP_TRUNCATE,   /* session: forget positions >= position */
+    STEP_FORK,       /* session: a copy of `other` as it stands (pages shared) */
+    STEP_FREE,       /* session */
     STEP_CHECKPOINT, /* session: remember the state at its present position under `other` */
-    STEP_RESTORE,  /* session: back to checkpoint `other`, which stays */
+    STEP_RESTORE,    /* session: back to checkpoint `other`, which stays */
     STEP_COMMAND_COUNT
 };
 
@@ -45,8 +45,8 @@ struct step {
     int n_commands;
     const struct step_run *runs;
     int n_runs;
-    const int32_t *ids;     /* (n_rows) token ids */
-    const uint8_t *wanted;  /* (n_rows) 1 where logits are wanted */
+    const int32_t *ids;    /* (n_rows) token ids */
+    const uint8_t *wanted; /* (n_rows) 1 where logits are wanted */
     int n_rows;
     int n_wanted;
 };

@@ -32,8 +32,8 @@ static void *grow(struct arena *a, void *array, int n, int *capacity, size_t siz
 
 #define ADD(p, field, item)                                                                        \
     do {                                                                                           \
-        void *fresh = grow((p)->arena, (p)->field, (p)->n_##field, &(p)->cap_##field,              \
-                           sizeof(*(p)->field));                                                   \
+        void *fresh =                                                                              \
+            grow((p)->arena, (p)->field, (p)->n_##field, &(p)->cap_##field, sizeof(*(p)->field));  \
         if (!fresh)                                                                                \
             return PROGRAM_NONE;                                                                   \
         (p)->field = fresh;                                                                        \
@@ -189,8 +189,8 @@ uint64_t program_weight_bytes(const struct program *p)
                    w->col_first == p->weights[j].col_first;
         if (!seen)
             total += (uint64_t)w->mat_count * (uint64_t)w->row_count *
-                     quant_row_bytes(w->type, (size_t)w->tensor_cols) *
-                     (uint64_t)w->col_count / (uint64_t)(w->tensor_cols ? w->tensor_cols : 1);
+                     quant_row_bytes(w->type, (size_t)w->tensor_cols) * (uint64_t)w->col_count /
+                     (uint64_t)(w->tensor_cols ? w->tensor_cols : 1);
     }
     return total;
 }

@@ -31,7 +31,7 @@ struct range {
     int parent;       /* PROGRAM_NONE, or the range this one follows: unit u here serves units
                        * [u * group, (u + 1) * group) of the parent (KV heads follow heads) */
     int group;
-    int first, end;   /* units of this rank; [0, count) before sharding */
+    int first, end; /* units of this rank; [0, count) before sharding */
 };
 
 /* A dimension's meaning: `unit` elements for each unit of the range. range PROGRAM_NONE: whole. */
@@ -53,9 +53,9 @@ struct value {
 
 /* A rectangle of one tensor. Vectors (norms, biases) have cols = their length, rows = 1. */
 struct weight {
-    const char *tensor;    /* GGUF name */
+    const char *tensor; /* GGUF name */
     enum quant_type type;
-    int mats;              /* matrices stacked in the tensor (experts); 1 otherwise */
+    int mats;                     /* matrices stacked in the tensor (experts); 1 otherwise */
     int tensor_rows, tensor_cols; /* of one matrix, as in the file */
     int mat_first, mat_count;
     int row_first, row_count;
@@ -69,26 +69,31 @@ enum state_kind { STATE_KV, STATE_CONV, STATE_KIND_COUNT };
 struct state {
     enum state_kind kind;
     int layer;
-    int heads;         /* KV: KV heads of this rank. CONV: 1 */
-    int key_dim;       /* KV: head_dim. CONV: channels of this rank */
-    int value_dim;     /* KV: of v. CONV: rows kept (kernel - 1) */
-    int window;        /* KV: 0, or a query at position p sees positions > p - window */
-    struct axis axis;  /* of heads or channels */
+    int heads;        /* KV: KV heads of this rank. CONV: 1 */
+    int key_dim;      /* KV: head_dim. CONV: channels of this rank */
+    int value_dim;    /* KV: of v. CONV: rows kept (kernel - 1) */
+    int window;       /* KV: 0, or a query at position p sees positions > p - window */
+    struct axis axis; /* of heads or channels */
 };
 
-enum rope_scaling { ROPE_SCALING_NONE, ROPE_SCALING_LINEAR, ROPE_SCALING_YARN, ROPE_SCALING_LLAMA3 };
+enum rope_scaling {
+    ROPE_SCALING_NONE,
+    ROPE_SCALING_LINEAR,
+    ROPE_SCALING_YARN,
+    ROPE_SCALING_LLAMA3
+};
 
 /* One table of rotation angles, shared by all instructions that name it. */
 struct rope {
-    int dims;              /* rotated elements of a head, even */
-    bool interleaved;      /* pairs (2i, 2i+1); else (i, i + dims/2) */
+    int dims;         /* rotated elements of a head, even */
+    bool interleaved; /* pairs (2i, 2i+1); else (i, i + dims/2) */
     float base;
     enum rope_scaling scaling;
-    float factor;          /* linear and YaRN: positions are divided by it */
+    float factor; /* linear and YaRN: positions are divided by it */
     float original_context;
     float yarn_beta_fast, yarn_beta_slow;
-    float magnitude;       /* cos and sin are multiplied by it (YaRN's attention factor) */
-    int factors;           /* weight with dims/2 divisors of the frequencies, or PROGRAM_NONE */
+    float magnitude; /* cos and sin are multiplied by it (YaRN's attention factor) */
+    int factors;     /* weight with dims/2 divisors of the frequencies, or PROGRAM_NONE */
 };
 
 enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUNT };
@@ -135,41 +140,41 @@ enum op {
 #define ROW(name, text, inputs, weights) OP_##name,
     PROGRAM_OPS(ROW)
 #undef ROW
-    OP_COUNT
+        OP_COUNT
 };
 
 struct instr {
     enum op op;
-    int layer;                        /* -1: before the first layer; n_layers: after the last */
-    int in[PROGRAM_MAX_INPUTS];       /* values, PROGRAM_NONE where unused */
-    int out;                          /* value */
-    int weight[PROGRAM_MAX_WEIGHTS];  /* weights, PROGRAM_NONE where unused */
-    int state;                        /* state, or PROGRAM_NONE */
-    int group;                        /* see the op */
-    int heads_per_kv;                 /* ATTEND */
-    int head_first;                   /* ATTEND: first query head of this rank, in the model */
-    int kv_first;                     /* ATTEND: first KV head of this rank, in the model */
-    int table;                        /* ROPE: index into ropes */
-    enum activation_kind act;         /* ACT */
-    int top_k;                        /* ROUTE, EXPERT_* */
-    bool route_normalize;             /* ROUTE: the chosen weights are scaled to sum 1 */
-    int expert_first, expert_count;   /* EXPERT_*: whole experts of this rank */
-    float eps;                        /* norms */
-    float scale;                      /* see the op; ATTEND: factor of q . k */
-    float softcap;                    /* ATTEND: 0 none */
+    int layer;                       /* -1: before the first layer; n_layers: after the last */
+    int in[PROGRAM_MAX_INPUTS];      /* values, PROGRAM_NONE where unused */
+    int out;                         /* value */
+    int weight[PROGRAM_MAX_WEIGHTS]; /* weights, PROGRAM_NONE where unused */
+    int state;                       /* state, or PROGRAM_NONE */
+    int group;                       /* see the op */
+    int heads_per_kv;                /* ATTEND */
+    int head_first;                  /* ATTEND: first query head of this rank, in the model */
+    int kv_first;                    /* ATTEND: first KV head of this rank, in the model */
+    int table;                       /* ROPE: index into ropes */
+    enum activation_kind act;        /* ACT */
+    int top_k;                       /* ROUTE, EXPERT_* */
+    bool route_normalize;            /* ROUTE: the chosen weights are scaled to sum 1 */
+    int expert_first, expert_count;  /* EXPERT_*: whole experts of this rank */
+    float eps;                       /* norms */
+    float scale;                     /* see the op; ATTEND: factor of q . k */
+    float softcap;                   /* ATTEND: 0 none */
 };
 
 /* Everything lives in the arena given at birth. Plain data: copy by program_clone. */
 struct program {
     struct arena *arena;
-    const char *family;  /* general.architecture */
-    int n_layers;        /* of the whole model */
+    const char *family;         /* general.architecture */
+    int n_layers;               /* of the whole model */
     int first_layer, end_layer; /* of this part */
-    int width;           /* of the residual stream */
-    int vocab;           /* rows of the output matrix in the whole model */
-    int context;         /* positions the model was made for */
-    int stage_first;     /* 1 when this part begins with the embedding */
-    int n_ranks, rank;   /* tensor ranks of this part's stage; 1, 0 before sharding */
+    int width;                  /* of the residual stream */
+    int vocab;                  /* rows of the output matrix in the whole model */
+    int context;                /* positions the model was made for */
+    int stage_first;            /* 1 when this part begins with the embedding */
+    int n_ranks, rank;          /* tensor ranks of this part's stage; 1, 0 before sharding */
 
     struct range *ranges;
     struct value *values;
@@ -180,11 +185,11 @@ struct program {
     int n_ranges, n_values, n_weights, n_states, n_ropes, n_instrs;
     int cap_ranges, cap_values, cap_weights, cap_states, cap_ropes, cap_instrs;
 
-    int *inputs;   /* values that come from the stage before, ascending; none in a first stage */
-    int *outputs;  /* values that the next stage needs; in the last stage the logits alone */
+    int *inputs;  /* values that come from the stage before, ascending; none in a first stage */
+    int *outputs; /* values that the next stage needs; in the last stage the logits alone */
     int n_inputs, n_outputs;
-    int logits;    /* value, or PROGRAM_NONE when this part has no output matrix. Sharded over the
-                    * vocabulary when n_ranks > 1: each rank holds [first, end) of range "vocab" */
+    int logits; /* value, or PROGRAM_NONE when this part has no output matrix. Sharded over the
+                 * vocabulary when n_ranks > 1: each rank holds [first, end) of range "vocab" */
 };
 
 /* --- building (program.c) --- */

@@ -61,8 +61,8 @@ static void deal_ranges(struct program *p, const int *shares, int n_ranks, int r
         } else {
             const struct range *parent = &p->ranges[r->parent];
             r->first = parent->first / r->group;
-            r->end = parent->end > parent->first ? (parent->end + r->group - 1) / r->group
-                                                 : r->first;
+            r->end =
+                parent->end > parent->first ? (parent->end + r->group - 1) / r->group : r->first;
         }
     }
 }

@@ -122,8 +122,7 @@ static int check_experts(const struct check *c)
 static int check_conv(const struct check *c)
 {
     const struct instr *in = c->in;
-    if (in->state < 0 || in->state >= c->p->n_states ||
-        c->p->states[in->state].kind != STATE_CONV)
+    if (in->state < 0 || in->state >= c->p->n_states || c->p->states[in->state].kind != STATE_CONV)
         return bad(c, "not a convolution state");
     const struct state *s = &c->p->states[in->state];
     const struct weight *w = weight_of(c, 0);

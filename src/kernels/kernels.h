@@ -44,22 +44,22 @@ enum activation {
 
 /* One head group of one sequence: n_queries query rows that attend to the same KV head. */
 struct attention {
-    int head_dim;            /* of q and k */
-    int value_dim;           /* of v and out */
+    int head_dim;  /* of q and k */
+    int value_dim; /* of v and out */
     int n_queries;
-    const float *const *q;   /* (n_queries) rows of head_dim, already rotated */
-    float *const *out;       /* (n_queries) rows of value_dim, overwritten */
-    const int32_t *first;    /* (n_queries) first visible position, inclusive */
-    const int32_t *last;     /* (n_queries) last visible position, inclusive */
+    const float *const *q; /* (n_queries) rows of head_dim, already rotated */
+    float *const *out;     /* (n_queries) rows of value_dim, overwritten */
+    const int32_t *first;  /* (n_queries) first visible position, inclusive */
+    const int32_t *last;   /* (n_queries) last visible position, inclusive */
     /* pages[p] holds positions [p * KERNEL_PAGE, (p + 1) * KERNEL_PAGE) of this layer and KV
      * head: the keys, then the values. A page that no query sees may be NULL. All bytes of a
      * page are initialised (finite) even where no position was stored. */
     const uint8_t *const *pages;
-    bool f32;                /* elements are f32, else IEEE half */
-    float scale;             /* applied to q . k */
-    float softcap;           /* 0: none; else softcap * tanh(score / softcap) */
-    const float *sink;       /* NULL, or (n_queries) logits that join the softmax without a value */
-    float *scratch;          /* kernels_attention_scratch() floats, 64-byte aligned */
+    bool f32;          /* elements are f32, else IEEE half */
+    float scale;       /* applied to q . k */
+    float softcap;     /* 0: none; else softcap * tanh(score / softcap) */
+    const float *sink; /* NULL, or (n_queries) logits that join the softmax without a value */
+    float *scratch;    /* kernels_attention_scratch() floats, 64-byte aligned */
 };
 
 /* Bytes of one page of one layer and KV head: keys [head_dim][16] for each 16 positions, then

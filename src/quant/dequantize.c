@@ -245,11 +245,11 @@ static void from_mxfp4(const uint8_t *src, float *dst)
 
 /* NULL: the type can only be named. */
 static void (*const from_block[QUANT_COUNT])(const uint8_t *src, float *dst) = {
-    [QUANT_F32] = from_f32,       [QUANT_F16] = from_f16,       [QUANT_BF16] = from_bf16,
-    [QUANT_Q4_0] = from_q4_0,     [QUANT_Q4_1] = from_q4_1,     [QUANT_Q5_0] = from_q5_0,
-    [QUANT_Q5_1] = from_q5_1,     [QUANT_Q8_0] = from_q8_0,     [QUANT_Q2_K] = from_q2_k,
-    [QUANT_Q3_K] = from_q3_k,     [QUANT_Q4_K] = from_q4_k,     [QUANT_Q5_K] = from_q5_k,
-    [QUANT_Q6_K] = from_q6_k,     [QUANT_IQ4_NL] = from_iq4_nl, [QUANT_IQ4_XS] = from_iq4_xs,
+    [QUANT_F32] = from_f32,     [QUANT_F16] = from_f16,       [QUANT_BF16] = from_bf16,
+    [QUANT_Q4_0] = from_q4_0,   [QUANT_Q4_1] = from_q4_1,     [QUANT_Q5_0] = from_q5_0,
+    [QUANT_Q5_1] = from_q5_1,   [QUANT_Q8_0] = from_q8_0,     [QUANT_Q2_K] = from_q2_k,
+    [QUANT_Q3_K] = from_q3_k,   [QUANT_Q4_K] = from_q4_k,     [QUANT_Q5_K] = from_q5_k,
+    [QUANT_Q6_K] = from_q6_k,   [QUANT_IQ4_NL] = from_iq4_nl, [QUANT_IQ4_XS] = from_iq4_xs,
     [QUANT_MXFP4] = from_mxfp4,
 };
 

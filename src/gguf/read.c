@@ -1,0 +1,375 @@
+/* Opening GGUF files: see gguf.h. */
+#include "gguf/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static struct bytes read_name(struct cursor *c, const char *what)
+{
+    uint64_t n = cursor_u64(c, what);
+    if (!c->failed && (n == 0 || n > GGUF_MAX_NAME)) {
+        cursor_fail(c, ERR_FORMAT, "%s of %" PRIu64 " bytes", what, n);
+        return (struct bytes){ 0 };
+    }
+    return cursor_bytes(c, n, what);
+}
+
+static int read_values(struct gguf *g, struct cursor *c, uint64_t count, bool keep, struct error *e)
+{
+    /* A key and a value take at least 13 bytes, so the file bounds the count. */
+    if (count > GGUF_MAX_KEYS || count > cursor_left(c) / 13)
+        return cursor_fail(c, ERR_FORMAT, "%" PRIu64 " metadata keys", count);
+    struct gguf_value *values = arena_array(&g->arena, struct gguf_value, count + 1);
+    if (!values)
+        return fail(e, ERR_NOMEM, "%" PRIu64 " metadata keys", count);
+    struct map seen;
+    int r = map_init(&seen, &g->arena, (size_t)count, 0x5ea1, e);
+    for (uint64_t i = 0; i < count && !r && !c->failed; i++) {
+        struct gguf_value *v = &values[i];
+        uint64_t at = c->position;
+        v->key = read_name(c, "a key's name");
+        uint32_t type = cursor_u32(c, "a value's type");
+        if (c->failed)
+            break;
+        if (type >= GGUF_TYPE_COUNT)
+            return cursor_fail(c, ERR_FORMAT, "key %.*s: unknown value type %" PRIu32,
+                               BYTES_ARG(v->key), type);
+        gguf_read_value(g, c, (enum gguf_type)type, v);
+        if (c->failed)
+            break;
+        if (map_get(&seen, v->key, -1) >= 0)
+            return fail(e, ERR_FORMAT, "key %.*s stands twice, again at byte %" PRIu64,
+                        BYTES_ARG(v->key), at);
+        r = map_put(&seen, v->key, (int32_t)i);
+    }
+    if (r || c->failed)
+        return r ? r : e ? e->code : ERR_FORMAT;
+    if (keep) {
+        g->values = values;
+        g->n_values = (int)count;
+        g->value_map = seen;
+    }
+    return 0;
+}
+
+/* Dimensions, type and byte count; the offset is checked when all are known. */
+static int read_tensor(struct cursor *c, struct gguf_tensor *t)
+{
+    t->name = read_name(c, "a tensor's name");
+    uint32_t n_dims = cursor_u32(c, "a tensor's dimension count");
+    if (!c->failed && (n_dims < 1 || n_dims > GGUF_MAX_DIMS))
+        return cursor_fail(c, ERR_FORMAT, "tensor %.*s: %" PRIu32 " dimensions", BYTES_ARG(t->name),
+                           n_dims);
+    t->n_dims = (int)n_dims;
+    t->elements = 1;
+    for (uint32_t d = 0; d < GGUF_MAX_DIMS; d++) {
+        t->dims[d] = d < n_dims ? cursor_u64(c, "a tensor's dimension") : 1;
+        if (c->failed)
+            return ERR_FORMAT;
+        if (t->dims[d] == 0 || t->dims[d] > INT32_MAX ||
+            size_mul_overflow(t->elements, t->dims[d], &t->elements) || t->elements > INT64_MAX)
+            return cursor_fail(c, ERR_FORMAT, "tensor %.*s: dimension %" PRIu32 " is %" PRIu64,
+                               BYTES_ARG(t->name), d, t->dims[d]);
+    }
+    uint32_t id = cursor_u32(c, "a tensor's type");
+    t->offset = cursor_u64(c, "a tensor's offset");
+    if (c->failed)
+        return ERR_FORMAT;
+    t->type = quant_from_id(id);
+    if (t->type == QUANT_COUNT)
+        return cursor_fail(c, ERR_UNSUPPORTED, "tensor %.*s: unknown type %" PRIu32,
+                           BYTES_ARG(t->name), id);
+    const struct quant_format *f = quant_format(t->type);
+    if (t->dims[0] % f->block)
+        return cursor_fail(c, ERR_FORMAT,
+                           "tensor %.*s: rows of %" PRIu64 " are not whole blocks of %s (%" PRIu32
+                           ")",
+                           BYTES_ARG(t->name), t->dims[0], f->name, f->block);
+    if (size_mul_overflow(t->elements / f->block, f->bytes, &t->bytes))
+        return cursor_fail(c, ERR_FORMAT, "tensor %.*s: too large", BYTES_ARG(t->name));
+    return 0;
+}
+
+static int offset_order(const void *a, const void *b)
+{
+    const struct gguf_tensor *const *x = a, *const *y = b;
+    return (*x)->offset < (*y)->offset ? -1 : (*x)->offset > (*y)->offset;
+}
+
+/* Every tensor lies aligned inside the file and overlaps no other. */
+static int check_offsets(struct gguf *g, int part, int first, struct error *e)
+{
+    const struct gguf_part *p = &g->parts[part];
+    uint64_t room = p->file.size > p->data_start ? p->file.size - p->data_start : 0;
+    int n = g->n_tensors - first;
+    struct gguf_tensor **order = arena_array(&g->arena, struct gguf_tensor *, n + 1);
+    if (!order)
+        return fail(e, ERR_NOMEM, "%d tensors", n);
+    for (int i = 0; i < n; i++) {
+        struct gguf_tensor *t = order[i] = &g->tensors[first + i];
+        if (t->offset % g->alignment)
+            return fail(e, ERR_FORMAT,
+                        "tensor %.*s: offset %" PRIu64
+                        " is not a multiple of the alignment %" PRIu32
+                        " (data start at byte %" PRIu64 ")",
+                        BYTES_ARG(t->name), t->offset, g->alignment, p->data_start);
+        if (t->offset > room || t->bytes > room - t->offset)
+            return fail(e, ERR_FORMAT,
+                        "tensor %.*s: %" PRIu64 " bytes at byte %" PRIu64
+                        " end beyond the file's %zu bytes",
+                        BYTES_ARG(t->name), t->bytes, p->data_start + t->offset, p->file.size);
+        t->part = part;
+        t->offset += p->data_start;
+        t->data = p->file.data + t->offset;
+    }
+    qsort(order, (size_t)n, sizeof(order[0]), offset_order);
+    for (int i = 1; i < n; i++)
+        if (order[i]->offset < order[i - 1]->offset + order[i - 1]->bytes)
+            return fail(e, ERR_FORMAT, "tensors %.*s and %.*s overlap at byte %" PRIu64,
+                        BYTES_ARG(order[i - 1]->name), BYTES_ARG(order[i]->name), order[i]->offset);
+    return 0;
+}
+
+static int grow_tensors(struct gguf *g, uint64_t more, struct error *e)
+{
+    struct gguf_tensor *grown =
+        arena_array(&g->arena, struct gguf_tensor, (uint64_t)g->n_tensors + more + 1);
+    if (!grown)
+        return fail(e, ERR_NOMEM, "%" PRIu64 " tensors", more);
+    if (g->n_tensors)
+        memcpy(grown, g->tensors, (size_t)g->n_tensors * sizeof(*grown));
+    g->tensors = grown;
+    return 0;
+}
+
+/* The alignment key, which is needed before the typed readers work on a later part. */
+static int read_alignment(struct gguf *g, struct error *e)
+{
+    int64_t alignment;
+    int r = gguf_get_int(g, "general.alignment", GGUF_DEFAULT_ALIGNMENT, &alignment, e);
+    if (r)
+        return r;
+    if (alignment < 1 || alignment > 1 << 20 || (alignment & (alignment - 1)))
+        return fail(e, ERR_FORMAT, "general.alignment is %" PRId64 ", not a power of two",
+                    alignment);
+    g->alignment = (uint32_t)alignment;
+    return 0;
+}
+
+static int read_part(struct gguf *g, int part, struct error *e)
+{
+    struct gguf_part *p = &g->parts[part];
+    struct cursor c;
+    cursor_init(&c, p->file, e);
+    uint32_t magic = cursor_u32(&c, "the magic");
+    if (!c.failed && magic != GGUF_MAGIC)
+        return fail(e, ERR_FORMAT, "not a GGUF file: it begins with %02x %02x %02x %02x at byte 0",
+                    magic & 255, magic >> 8 & 255, magic >> 16 & 255, magic >> 24);
+    uint32_t version = cursor_u32(&c, "the version");
+    if (!c.failed && (version == 0x02000000u || version == 0x03000000u))
+        return fail(e, ERR_UNSUPPORTED, "a big-endian GGUF file (version at byte 4)");
+    if (!c.failed && version != 2 && version != 3)
+        return fail(e, ERR_UNSUPPORTED, "GGUF version %" PRIu32 " at byte 4; 2 and 3 are known",
+                    version);
+    uint64_t n_tensors = cursor_u64(&c, "the tensor count");
+    uint64_t n_keys = cursor_u64(&c, "the key count");
+    if (c.failed)
+        return e ? e->code : ERR_FORMAT;
+    int r = read_values(g, &c, n_keys, part == 0, e);
+    if (r)
+        return r;
+    if (part == 0) {
+        g->version = version;
+        if ((r = read_alignment(g, e)))
+            return r;
+    }
+    /* Name, one dimension, type and offset take at least 33 bytes. */
+    if (n_tensors > GGUF_MAX_TENSORS || n_tensors > cursor_left(&c) / 33)
+        return cursor_fail(&c, ERR_FORMAT, "%" PRIu64 " tensors", n_tensors);
+    if ((r = grow_tensors(g, n_tensors, e)))
+        return r;
+    int first = g->n_tensors;
+    for (uint64_t i = 0; i < n_tensors; i++) {
+        if ((r = read_tensor(&c, &g->tensors[g->n_tensors])))
+            return e && e->code ? e->code : r;
+        g->n_tensors++;
+    }
+    p->data_start = size_round_up(c.position, g->alignment);
+    return check_offsets(g, part, first, e);
+}
+
+static int index_tensors(struct gguf *g, struct error *e)
+{
+    int r = map_init(&g->tensor_map, &g->arena, (size_t)g->n_tensors, 0x7e4501, e);
+    for (int i = 0; i < g->n_tensors && !r; i++) {
+        if (map_get(&g->tensor_map, g->tensors[i].name, -1) >= 0)
+            return fail(e, ERR_FORMAT, "tensor %.*s stands twice (its data at byte %" PRIu64 ")",
+                        BYTES_ARG(g->tensors[i].name), g->tensors[i].offset);
+        r = map_put(&g->tensor_map, g->tensors[i].name, i);
+    }
+    return r;
+}
+
+/* Opens part i of n beside the first one: NAME-00001-of-00003.gguf. */
+static int open_next_part(struct gguf *g, const char *path, int i, int n, struct error *e)
+{
+    char ending[32], next[4096];
+    snprintf(ending, sizeof(ending), "-%05d-of-%05d.gguf", 1, n);
+    size_t length = strlen(path), tail = strlen(ending);
+    if (length < tail || strcmp(path + length - tail, ending) != 0)
+        return fail(e, ERR_FORMAT, "a model in %d parts must be opened by its first, named ...%s",
+                    n, ending);
+    snprintf(ending, sizeof(ending), "-%05d-of-%05d.gguf", i + 1, n);
+    int size = snprintf(next, sizeof(next), "%.*s%s", (int)(length - tail), path, ending);
+    if (size < 0 || (size_t)size >= sizeof(next))
+        return fail(e, ERR_LIMIT, "the path is too long");
+    struct gguf_part *p = &g->parts[i];
+    int r = file_map_open(&p->map, next, e);
+    if (r)
+        return r;
+    p->file = bytes_of(p->map.data, (size_t)p->map.size);
+    g->n_parts = i + 1;
+    r = read_part(g, i, e);
+    return r ? wrap(e, "%s", next) : 0;
+}
+
+static struct gguf *new_gguf(struct error *e)
+{
+    struct gguf *g = calloc(1, sizeof(*g));
+    if (g)
+        g->parts = arena_array(&g->arena, struct gguf_part, GGUF_MAX_PARTS);
+    if (!g || !g->parts) {
+        fail(e, ERR_NOMEM, "opening a GGUF file");
+        gguf_close(g);
+        return NULL;
+    }
+    g->n_parts = 1;
+    return g;
+}
+
+int gguf_open(struct gguf **ret, const char *path, struct error *e)
+{
+    struct error local = { 0 };
+    struct error *err = e ? e : &local;
+    struct gguf *g = new_gguf(err);
+    if (!g)
+        return ERR_NOMEM;
+    int r = file_map_open(&g->parts[0].map, path, err);
+    if (r) {
+        gguf_close(g);
+        return r;
+    }
+    g->parts[0].file = bytes_of(g->parts[0].map.data, (size_t)g->parts[0].map.size);
+    r = read_part(g, 0, err);
+    if (r)
+        wrap(err, "%s", path);
+    int64_t count = 1, number = 0;
+    if (!r)
+        r = gguf_get_int(g, "split.count", 1, &count, err);
+    if (!r)
+        r = gguf_get_int(g, "split.no", 0, &number, err);
+    if (!r && (count < 0 || count > GGUF_MAX_PARTS || (count > 1 && number != 0)))
+        r = fail(err, ERR_FORMAT, "%s: part %" PRId64 " of %" PRId64 "; open the first part", path,
+                 number + 1, count);
+    for (int i = 1; i < count && !r; i++)
+        r = open_next_part(g, path, i, (int)count, err);
+    if (!r)
+        r = index_tensors(g, err);
+    if (r)
+        gguf_close(g);
+    else
+        *ret = g;
+    return r;
+}
+
+int gguf_open_bytes(struct gguf **ret, struct bytes file, struct error *e)
+{
+    struct error local = { 0 };
+    struct error *err = e ? e : &local;
+    struct gguf *g = new_gguf(err);
+    if (!g)
+        return ERR_NOMEM;
+    g->parts[0].file = file;
+    int r = read_part(g, 0, err);
+    if (!r)
+        r = index_tensors(g, err);
+    if (r)
+        gguf_close(g);
+    else
+        *ret = g;
+    return r;
+}
+
+void gguf_close(struct gguf *g)
+{
+    if (!g)
+        return;
+    for (int i = 0; g->parts && i < g->n_parts; i++)
+        file_map_close(&g->parts[i].map);
+    arena_done(&g->arena);
+    free(g);
+}
+
+uint32_t gguf_version(const struct gguf *g)
+{
+    return g->version;
+}
+
+uint32_t gguf_alignment(const struct gguf *g)
+{
+    return g->alignment;
+}
+
+uint64_t gguf_file_bytes(const struct gguf *g)
+{
+    uint64_t total = 0;
+    for (int i = 0; i < g->n_parts; i++)
+        total += g->parts[i].file.size;
+    return total;
+}
+
+struct bytes gguf_header(const struct gguf *g)
+{
+    uint64_t n = g->parts[0].data_start;
+    if (n > g->parts[0].file.size)
+        n = g->parts[0].file.size;
+    return bytes_of(g->parts[0].file.data, (size_t)n);
+}
+
+int gguf_parts(const struct gguf *g)
+{
+    return g->n_parts;
+}
+
+int gguf_n_keys(const struct gguf *g)
+{
+    return g->n_values;
+}
+
+const struct gguf_value *gguf_value_at(const struct gguf *g, int i)
+{
+    return &g->values[i];
+}
+
+const struct gguf_value *gguf_find(const struct gguf *g, const char *key)
+{
+    int32_t i = map_get(&g->value_map, bytes_text(key), -1);
+    return i < 0 ? NULL : &g->values[i];
+}
+
+int gguf_n_tensors(const struct gguf *g)
+{
+    return g->n_tensors;
+}
+
+const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int i)
+{
+    return &g->tensors[i];
+}
+
+const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name)
+{
+    int32_t i = map_get(&g->tensor_map, bytes_text(name), -1);
+    return i < 0 ? NULL : &g->tensors[i];
+}
