@@ -4,6 +4,7 @@
 
 static const struct family families[] = {
     { .name = "llama", .rope_interleaved = true, .act = ACT_SILU },
+    { .name = "qwen3", .act = ACT_SILU },
 };
 
 const struct family *family_find(struct bytes name)
