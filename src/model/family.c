@@ -5,6 +5,15 @@
 static const struct family families[] = {
     { .name = "llama", .rope_interleaved = true, .act = ACT_SILU },
     { .name = "qwen3", .act = ACT_SILU },
+    { .name = "qwen2", .act = ACT_SILU },
+    { .name = "qwen3moe", .act = ACT_SILU },
+    { .name = "smollm3", .rope_interleaved = true, .act = ACT_SILU, .no_rope_pattern = 4 },
+    { .name = "gemma3",
+      .act = ACT_GELU,
+      .embedding_scaled = true,
+      .window_pattern = 6,
+      .window_rope_base = 10000.0 },
+    { .name = "lfm2", .act = ACT_SILU, .final_norm = "token_embd_norm.weight" },
 };
 
 const struct family *family_find(struct bytes name)
