@@ -1,0 +1,123 @@
+/* Message channels between ranks: one ordered channel for each (peer, purpose).
+ *
+ * A channel carries whole messages of known size, in order, both ways. Waiting spins for a while
+ * and then sleeps, and ends at a deadline (absolute, in clock_now_ns's time) or when the peer is
+ * gone. One thread at a time uses a channel; only channel_shutdown may be called from any other.
+ *
+ * Errors of all calls: ERR_TIMEOUT at the deadline; ERR_CLOSED when the peer is gone, after a
+ * shutdown, and for every later call on a broken channel; ERR_LIMIT for a message larger than the
+ * maximum agreed at open, or than the receiver's memory; ERR_FORMAT and ERR_AUTH for what a peer
+ * should never send; ERR_IO. All break the channel except a timeout before the first byte of a
+ * message has been sent, or at any moment of a receive: a half-received message is kept. */
+#ifndef SHOAL_TRANSPORT_TRANSPORT_H
+#define SHOAL_TRANSPORT_TRANSPORT_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+#define CHANNEL_MAX_MESSAGE ((size_t)64 << 20) /* hidden states of 2048 rows of 8192 floats */
+#define CHANNEL_MAX_PARTS 62                   /* pieces a sent message is gathered from */
+#define CHANNEL_MAX_TRANSFERS 64               /* peers of one exchange */
+#define CHANNEL_SPIN_NS 50000u
+#define CHANNEL_RING_BYTES ((size_t)1 << 20) /* of memory and shm channels, each way */
+
+struct channel;
+
+/* Zero members mean the defaults above. Both ends must agree on max_message. */
+struct channel_options {
+    size_t max_message; /* bytes */
+    size_t ring_bytes;  /* memory and shm: a power of two; larger messages pass in pieces */
+    uint64_t spin_ns;   /* before a waiting thread sleeps; 1 hardly spins */
+};
+
+/* Sends one message, gathered from n parts (borrowed for the call). Returns when the transport has
+ * taken it, not when the peer has it. */
+int channel_send(struct channel *ch, const struct bytes *parts, int n, uint64_t deadline_ns,
+                 struct error *e);
+
+/* Receives the next message into buf; *size bytes of it. */
+int channel_recv(struct channel *ch, void *buf, size_t capacity, size_t *size, uint64_t deadline_ns,
+                 struct error *e);
+
+/* 1 when at least the beginning of a message is there, 0 when not, or an error. Never waits. */
+int channel_poll(struct channel *ch, struct error *e);
+
+/* One peer's part of an exchange. */
+struct transfer {
+    struct channel *channel;
+    const struct bytes *parts; /* to send; borrowed */
+    int n_parts;               /* 0: nothing is sent to this peer (not even an empty message) */
+    void *in;                  /* memory for its message; NULL: nothing is received from it */
+    size_t capacity;
+    size_t size; /* out: bytes received */
+    /* Progress; written by the exchange only. */
+    size_t total;
+    size_t done;
+    int sending;
+    int receiving;
+};
+
+/* Sends to and receives from n peers, all at once: progress on one never waits for another, so
+ * that ranks which all send first can't block each other, however large the messages. An error
+ * names the peer by its index in t. */
+int channel_exchange(struct transfer *t, int n, uint64_t deadline_ns, struct error *e);
+
+/* Breaks the channel and wakes whoever waits in it, here (ERR_CLOSED) and at the peer, which still
+ * gets what was sent before. Any thread; the channel must still be closed. */
+void channel_shutdown(struct channel *ch);
+
+/* Shuts down and frees. NULL is fine. */
+void channel_close(struct channel *ch);
+
+/* "tcp", "sealed tcp", ...: static text. */
+const char *channel_name(const struct channel *ch);
+
+/* The largest message. */
+size_t channel_max_message(const struct channel *ch);
+
+/* --- memory: two ends in one process --- */
+
+/* How a pair misbehaves, for tests. */
+struct memory_options {
+    struct channel_options channel;
+    uint64_t delay_ns;  /* of every message, after its sending */
+    uint32_t loss_ppm;  /* messages of a million that vanish */
+    uint64_t seed;      /* of the losses */
+    uint64_t die_after; /* an end that has sent so many messages is dead; 0: never */
+};
+
+/* options may be NULL. ERR_NOMEM, ERR_IO, ERR_ARG. */
+int memory_pair(struct channel **a, struct channel **b, const struct memory_options *options,
+                struct error *e);
+
+/* --- tcp --- */
+
+/* A channel over a connected stream socket (TCP; a UNIX one works too). Takes the descriptor, also
+ * on failure. options may be NULL. */
+int tcp_from_fd(struct channel **ret, int fd, const struct channel_options *options,
+                struct error *e);
+
+/* Connects to "host:port", "[v6 address]:port"; a new descriptor in *fd, non-blocking, NODELAY.
+ * Names are resolved by the system, whose time is not bounded by the deadline: control code hands
+ * in addresses. ERR_ARG, ERR_NOT_FOUND, ERR_TIMEOUT, ERR_IO, ERR_CLOSED where nobody listens. */
+int tcp_connect(int *fd, const char *address, uint64_t deadline_ns, struct error *e);
+
+/* Listens on host (NULL: all interfaces, both families) and port (0: any free one). ERR_ARG;
+ * ERR_BUSY where the port is taken; ERR_IO. */
+int tcp_listen(int *fd, const char *host, int port, struct error *e);
+
+/* The port a socket is bound to, or ERR_IO. */
+int tcp_local_port(int fd, struct error *e);
+
+/* The next connection; ERR_TIMEOUT, ERR_IO. */
+int tcp_accept(int *fd, int listener, uint64_t deadline_ns, struct error *e);
+
+/* Writes or reads exactly size bytes on a non-blocking socket, for preambles. ERR_TIMEOUT,
+ * ERR_CLOSED, ERR_IO. */
+int tcp_write_all(int fd, struct bytes data, uint64_t deadline_ns, struct error *e);
+int tcp_read_all(int fd, void *buf, size_t size, uint64_t deadline_ns, struct error *e);
+
+/* Closes a descriptor from above; -1 is fine. */
+void tcp_close(int fd);
+
+#endif
