@@ -5,6 +5,8 @@
 
 #include "engine/step.h"
 
+#include <stdbool.h>
+
 /* Logits of the wanted rows of one step. Borrowed until the next call on the executor. */
 struct step_result {
     uint64_t id;
