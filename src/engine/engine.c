@@ -9,8 +9,8 @@
 #include <string.h>
 
 /* How long one wait for a result lasts before the head looks at cancellations again. */
-#define COLLECT_SLICE_NS (20 * CLOCK_MILLISECOND)
-#define RATE_WINDOW_NS (2 * CLOCK_SECOND)
+#define COLLECT_SLICE_NS (20 * CLOCK_NS_PER_MS)
+#define RATE_WINDOW_NS (2 * CLOCK_NS_PER_S)
 
 static void request_free(struct request *r)
 {
@@ -205,7 +205,7 @@ static void update_rates(struct engine *g)
     uint64_t now = clock_now_ns(), since = now - g->rate_since_ns;
     if (since < RATE_WINDOW_NS)
         return;
-    double seconds = (double)since / (double)CLOCK_SECOND;
+    double seconds = (double)since / (double)CLOCK_NS_PER_S;
     mutex_lock(&g->lock);
     g->stats.decode_tokens_per_second = (double)g->rate_decode / seconds;
     g->stats.prefill_tokens_per_second = (double)g->rate_prefill / seconds;
@@ -226,7 +226,7 @@ static int collect_one(struct engine *g, struct error *e)
         if (now - f->submitted_ns < g->options.step_timeout_ns)
             return 0;
         return fail(e, ERR_TIMEOUT, "no device answered step %" PRIu64 " for %.0f s", f->id,
-                    (double)(now - f->submitted_ns) / (double)CLOCK_SECOND);
+                    (double)(now - f->submitted_ns) / (double)CLOCK_NS_PER_S);
     }
     if (r)
         return r;
@@ -322,7 +322,7 @@ int engine_open(struct engine **ret, const struct engine_options *options, struc
     if (g->options.max_requests > STEP_MAX_RUNS)
         g->options.max_requests = STEP_MAX_RUNS;
     if (!g->options.step_timeout_ns)
-        g->options.step_timeout_ns = 120 * CLOCK_SECOND;
+        g->options.step_timeout_ns = 120 * CLOCK_NS_PER_S;
     int r = alloc_engine(g);
     if (!r)
         r = sampler_open(&g->sampler, options->vocab, e);
