@@ -244,7 +244,7 @@ static bool wait_for_work(struct engine *g)
     bool idle = g->n_flights == 0 && g->n_active == 0 && !g->waiting;
     while (idle && !g->submitted && !g->closing) {
         g->stats.decode_tokens_per_second = g->stats.prefill_tokens_per_second = 0;
-        condition_wait(&g->wake, &g->lock);
+        condition_wait(&g->wake, &g->lock, 60 * CLOCK_NS_PER_S);
     }
     bool closing = g->closing;
     mutex_unlock(&g->lock);
