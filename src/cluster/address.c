@@ -1,0 +1,64 @@
+/* Splitting and joining addresses. Pure. */
+#include "cluster/address.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int parse_port(const char *text, int *ret)
+{
+    int port = 0;
+    if (*text == '\0') {
+        return -1;
+    }
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9' || (port = port * 10 + (*text - '0')) > 65535) {
+            return -1;
+        }
+    }
+    *ret = port;
+    return port > 0 ? 0 : -1;
+}
+
+int address_parse(const char *text, int default_port, char host[static ADDRESS_TEXT], int *port,
+                  struct error *e)
+{
+    const char *begin = text, *end = NULL, *after = NULL;
+    const char *colon = strrchr(text, ':');
+    if (text[0] == '[') {
+        begin = text + 1;
+        end = strchr(begin, ']');
+        after = end != NULL ? end + 1 : NULL;
+    } else if (colon != NULL && strchr(text, ':') == colon) {
+        end = after = colon;
+    } else {
+        end = after = text + strlen(text);
+    }
+    int n = default_port;
+    size_t length = end != NULL ? (size_t)(end - begin) : 0;
+    /* Room is kept for brackets, colon and port. */
+    if (length == 0 || length + 9 > ADDRESS_TEXT || (*after != '\0' && *after != ':') ||
+        (*after == ':' && parse_port(after + 1, &n) != 0)) {
+        return fail(e, ERR_ARG, "'%.100s' is not an address (host or host:port)", text);
+    }
+    memcpy(host, begin, length);
+    host[length] = '\0';
+    *port = n;
+    return 0;
+}
+
+void address_join(const char *host, int port, char ret[static ADDRESS_TEXT])
+{
+    bool six = strchr(host, ':') != NULL;
+    snprintf(ret, ADDRESS_TEXT, "%s%.64s%s:%d", six ? "[" : "", host, six ? "]" : "", port);
+}
+
+bool address_is_loopback(const char *text)
+{
+    char host[ADDRESS_TEXT];
+    int port = 0;
+    if (address_parse(text, 1, host, &port, NULL) != 0) {
+        return false;
+    }
+    return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
+           strncmp(host, "::ffff:127.", 11) == 0 || strcmp(host, "localhost") == 0;
+}

@@ -1,0 +1,39 @@
+/* A whole placement inside one process: every rank in its own thread with its own compute pool,
+ * joined by memory channels. For `eval --split`, tests and simulation. */
+#ifndef SHOAL_CLUSTER_INPROCESS_H
+#define SHOAL_CLUSTER_INPROCESS_H
+
+#include "backend/backend.h"
+#include "cluster/split.h"
+#include "engine/executor.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct channel;
+struct kernels;
+
+struct inprocess_options {
+    const struct backend *backend;
+    const struct program *program;      /* the whole model; borrowed until the executor closes */
+    const struct weight_source *source; /* borrowed likewise; called by all ranks' threads */
+    const struct placement_plan *plan;  /* copied */
+    const struct kernels *kernels;      /* borrowed */
+    int threads;                        /* of each rank */
+    bool exact;
+    int max_rows; /* of one step */
+    int max_sessions;
+    int max_context;          /* positions of one session */
+    uint64_t state_tokens;    /* positions over all sessions; 0: sessions * context */
+    uint64_t step_timeout_ns; /* 0: two minutes */
+    /* Makes one channel's two ends; NULL: plain memory channels. Tests script faults here. */
+    int (*pair)(void *arg, int from, int to, struct channel **a, struct channel **b,
+                struct error *e);
+    void *arg;
+};
+
+/* Loads every rank and returns when all serve. Errors are those of rank_open, of loading (which
+ * name the rank), ERR_NOMEM. Closing the executor ends and frees the ranks. */
+int inprocess_open(struct executor **ret, const struct inprocess_options *options, struct error *e);
+
+#endif

@@ -1,0 +1,26 @@
+/* A model file opened for a placement: its program and where its weights come from. */
+#ifndef SHOAL_CLUSTER_SOURCE_H
+#define SHOAL_CLUSTER_SOURCE_H
+
+#include "backend/backend.h"
+#include "cluster/split.h"
+
+struct gguf;
+struct source;
+
+/* Maps the file and builds the whole model's program. Errors name the file. */
+int source_open(struct source **ret, const char *path, struct error *e);
+void source_close(struct source *s);
+
+/* Borrowed until source_close. */
+const struct gguf *source_gguf(const struct source *s);
+const struct program *source_program(const struct source *s);
+const struct weight_source *source_weights(const struct source *s);
+
+/* What the model needs, for split_by_memory: bytes of each layer (weights, and state of `tokens`
+ * positions with elements of element_bytes) into layer_bytes (n_layers), and the ends into *ret.
+ * ERR_NOMEM. */
+int source_need(const struct source *s, uint64_t tokens, int element_bytes, uint64_t *layer_bytes,
+                struct split_need *ret, struct error *e);
+
+#endif

@@ -1,0 +1,342 @@
+/* Steps on one rank: inputs, segments with their exchanges, outputs. */
+#include "cluster/work.h"
+
+#include <stdlib.h>
+
+#include "os/clock.h"
+#include "transport/reduce.h"
+#include "transport/transport.h"
+
+#include <assert.h>
+
+/* An idle rank looks at its stop flag this often. */
+#define IDLE_WAIT_NS 1000000000u
+/* The head reads errors at once, or it is gone. */
+#define ERROR_TIMEOUT_NS 500000000u
+/* The most that an encoded step takes: see step_encode. */
+#define STEP_BYTES                                                                                 \
+    (64 + STEP_MAX_COMMANDS * 16 + STEP_MAX_RUNS * 12 + (size_t)STEP_MAX_ROWS * 5 + 64)
+
+static uint64_t deadline(const struct work *w)
+{
+    return clock_now_ns() + w->step_timeout_ns;
+}
+
+static void advance(struct work *w)
+{
+    atomic_fetch_add_explicit(&w->progress, 1, memory_order_relaxed);
+}
+
+int work_open(struct work *w, int rank, int n_ranks, struct error *e)
+{
+    size_t width = 0;
+    for (int i = 0; i < w->part->n_inputs; i++) {
+        width += (size_t)w->part->values[w->part->inputs[i]].width;
+    }
+    w->capacity = WIRE_HEADER + width * (size_t)w->max_rows * sizeof(float);
+    w->capacity = w->capacity > STEP_BYTES ? w->capacity : STEP_BYTES;
+    w->message = malloc(w->capacity);
+    w->runs = calloc(STEP_MAX_RUNS, sizeof *w->runs);
+    w->parts = calloc((size_t)w->part->n_outputs + 1, sizeof *w->parts);
+    if (w->message == NULL || w->runs == NULL || w->parts == NULL) {
+        return fail(e, ERR_NOMEM, "memory for a rank's messages");
+    }
+    int code = step_storage_init(&w->storage, e);
+    if (code != 0 || n_ranks == 1) {
+        return code;
+    }
+    size_t widest = 0;
+    for (int i = 0; i < w->n_segments; i++) {
+        if (w->segments[i].exchange != PROGRAM_NONE) {
+            const struct instr *in = &w->part->instrs[w->segments[i].exchange];
+            size_t n = (size_t)w->part->values[in->out].width;
+            widest = n > widest ? n : widest;
+        }
+    }
+    return group_open(&w->reduce,
+                      &(struct group_options){ .rank = rank,
+                                               .n_ranks = n_ranks,
+                                               .channels = w->wires->group,
+                                               .max_floats = widest * (size_t)w->max_rows },
+                      e);
+}
+
+void work_done(struct work *w)
+{
+    group_close(w->reduce);
+    step_storage_done(&w->storage);
+    free(w->message);
+    free(w->runs);
+    free(w->parts);
+}
+
+/* --- one step --- */
+
+static int do_command(struct work *w, const struct step_command *c, struct error *e)
+{
+    const struct backend *b = w->backend;
+    switch (c->op) {
+    case STEP_CREATE:
+        return b->create(w->ctx, c->session, e);
+    case STEP_TRUNCATE:
+        return b->truncate(w->ctx, c->session, c->position, e);
+    case STEP_FORK:
+        return b->fork(w->ctx, c->session, c->other, e);
+    case STEP_FREE:
+        return b->release(w->ctx, c->session, e);
+    case STEP_CHECKPOINT:
+        return b->checkpoint(w->ctx, c->session, c->other, e);
+    case STEP_RESTORE:
+        return b->restore(w->ctx, c->session, c->other, e);
+    case STEP_COMMAND_COUNT:
+        break;
+    }
+    return fail(e, ERR_FORMAT, "unknown state command %d", (int)c->op);
+}
+
+/* One message with all inputs, which the backend's memory takes. */
+static int receive_inputs(struct work *w, struct error *e)
+{
+    size_t size = 0;
+    int code = channel_recv(w->wires->previous, w->message, w->capacity, &size, deadline(w), e);
+    if (code != 0) {
+        w->link_failed = true;
+        wrap(e, "hidden states from the stage before");
+        return code;
+    }
+    struct wire_header h;
+    code = wire_decode(bytes_of(w->message, size), &h, e);
+    if (code != 0) {
+        return code;
+    }
+    if (h.kind != WIRE_HIDDEN || h.epoch != w->epoch || h.step != w->step) {
+        return fail(
+            e, ERR_STATE,
+            "the stage before sent step %llu of epoch %u where step %llu of epoch %u is due",
+            (unsigned long long)h.step, h.epoch, (unsigned long long)w->step, w->epoch);
+    }
+    size_t at = WIRE_HEADER;
+    for (int i = 0; i < w->part->n_inputs; i++) {
+        int rows = 0, width = 0;
+        float *to = w->backend->value(w->ctx, w->part->inputs[i], &rows, &width);
+        size_t n = (size_t)rows * (size_t)width * sizeof(float);
+        if (n > size - at) {
+            return fail(e, ERR_FORMAT, "hidden states of %zu bytes are too short", size);
+        }
+        memcpy(to, w->message + at, n);
+        at += n;
+    }
+    if (at != size) {
+        return fail(e, ERR_FORMAT, "hidden states of %zu bytes where %zu are due", size, at);
+    }
+    return 0;
+}
+
+static int exchange(struct work *w, const struct instr *in, struct error *e)
+{
+    int rows = 0, width = 0;
+    const float *from = w->backend->value(w->ctx, in->in[0], &rows, &width);
+    size_t n = (size_t)rows * (size_t)width;
+    if (n == 0) {
+        return 0;
+    }
+    float *to = w->backend->value(w->ctx, in->out, &rows, &width);
+    assert(in->op == OP_ALL_REDUCE && n == (size_t)rows * (size_t)width);
+    if (to != from) {
+        memcpy(to, from, n * sizeof *to);
+    }
+    int code = group_all_reduce(w->reduce, to, n, deadline(w), e);
+    if (code != 0) {
+        w->link_failed = true;
+        wrap(e, "all-reduce of layer %d", in->layer);
+    }
+    return code;
+}
+
+static int send_hidden(struct work *w, struct error *e)
+{
+    uint8_t header[WIRE_HEADER];
+    struct wire_header h = { .kind = WIRE_HIDDEN, .epoch = w->epoch, .step = w->step };
+    int n = 1;
+    for (int i = 0; i < w->part->n_outputs; i++) {
+        int rows = 0, width = 0;
+        const float *x = w->backend->value(w->ctx, w->part->outputs[i], &rows, &width);
+        w->parts[n++] = bytes_of(x, (size_t)rows * (size_t)width * sizeof *x);
+        h.n_rows = (uint32_t)rows;
+        h.n_cols += (uint32_t)width;
+    }
+    wire_encode(&h, header);
+    w->parts[0] = bytes_of(header, sizeof header);
+    for (int i = 0; i < w->wires->n_next; i++) {
+        int code = channel_send(w->wires->next[i], w->parts, n, deadline(w), e);
+        if (code != 0) {
+            w->link_failed = true;
+            wrap(e, "hidden states to the next stage");
+            return code;
+        }
+    }
+    return 0;
+}
+
+static int send_done(struct work *w, struct error *e)
+{
+    uint8_t header[WIRE_HEADER];
+    wire_encode(&(struct wire_header){ .kind = WIRE_DONE, .epoch = w->epoch, .step = w->step },
+                header);
+    struct bytes part = bytes_of(header, sizeof header);
+    int code = channel_send(w->wires->steps, &part, 1, deadline(w), e);
+    w->link_failed = w->link_failed || code != 0;
+    return code;
+}
+
+/* This rank's columns of the wanted rows, in pieces. */
+static int send_logits(struct work *w, struct error *e)
+{
+    int rows = 0, width = 0, first_col = 0, cols = 0;
+    const float *x = w->backend->value(w->ctx, w->part->logits, &rows, &width);
+    rank_vocab(w->part, &first_col, &cols);
+    assert(cols == width);
+    int piece = width > 0 ? (int)(WIRE_LOGITS_PIECE / ((size_t)width * sizeof *x)) : rows;
+    piece = piece > 0 ? piece : 1;
+    uint8_t header[WIRE_HEADER];
+    for (int row = 0; row < rows; row += piece) {
+        int n = rows - row < piece ? rows - row : piece;
+        wire_encode(&(struct wire_header){ .kind = WIRE_LOGITS,
+                                           .epoch = w->epoch,
+                                           .step = w->step,
+                                           .first_row = (uint32_t)row,
+                                           .n_rows = (uint32_t)n,
+                                           .first_col = (uint32_t)first_col,
+                                           .n_cols = (uint32_t)width },
+                    header);
+        struct bytes parts[2] = { bytes_of(header, sizeof header),
+                                  bytes_of(x + (size_t)row * (size_t)width,
+                                           (size_t)n * (size_t)width * sizeof *x) };
+        int code = channel_send(w->wires->steps, parts, 2, deadline(w), e);
+        if (code != 0) {
+            w->link_failed = true;
+            wrap(e, "logits to the head");
+            return code;
+        }
+        advance(w);
+    }
+    return 0;
+}
+
+/* Runs the rows of a step through this part; the backend has begun it. */
+static int run_rows(struct work *w, const struct step *s, struct error *e)
+{
+    int code = w->wires->previous ? receive_inputs(w, e) : 0;
+    for (int i = 0; i < w->n_segments && code == 0; i++) {
+        advance(w);
+        atomic_store_explicit(&w->busy, true, memory_order_relaxed);
+        code = w->backend->run(w->ctx, i, e);
+        atomic_store_explicit(&w->busy, false, memory_order_relaxed);
+        if (code == 0 && w->segments[i].exchange != PROGRAM_NONE) {
+            code = exchange(w, &w->part->instrs[w->segments[i].exchange], e);
+        }
+    }
+    if (code == 0 && w->part->logits == PROGRAM_NONE) {
+        code = send_hidden(w, e);
+    }
+    if (code == 0 && w->part->logits != PROGRAM_NONE && s->n_wanted > 0) {
+        code = send_logits(w, e);
+    }
+    if (code != 0) {
+        w->backend->abort(w->ctx);
+        return code;
+    }
+    return w->backend->end(w->ctx, e);
+}
+
+static int do_step(struct work *w, const struct step *s, struct error *e)
+{
+    int code = 0;
+    for (int i = 0; i < s->n_commands && code == 0; i++) {
+        code = do_command(w, &s->commands[i], e);
+    }
+    if (code == 0 && s->n_rows > w->max_rows) {
+        code = fail(e, ERR_LIMIT, "step of %d rows, this rank takes %d", s->n_rows, w->max_rows);
+    }
+    if (code == 0 && s->n_rows > 0) {
+        for (int i = 0; i < s->n_runs; i++) {
+            w->runs[i] =
+                (struct backend_run){ s->runs[i].session, s->runs[i].first, s->runs[i].count };
+        }
+        code = w->backend->begin(w->ctx,
+                                 &(struct backend_step){ .runs = w->runs,
+                                                         .n_runs = s->n_runs,
+                                                         .ids = s->ids,
+                                                         .wanted = s->wanted,
+                                                         .n_rows = s->n_rows,
+                                                         .n_wanted = s->n_wanted },
+                                 e);
+        code = code == 0 ? run_rows(w, s, e) : code;
+    }
+    if (code == 0 && w->part->logits != PROGRAM_NONE && s->n_wanted == 0) {
+        code = send_done(w, e);
+    }
+    return code;
+}
+
+void work_tell(struct channel *head, uint32_t epoch, uint64_t step, bool link,
+               const struct error *e)
+{
+    uint8_t header[WIRE_HEADER];
+    wire_encode(
+        &(struct wire_header){
+            .kind = WIRE_ERROR, .epoch = epoch, .step = step, .code = e->code, .link = link },
+        header);
+    size_t n = strlen(e->text);
+    struct bytes parts[2] = { bytes_of(header, sizeof header),
+                              bytes_of(e->text, n < WIRE_ERROR_TEXT ? n : WIRE_ERROR_TEXT) };
+    channel_send(head, parts, 2, clock_now_ns() + ERROR_TIMEOUT_NS, NULL);
+}
+
+/* Decodes and does the step that lies in the message buffer. */
+static int take_step(struct work *w, size_t size, struct error *e)
+{
+    struct step s;
+    w->link_failed = false;
+    int code = step_decode(bytes_of(w->message, size), &w->storage, &s, e);
+    if (code != 0) {
+        return code;
+    }
+    w->step = s.id;
+    if (s.epoch != w->epoch) {
+        return fail(e, ERR_STATE, "step of epoch %u refused, this placement has epoch %u", s.epoch,
+                    w->epoch);
+    }
+    code = do_step(w, &s, e);
+    atomic_store_explicit(&w->state_bytes, w->backend->state_bytes(w->ctx), memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->steps, 1, memory_order_relaxed);
+    return code;
+}
+
+int work_serve(struct work *w, struct error *e)
+{
+    while (!atomic_load_explicit(w->stop, memory_order_acquire)) {
+        size_t size = 0;
+        struct error local = { 0 };
+        int code = channel_recv(w->wires->steps, w->message, w->capacity, &size,
+                                clock_now_ns() + IDLE_WAIT_NS, &local);
+        advance(w);
+        if (code == ERR_TIMEOUT) {
+            continue;
+        }
+        if (code == ERR_CLOSED) {
+            return 0;
+        }
+        if (code != 0) {
+            return fail(e, code, "steps from the head: %s", local.text);
+        }
+        code = take_step(w, size, &local);
+        if (code != 0) {
+            if (!atomic_load_explicit(w->stop, memory_order_acquire)) {
+                work_tell(w->wires->steps, w->epoch, w->step, w->link_failed, &local);
+            }
+            return fail(e, code, "%s", local.text);
+        }
+    }
+    return 0;
+}
