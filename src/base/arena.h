@@ -14,6 +14,7 @@ struct arena {
     size_t limit; /* most bytes it may hand out; 0: no limit */
 };
 
+/* An empty arena that hands out at most limit bytes; 0: no limit. */
 void arena_init(struct arena *a, size_t limit);
 
 /* Zeroed memory aligned to 64 bytes when size >= 64, else to 16. NULL when the limit or the
@@ -29,8 +30,10 @@ void arena_reset(struct arena *a);
 /* Frees everything; the arena is empty and usable again. */
 void arena_done(struct arena *a);
 
-/* n zeroed elements, or NULL (also when n * sizeof overflows). */
+/* n zeroed elements of a type, typed; see arena_alloc_array(). */
 #define arena_array(a, type, n) ((type *)arena_alloc_array(a, (size_t)(n), sizeof(type)))
+
+/* n zeroed elements of size bytes, or NULL (also when n * size overflows). */
 void *arena_alloc_array(struct arena *a, size_t n, size_t size);
 
 #endif

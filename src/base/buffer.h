@@ -16,6 +16,7 @@ struct buffer {
     bool failed;
 };
 
+/* init: an empty buffer that holds at most limit bytes. done: frees its memory. */
 void buffer_init(struct buffer *b, size_t limit);
 void buffer_done(struct buffer *b);
 

@@ -24,6 +24,7 @@ bool cursor_need(struct cursor *c, uint64_t n, const char *what);
 /* Records a failure at the present offset: "what ... at byte N". Returns the code. */
 int cursor_fail(struct cursor *c, int code, const char *format, ...) PRINTF_LIKE(3, 4);
 
+/* The next little-endian number; 0 on failure. `what` names it in the error. */
 uint8_t cursor_u8(struct cursor *c, const char *what);
 uint16_t cursor_u16(struct cursor *c, const char *what);
 uint32_t cursor_u32(struct cursor *c, const char *what);

@@ -71,6 +71,7 @@ int gguf_open(struct gguf **ret, const char *path, struct error *e);
 int gguf_open_bytes(struct gguf **ret, struct bytes file, struct error *e);
 void gguf_close(struct gguf *g);
 
+/* 2 or 3; and the alignment of tensor data in bytes, a power of two. */
 uint32_t gguf_version(const struct gguf *g);
 uint32_t gguf_alignment(const struct gguf *g);
 /* Bytes of all parts. */
@@ -79,11 +80,13 @@ uint64_t gguf_file_bytes(const struct gguf *g);
 struct bytes gguf_header(const struct gguf *g);
 int gguf_parts(const struct gguf *g);
 
+/* Metadata in the order of the file; i must be in range. Borrowed until gguf_close(). */
 int gguf_n_keys(const struct gguf *g);
 const struct gguf_value *gguf_value_at(const struct gguf *g, int i);
 /* NULL when absent. */
 const struct gguf_value *gguf_find(const struct gguf *g, const char *key);
 
+/* Tensors of all parts in order; i must be in range. By name: NULL when absent. Borrowed. */
 int gguf_n_tensors(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int i);
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name);
@@ -104,6 +107,7 @@ int64_t gguf_array_int(const struct gguf_value *v, uint64_t i);
 double gguf_array_float(const struct gguf_value *v, uint64_t i);
 bool gguf_type_is_int(enum gguf_type t);
 
+/* Of a metadata type, "u32"; static. */
 const char *gguf_type_name(enum gguf_type t);
 /* A scalar or array as text for people, cut after `most` array elements. */
 struct buffer;

@@ -209,6 +209,7 @@ int program_add_instr(struct program *p, const struct instr *in);
 /* An instruction with every index PROGRAM_NONE and everything else zero. */
 struct instr instr_init(enum op op, int layer);
 
+/* As printed by program_print(); static. */
 const char *op_name(enum op op);
 
 /* --- checking and showing (validate.c, print.c) --- */

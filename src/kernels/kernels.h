@@ -144,6 +144,7 @@ void kernels_pack_group(enum quant_type type, const uint8_t *src, size_t row_str
 /* True when weights of this type can be packed and multiplied. */
 bool kernels_supports(enum quant_type type);
 
+/* How a weight of this type wants its input packed. */
 enum activation kernels_activation_format(enum quant_type type, bool exact);
 /* Of a whole batch, all tiles; 64-byte granule. */
 size_t kernels_activation_bytes(enum activation format, int tokens, int cols);

@@ -45,6 +45,7 @@ int add_vector(struct builder *b, const char *name, int n, struct axis axis, boo
 /* Ranges are made once for each (name, count). */
 int add_range(struct builder *b, const struct range *r);
 
+/* A new value (rows, width) f32; the name is for printing. Returns its index. */
 int add_value(struct builder *b, const char *name, int width, struct axis axis);
 /* Adds an instruction whose output is a new value like `like` (width, rows), or of its own. */
 int emit(struct builder *b, struct instr in, const char *name, int width, struct axis axis);

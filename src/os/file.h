@@ -38,6 +38,7 @@ int file_write_atomic(const char *path, struct bytes content, unsigned mode, str
 /* Makes a directory and its parents; an existing one is fine. */
 int file_make_directory(const char *path, unsigned mode, struct error *e);
 
+/* Anything of that name: file, folder or other. */
 bool file_exists(const char *path);
 
 /* Calls fn for each entry of a directory (not "." and ".."), until it answers false. */

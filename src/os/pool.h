@@ -26,6 +26,7 @@ int pool_open(struct pool **ret, const struct pool_options *options, struct erro
 /* Ends the workers and frees. NULL is fine; never inside a job. */
 void pool_close(struct pool *p);
 
+/* The leader included; at least 1. */
 int pool_threads(const struct pool *p);
 
 /* Runs fn(arg, thread, n_threads) on all threads at once, the caller being thread 0, and returns

@@ -112,6 +112,7 @@ enum quant_type quant_from_name(const char *name);
 /* Bytes of n weights; n must be a multiple of the block. */
 size_t quant_row_bytes(enum quant_type type, size_t n);
 
+/* True where quant_dequantize() knows the type. */
 bool quant_can_dequantize(enum quant_type type);
 /* dst[i] = weight i, the same bits as ggml's reference; n a multiple of the block; src may be
  * unaligned. The type must be one that can be dequantized. */

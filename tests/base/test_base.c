@@ -42,8 +42,7 @@ static void cursor_says_where_it_ended(void **state)
     assert_int_equal(cursor_u32(&c, "the count"), 0);
     assert_true(c.failed);
     assert_int_equal(e.code, ERR_FORMAT);
-    assert_string_equal(e.text,
-                        "truncated: the count needs 4 bytes, only 1 are left at byte 7");
+    assert_string_equal(e.text, "truncated: the count needs 4 bytes, only 1 are left at byte 7");
     assert_int_equal(cursor_bytes(&c, UINT64_MAX, "later").size, 0);
     assert_non_null(strstr(e.text, "the count"));
 }
