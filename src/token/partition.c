@@ -1,0 +1,190 @@
+/* Cuts special tokens out of a text before anything else is encoded.
+ *
+ * The rule is llama.cpp's: the longest token first, anywhere in the text, then the next shorter
+ * one in what is left. Where no tokens overlap that is the longest match at each place. Where
+ * they do, the places form a cluster, which is solved by itself: time is the cluster's bytes times
+ * the distinct lengths of tokens in it. */
+#include "token/internal.h"
+
+#include <stdlib.h>
+
+struct cluster {
+    int32_t *candidate; /* (size) node of the token that may start here, 0: none */
+    int32_t *chosen;    /* (size) node of the token that starts here, 0: none */
+    uint8_t *taken;     /* (size) */
+    size_t size, capacity;
+};
+
+static bool allowed(const struct vocab *v, int32_t node, bool parse_special)
+{
+    return parse_special || v->type[v->special.nodes[node].token] == VOCAB_TOKEN_USER_DEFINED;
+}
+
+static int32_t first_allowed(const struct vocab *v, int32_t node, bool parse_special)
+{
+    while (node && !allowed(v, node, parse_special))
+        node = v->special.nodes[node].shorter;
+    return node;
+}
+
+static int cluster_grow(struct cluster *k, size_t size, struct error *e)
+{
+    if (size > k->capacity) {
+        size_t capacity = size * 2;
+        int32_t *candidate = realloc(k->candidate, capacity * sizeof(*candidate));
+        if (candidate)
+            k->candidate = candidate;
+        int32_t *chosen = realloc(k->chosen, capacity * sizeof(*chosen));
+        if (chosen)
+            k->chosen = chosen;
+        uint8_t *taken = realloc(k->taken, capacity);
+        if (taken)
+            k->taken = taken;
+        if (!candidate || !chosen || !taken)
+            return fail(e, ERR_NOMEM, "special tokens over %zu bytes", size);
+        k->capacity = capacity;
+    }
+    return 0;
+}
+
+/* Gathers the candidates of the cluster that starts at text's first byte. */
+static int cluster_find(struct cluster *k, const struct vocab *v, struct bytes text,
+                        bool parse_special, struct error *e)
+{
+    size_t end = 1;
+    for (size_t i = 0; i < end; i++) {
+        int32_t node = trie_longest(&v->special, bytes_of(text.data + i, text.size - i));
+        node = first_allowed(v, node, parse_special);
+        size_t reach = node ? i + v->special.nodes[node].depth : 0;
+        end = reach > end ? reach : end;
+        int r = cluster_grow(k, end, e);
+        if (r)
+            return r;
+        k->candidate[i] = node;
+        k->chosen[i] = 0;
+        k->taken[i] = 0;
+    }
+    k->size = end;
+    return 0;
+}
+
+/* One length: takes the candidates of this length that are still free, and lets the others try
+ * their next shorter token. What is taken already is no shorter, so a candidate is free when both
+ * its ends are. Returns the greatest length that is left. */
+static int cluster_pass(struct cluster *k, const struct vocab *v, int length, bool parse_special)
+{
+    int next = 0;
+    for (size_t i = 0; i < k->size; i++) {
+        int32_t node = k->candidate[i];
+        if (node && k->taken[i])
+            node = 0;
+        if (node && v->special.nodes[node].depth == length) {
+            if (!k->taken[i + (size_t)length - 1]) {
+                k->chosen[i] = node;
+                memset(k->taken + i, 1, (size_t)length);
+                node = 0;
+            } else {
+                node = first_allowed(v, v->special.nodes[node].shorter, parse_special);
+            }
+        }
+        k->candidate[i] = node;
+        if (node && v->special.nodes[node].depth > next)
+            next = v->special.nodes[node].depth;
+    }
+    return next;
+}
+
+static void cluster_solve(struct cluster *k, const struct vocab *v, bool parse_special)
+{
+    int length = 0;
+    for (size_t i = 0; i < k->size; i++)
+        if (k->candidate[i] && v->special.nodes[k->candidate[i]].depth > length)
+            length = v->special.nodes[k->candidate[i]].depth;
+    while (length)
+        length = cluster_pass(k, v, length, parse_special);
+}
+
+static bool is_space(uint8_t b)
+{
+    return b == ' ' || (b >= '\t' && b <= '\r');
+}
+
+/* Where the walk over the text stands. */
+struct walk {
+    const struct vocab *v;
+    struct bytes text;
+    partition_fn *on_part;
+    void *arg;
+    size_t done; /* bytes handed out */
+};
+
+/* Hands out the text up to `at` and the token there. */
+static int cut(struct walk *w, size_t at, int32_t node, struct error *e)
+{
+    int32_t token = w->v->special.nodes[node].token;
+    size_t end = at;
+    if (w->v->strip[token] & STRIP_LEFT)
+        while (end > w->done && is_space(w->text.data[end - 1]))
+            end--;
+    int r = 0;
+    if (end > w->done)
+        r = w->on_part(w->arg, -1, bytes_of(w->text.data + w->done, end - w->done), e);
+    if (r == 0)
+        r = w->on_part(w->arg, token, (struct bytes){ 0 }, e);
+    w->done = at + w->v->special.nodes[node].depth;
+    return r;
+}
+
+/* After a token that takes the spaces behind it: skips them up to `limit`. */
+static void strip_right(struct walk *w, int32_t node, size_t limit)
+{
+    if (w->v->strip[w->v->special.nodes[node].token] & STRIP_RIGHT)
+        while (w->done < limit && is_space(w->text.data[w->done]))
+            w->done++;
+}
+
+static int cut_cluster(struct walk *w, const struct cluster *k, size_t base, struct error *e)
+{
+    int32_t last = 0;
+    for (size_t i = 0; i < k->size; i++) {
+        int32_t node = k->chosen[i];
+        if (!node)
+            continue;
+        if (last)
+            strip_right(w, last, base + i);
+        int r = cut(w, base + i, node, e);
+        if (r)
+            return r;
+        last = node;
+    }
+    if (last)
+        strip_right(w, last, w->text.size);
+    return 0;
+}
+
+int partition(const struct vocab *v, struct bytes text, bool parse_special, partition_fn *on_part,
+              void *arg, struct error *e)
+{
+    struct walk w = { .v = v, .text = text, .on_part = on_part, .arg = arg };
+    struct cluster k = { 0 };
+    int r = 0;
+    bool any = v->special.count > 0 && (parse_special || v->any_user_defined);
+    for (size_t i = 0; any && i < text.size && r == 0;) {
+        if (!v->special.root[text.data[i]]) {
+            i++;
+            continue;
+        }
+        r = cluster_find(&k, v, bytes_of(text.data + i, text.size - i), parse_special, e);
+        if (r)
+            break;
+        cluster_solve(&k, v, parse_special);
+        r = cut_cluster(&w, &k, i, e);
+        i = w.done > i + k.size ? w.done : i + k.size;
+    }
+    if (r == 0 && w.done < text.size)
+        r = on_part(arg, -1, bytes_of(text.data + w.done, text.size - w.done), e);
+    free(k.candidate);
+    free(k.chosen);
+    free(k.taken);
+    return r;
+}
