@@ -1,12 +1,79 @@
-# The facade: Meson and ninja do the work; this file only calls them.
+# The facade: Meson and ninja do the work, tools/ the rest; this file only calls them.
 BUILD ?= build
+SECONDS_EACH ?= 10
+PYTHON ?= python3
+export PYTHON
 
-.PHONY: all test
+.PHONY: all demo test test-unit test-long lint format asan tsan clang fuzz bench install deps clean
 all: $(BUILD)/build.ninja
-	ninja -C $(BUILD)
+	@ninja -C $(BUILD)
 
 $(BUILD)/build.ninja:
+	@tools/deps.sh
 	meson setup $(BUILD)
 
-test: all
-	meson test -C $(BUILD) --print-errorlogs
+deps:
+	tools/deps.sh
+
+# Three devices on this machine answer one question.
+demo: all
+	@tools/demo.sh $(BUILD)
+
+# Every test that needs no GPU and no second machine; warnings are errors here.
+test: build-test/build.ninja
+	@tools/run_tests.py build-test
+
+test-unit: build-test/build.ninja
+	@tools/run_tests.py build-test --suite unit --suite fuzz
+
+test-long: build-test/build.ninja
+	@tools/run_tests.py build-test --suite unit --suite fuzz --suite golden --suite e2e --suite long
+
+build-test/build.ninja:
+	@tools/deps.sh
+	meson setup build-test --werror -Dtests=enabled
+
+asan: build-asan/build.ninja
+	@tools/run_tests.py build-asan --suite unit --suite fuzz
+
+build-asan/build.ninja:
+	@tools/deps.sh
+	meson setup build-asan --werror -Dtests=enabled -Db_sanitize=address,undefined
+
+tsan: build-tsan/build.ninja
+	@tools/run_tests.py build-tsan --suite unit
+
+build-tsan/build.ninja:
+	@tools/deps.sh
+	meson setup build-tsan --werror -Dtests=enabled -Db_sanitize=thread
+
+# The other compiler: no warning, and the same bits.
+clang: build-clang/build.ninja
+	@tools/run_tests.py build-clang --suite unit --suite fuzz
+
+build-clang/build.ninja:
+	@tools/deps.sh
+	CC=clang meson setup build-clang --werror -Dtests=enabled
+
+fuzz: build-fuzz/build.ninja
+	tools/fuzz.sh build-fuzz $(SECONDS_EACH)
+
+build-fuzz/build.ninja:
+	@tools/deps.sh
+	CC=clang meson setup build-fuzz -Dtests=enabled -Dfuzzers=true -Db_lundef=false \
+	  -Db_sanitize=address,undefined
+
+bench: all
+	@tools/bench.sh $(BUILD)
+
+lint:
+	@tools/lint.py
+
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+install: all
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf build build-test build-asan build-tsan build-clang build-fuzz

@@ -5,6 +5,8 @@
 
 #include "engine/step.h"
 
+#include <stdbool.h>
+
 /* Logits of the wanted rows of one step. Borrowed until the next call on the executor. */
 struct step_result {
     uint64_t id;
@@ -31,10 +33,14 @@ struct executor_ops {
 /* Embedded at the start of each implementation. owner: the head's thread. */
 struct executor {
     const struct executor_ops *ops;
-    int vocab;       /* width of a logits row */
-    int depth;       /* steps that may be in flight at once (stages) */
-    int max_rows;    /* rows of one step */
-    int max_context; /* positions of one session */
+    int vocab;             /* width of a logits row */
+    int depth;             /* steps that may be in flight at once (stages) */
+    int max_rows;          /* rows of one step */
+    int max_context;       /* positions of one session */
+    int max_sessions;      /* at once; 0: not known, as many as the engine runs requests */
+    uint64_t state_tokens; /* positions of all sessions together; 0: max_context for each */
+    bool can_truncate;     /* sessions may go back to any earlier position (no window, no
+                            * recurrent state), so a prefix of another request can be reused */
 };
 
 #endif

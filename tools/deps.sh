@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Checks what the build needs and installs what is missing.
+#
+# Debian and Ubuntu: through apt-get, as root or by sudo without a password. Elsewhere it names
+# the packages. With everything there it takes a few milliseconds and prints nothing.
+# SHOAL_NO_INSTALL=1 only reports.
+set -euo pipefail
+
+# what | Debian, Ubuntu | Fedora | Arch | Homebrew
+# A name with "pc:" is a pkg-config module, any other one a command.
+table='
+cc                 | gcc                 | gcc               | gcc         | llvm
+meson              | meson               | meson             | meson       | meson
+ninja              | ninja-build         | ninja-build       | ninja       | ninja
+pkg-config         | pkg-config          | pkgconf           | pkgconf     | pkgconf
+python3            | python3             | python3           | python      | python
+curl               | curl                | curl              | curl        | curl
+pc:libevent >= 2.1 | libevent-dev        | libevent-devel    | libevent    | libevent
+pc:openssl >= 3.0 | libssl-dev          | openssl-devel     | openssl     | openssl@3
+pc:libcurl >= 7.75 | libcurl4-openssl-dev | libcurl-devel    | curl        | curl
+pc:jansson >= 2.13 | libjansson-dev      | jansson-devel     | jansson     | jansson
+pc:libpcre2-8 >= 10.32 | libpcre2-dev      | pcre2-devel       | pcre2       | pcre2
+pc:libutf8proc     | libutf8proc-dev     | utf8proc-devel    | libutf8proc | utf8proc
+pc:cmocka >= 1.1 | libcmocka-dev       | libcmocka-devel   | cmocka      | cmocka
+'
+
+trim() {
+    local text=$1
+    text=${text#"${text%%[! ]*}"}
+    printf -v "$2" '%s' "${text%"${text##*[! ]}"}"
+}
+
+missing=() debian=() fedora=() arch=() brew=()
+check() {
+    missing=() debian=() fedora=() arch=() brew=()
+    local what d f a b modules=()
+    # One call of pkg-config for all modules: the answer is nearly always yes.
+    if command -v pkg-config >/dev/null; then
+        while IFS='|' read -r what _; do
+            trim "$what" what
+            [[ $what == pc:* ]] && modules+=("${what#pc:}")
+        done <<<"$table"
+    fi
+    local all=0
+    if ((${#modules[@]})) && pkg-config --exists "${modules[@]}" 2>/dev/null; then all=1; fi
+    while IFS='|' read -r what d f a b; do
+        trim "$what" what
+        [[ -n $what ]] || continue
+        case $what in
+        pc:*) ((all)) && continue
+              command -v pkg-config >/dev/null && pkg-config --exists "${what#pc:}" 2>/dev/null && continue ;;
+        cc) command -v cc >/dev/null || command -v "${CC:-cc}" >/dev/null && continue ;;
+        *) command -v "$what" >/dev/null && continue ;;
+        esac
+        trim "$d" d; trim "$f" f; trim "$a" a; trim "$b" b
+        missing+=("${what#pc:}") debian+=("$d") fedora+=("$f") arch+=("$a") brew+=("$b")
+    done <<<"$table"
+}
+
+check
+((${#missing[@]} == 0)) && exit 0
+echo "missing: ${missing[*]}"
+
+root=()
+if ((EUID != 0)); then root=(sudo -n); fi
+if [[ -z ${SHOAL_NO_INSTALL:-} ]] && command -v apt-get >/dev/null &&
+   { ((EUID == 0)) || sudo -n true 2>/dev/null; }; then
+    # libc6-dev comes with gcc only as a recommendation; python3-venv is for the test clients.
+    packages=("${debian[@]}" libc6-dev python3-venv)
+    echo "installing: ${packages[*]}"
+    install() {
+        "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -q --no-install-recommends "${packages[@]}" >/dev/null
+    }
+    # The package lists of a fresh container are empty, those of an old one point to nothing.
+    install 2>/dev/null || { "${root[@]}" apt-get update -q >/dev/null && install; } || true
+    check
+    ((${#missing[@]} == 0)) && exit 0
+    echo "could not be installed: ${missing[*]}" >&2
+fi
+cat >&2 <<TEXT
+Install these and run make again:
+  Debian, Ubuntu  sudo apt-get install ${debian[*]}
+  Fedora          sudo dnf install ${fedora[*]}
+  Arch            sudo pacman -S ${arch[*]}
+  Homebrew        brew install ${brew[*]}
+TEXT
+exit 1
