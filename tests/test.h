@@ -11,5 +11,14 @@
 #include <string.h>
 #include <cmocka.h>
 #undef fail
+#undef fail_msg /* expands to the macro above */
+
+/* Fails the test with a text. */
+#define fail_test(...)                                                                             \
+    do {                                                                                           \
+        print_error(__VA_ARGS__);                                                                  \
+        print_error("\n");                                                                         \
+        _fail(__FILE__, __LINE__);                                                                 \
+    } while (0)
 
 #endif

@@ -23,9 +23,11 @@ void shares_deal(int count, int granule, const int *shares, int n, int *begin)
     }
     /* ...then a positive share that got nothing takes one from the neighbour before or after. */
     if (units >= positive) {
-        for (int i = 0; i < n; i++)
-            if (shares[i] > 0 && begin[i + 1] <= begin[i])
-                begin[i + 1] = begin[i] + 1;
+        for (int i = 0; i < n; i++) {
+            int least = begin[i] + (shares[i] > 0 ? 1 : 0);
+            if (begin[i + 1] < least)
+                begin[i + 1] = least;
+        }
         int after = (int)units;
         for (int i = n; i > 0; i--) {
             if (begin[i] > after)

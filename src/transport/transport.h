@@ -120,4 +120,17 @@ int tcp_read_all(int fd, void *buf, size_t size, uint64_t deadline_ns, struct er
 /* Closes a descriptor from above; -1 is fine. */
 void tcp_close(int fd);
 
+/* --- sealing: a filter over any channel --- */
+
+#define SEAL_OVERHEAD 16 /* bytes that sealing adds to a message */
+
+struct seal_keys;
+
+/* Each message becomes one AEAD frame, its nonce a counter, with the keys of ticket.h. A frame that
+ * was altered, replayed, reordered, cut or left out gives ERR_AUTH, which names it and breaks the
+ * channel. Takes inner, also on failure; keys are copied. max_message is the inner one's less
+ * SEAL_OVERHEAD. SEAL_PLAIN gives inner itself. ERR_NOMEM, ERR_ARG. */
+int channel_seal(struct channel **ret, struct channel *inner, const struct seal_keys *keys,
+                 struct error *e);
+
 #endif

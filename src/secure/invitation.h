@@ -1,0 +1,46 @@
+/* Invitations: a text that lets one device join once, before it expires. */
+#ifndef SHOAL_SECURE_INVITATION_H
+#define SHOAL_SECURE_INVITATION_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+#define INVITATION_ID 8
+#define INVITATION_KEY 32
+#define INVITATION_ADDRESSES 4      /* a laptop has about as many interfaces */
+#define INVITATION_ADDRESS_TEXT 128 /* longest "host:port", NUL included */
+/* "shoal1:" and the base64url of the longest content, NUL included. */
+#define INVITATION_TEXT 768
+#define INVITATION_MAX 64 /* open ones of a device */
+#define INVITATION_MAX_HOURS (24 * 30)
+
+struct invitation {
+    uint8_t id[INVITATION_ID];
+    uint8_t key[INVITATION_KEY];
+    int64_t expires_s; /* wall time, seconds since 1970 */
+    int n_addresses;
+    char addresses[INVITATION_ADDRESSES][INVITATION_ADDRESS_TEXT]; /* where to join */
+};
+
+/* "shoal1:..."; the addresses' lengths are the caller's duty (they come from this struct). */
+void invitation_format(char out[static INVITATION_TEXT], const struct invitation *i);
+
+/* ERR_FORMAT: says what is wrong. Expiry is not checked here. */
+int invitation_parse(struct invitation *ret, struct bytes text, struct error *e);
+
+/* A new one, remembered in HOME/invitations (mode 0600). The addresses are filled in by the caller
+ * afterwards. ERR_RANGE for hours outside 1..INVITATION_MAX_HOURS; ERR_LIMIT when too many are
+ * open; ERR_IO. Safe against other processes that use the same HOME. */
+int invitation_create(struct invitation *ret, const char *home, int64_t now_s, int hours,
+                      struct error *e);
+
+/* The key of an open invitation: to check a joiner's proof. ERR_NOT_FOUND for an unknown or used
+ * one, ERR_AUTH for an expired one; ERR_IO. */
+int invitation_find(uint8_t key[static INVITATION_KEY], const char *home,
+                    const uint8_t id[static INVITATION_ID], int64_t now_s, struct error *e);
+
+/* Uses it up, after the joiner has proved it. Errors as above; one caller only gets 0. */
+int invitation_redeem(const char *home, const uint8_t id[static INVITATION_ID], int64_t now_s,
+                      struct error *e);
+
+#endif
