@@ -90,6 +90,31 @@ struct memory_options {
 int memory_pair(struct channel **a, struct channel **b, const struct memory_options *options,
                 struct error *e);
 
+/* --- shm: two processes of one host (Linux) --- */
+
+#define SHM_TOKEN 72 /* text, NUL included */
+
+struct shm_offer;
+
+/* Makes the shared memory and a token that leads to it. The token is a secret: it goes to the peer
+ * over a channel that is authenticated already, for shm_accept. options may be NULL.
+ * ERR_UNSUPPORTED on other systems; ERR_IO, ERR_NOMEM, ERR_ARG. */
+int shm_offer(struct shm_offer **ret, char token[static SHM_TOKEN],
+              const struct channel_options *options, struct error *e);
+
+/* Waits for the peer and opens the channel. The offer stays to be closed. ERR_TIMEOUT, ERR_IO. */
+int shm_offer_wait(struct channel **ret, struct shm_offer *offer, uint64_t deadline_ns,
+                   struct error *e);
+
+/* Ends an offer; a channel from it stays. NULL is fine. */
+void shm_offer_close(struct shm_offer *offer);
+
+/* The other end. max_message of the options must be the offerer's; its rings are taken as they are.
+ * ERR_FORMAT for what is no token, ERR_NOT_FOUND when the offerer is not on this host or gone,
+ * ERR_TIMEOUT, ERR_IO. */
+int shm_accept(struct channel **ret, const char *token, const struct channel_options *options,
+               uint64_t deadline_ns, struct error *e);
+
 /* --- tcp --- */
 
 /* A channel over a connected stream socket (TCP; a UNIX one works too). Takes the descriptor, also

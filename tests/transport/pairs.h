@@ -5,6 +5,8 @@
 #include "tests/test.h"
 
 #include "os/clock.h"
+#include "os/thread.h"
+#include "secure/ticket.h"
 #include "transport/transport.h"
 
 #define SOON clock_deadline(5 * CLOCK_NS_PER_S)
@@ -41,6 +43,70 @@ static inline void plain_memory_pair(struct channel **a, struct channel **b,
         m.channel = *o;
     }
     assert_int_equal(memory_pair(a, b, &m, &e), 0);
+}
+
+struct shm_side {
+    char token[SHM_TOKEN];
+    const struct channel_options *options;
+    struct channel *channel;
+    int code;
+};
+
+static inline void *shm_accept_side(void *arg)
+{
+    struct shm_side *s = arg;
+    s->code = shm_accept(&s->channel, s->token, s->options, SOON, NULL);
+    return NULL;
+}
+
+static inline void shm_pair(struct channel **a, struct channel **b, const struct channel_options *o)
+{
+    struct error e = { 0 };
+    struct shm_offer *offer = NULL;
+    struct shm_side s = { .options = o };
+    struct thread thread;
+    assert_int_equal(shm_offer(&offer, s.token, o, &e), 0);
+    assert_int_equal(thread_start(&thread, shm_accept_side, &s, &e), 0);
+    assert_int_equal(shm_offer_wait(a, offer, SOON, &e), 0);
+    thread_join(&thread);
+    assert_int_equal(s.code, 0);
+    shm_offer_close(offer);
+    *b = s.channel;
+}
+
+/* Keys of two ends that fit. */
+static inline void test_keys(struct seal_keys keys[static 2], enum seal_cipher cipher)
+{
+    for (int i = 0; i < 2; i++) {
+        keys[i].cipher = cipher;
+        memset(keys[i].send_key, 10 + i, 32);
+        memset(keys[i].recv_key, 11 - i, 32);
+        memset(keys[i].send_iv, 20 + i, 12);
+        memset(keys[i].recv_iv, 21 - i, 12);
+    }
+}
+
+static inline void seal_both(struct channel **a, struct channel **b, enum seal_cipher cipher)
+{
+    struct error e = { 0 };
+    struct seal_keys keys[2];
+    test_keys(keys, cipher);
+    assert_int_equal(channel_seal(a, *a, &keys[0], &e), 0);
+    assert_int_equal(channel_seal(b, *b, &keys[1], &e), 0);
+}
+
+static inline void sealed_tcp_pair(struct channel **a, struct channel **b,
+                                   const struct channel_options *o)
+{
+    tcp_pair(a, b, o);
+    seal_both(a, b, SEAL_AES_128_GCM);
+}
+
+static inline void sealed_memory_pair(struct channel **a, struct channel **b,
+                                      const struct channel_options *o)
+{
+    plain_memory_pair(a, b, o);
+    seal_both(a, b, SEAL_CHACHA20_POLY1305);
 }
 
 #endif

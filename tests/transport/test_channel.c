@@ -1,5 +1,8 @@
 /* What every kind of channel promises. */
+#include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/transport/pairs.h"
 
@@ -353,6 +356,40 @@ static void a_forged_length_is_refused(void **state)
     channel_close(b);
 }
 
+/* --- shm between processes --- */
+
+/* The child echoes one message and is then killed where it sleeps. */
+static void death_of_a_process_is_noticed(void **state)
+{
+    (void)state;
+    struct error e = { 0 };
+    struct shm_offer *offer = NULL;
+    struct shm_side s = { 0 };
+    assert_int_equal(shm_offer(&offer, s.token, NULL, &e), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        shm_accept_side(&s);
+        struct side echo_side = { .ch = s.channel };
+        echo(&echo_side);
+        _exit(0);
+    }
+    struct channel *a = NULL;
+    assert_int_equal(shm_offer_wait(&a, offer, SOON, &e), 0);
+    struct bytes part = bytes_text("ping");
+    char in[8];
+    size_t size = 0;
+    assert_int_equal(channel_send(a, &part, 1, SOON, &e), 0);
+    assert_int_equal(channel_recv(a, in, sizeof in, &size, SOON, &e), 0);
+    kill(child, SIGKILL);
+    uint64_t begin = clock_now_ns();
+    assert_int_equal(channel_recv(a, in, sizeof in, &size, SOON, &e), ERR_CLOSED);
+    assert_true(clock_now_ns() - begin < CLOCK_NS_PER_S);
+    assert_int_equal(channel_send(a, &part, 1, SOON, &e), ERR_CLOSED);
+    waitpid(child, NULL, 0);
+    channel_close(a);
+    shm_offer_close(offer);
+}
+
 #define EACH(test, kind)                                                                           \
     {                                                                                              \
         .name = #test " over " #kind, .test_func = test, .initial_state = (void *)&kind            \
@@ -366,9 +403,15 @@ static void a_forged_length_is_refused(void **state)
 int main(void)
 {
     static struct kind memory = { plain_memory_pair }, tcp = { tcp_pair };
+    static struct kind sealed_tcp = { sealed_tcp_pair }, sealed_memory = { sealed_memory_pair };
+    static struct kind shm = { shm_pair };
     const struct CMUnitTest tests[] = {
         ALL(memory),
         ALL(tcp),
+        ALL(shm),
+        ALL(sealed_tcp),
+        ALL(sealed_memory),
+        cmocka_unit_test(death_of_a_process_is_noticed),
         cmocka_unit_test(delay_is_kept),
         cmocka_unit_test(loss_and_death_follow_the_script),
         cmocka_unit_test(silly_options_are_refused),

@@ -1,0 +1,233 @@
+/* Sealed channels against an attacker on the wire. */
+#include <stdio.h>
+
+#include "tests/transport/pairs.h"
+
+#define FRAME 36 /* of a 16-byte message: length, text, tag */
+
+/* a sends sealed frames into a socket whose other end is ours; b receives what we write. */
+struct wire {
+    struct channel *a, *b;
+    int from_a, to_b;
+};
+
+static void open_wire(struct wire *w, enum seal_cipher cipher)
+{
+    struct error e = { 0 };
+    int left[2], right[2];
+    tcp_sockets(left);
+    tcp_sockets(right);
+    assert_int_equal(tcp_from_fd(&w->a, left[0], NULL, &e), 0);
+    assert_int_equal(tcp_from_fd(&w->b, right[0], NULL, &e), 0);
+    w->from_a = left[1];
+    w->to_b = right[1];
+    seal_both(&w->a, &w->b, cipher);
+}
+
+static void close_wire(struct wire *w)
+{
+    channel_close(w->a);
+    channel_close(w->b);
+    tcp_close(w->from_a);
+    tcp_close(w->to_b);
+}
+
+/* The next frame of a, with `value` as message. */
+static void capture(struct wire *w, uint8_t value, uint8_t frame[static FRAME])
+{
+    struct error e = { 0 };
+    uint8_t text[16];
+    memset(text, value, sizeof text);
+    struct bytes part = bytes_of(text, sizeof text);
+    assert_int_equal(channel_send(w->a, &part, 1, SOON, &e), 0);
+    assert_int_equal(tcp_read_all(w->from_a, frame, FRAME, SOON, &e), 0);
+}
+
+static int deliver(struct wire *w, const uint8_t *frame, size_t n, uint8_t *first, struct error *e)
+{
+    uint8_t text[64] = { 0 };
+    size_t size = 0;
+    assert_int_equal(tcp_write_all(w->to_b, bytes_of(frame, n), SOON, e), 0);
+    int code = channel_recv(w->b, text, sizeof text, &size, SOON, e);
+    *first = text[0];
+    assert_true(code != 0 || size == 16);
+    return code;
+}
+
+static void frames_in_order_are_accepted(void **state)
+{
+    (void)state;
+    for (int cipher = SEAL_AES_128_GCM; cipher < SEAL_CIPHER_COUNT; cipher++) {
+        struct wire w;
+        struct error e = { 0 };
+        uint8_t frame[FRAME], first = 0;
+        open_wire(&w, (enum seal_cipher)cipher);
+        for (uint8_t i = 1; i < 20; i++) {
+            capture(&w, i, frame);
+            for (int k = 4; k < FRAME; k++) {
+                assert_true(frame[k] != i || frame[k + 1 < FRAME ? k + 1 : k] != i ||
+                            frame[k + 2 < FRAME ? k + 2 : k] != i); /* not in the clear */
+            }
+            assert_int_equal(deliver(&w, frame, FRAME, &first, &e), 0);
+            assert_int_equal(first, i);
+        }
+        close_wire(&w);
+    }
+}
+
+static void any_altered_bit_is_noticed(void **state)
+{
+    (void)state;
+    for (int bit = 32; bit < FRAME * 8; bit += 7) {
+        struct wire w;
+        struct error e = { 0 };
+        uint8_t frame[FRAME], first = 0;
+        open_wire(&w, SEAL_AES_128_GCM);
+        capture(&w, 1, frame);
+        frame[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        assert_int_equal(deliver(&w, frame, FRAME, &first, &e), ERR_AUTH);
+        assert_non_null(strstr(e.text, "frame 0: authentication failed"));
+        assert_int_equal(first, 0); /* nothing unauthenticated is handed out */
+        assert_int_equal(deliver(&w, frame, FRAME, &first, &e), ERR_CLOSED);
+        close_wire(&w);
+    }
+}
+
+static void replay_reordering_and_loss_are_noticed(void **state)
+{
+    (void)state;
+    for (int what = 0; what < 3; what++) {
+        struct wire w;
+        struct error e = { 0 };
+        uint8_t one[FRAME], two[FRAME], first = 0;
+        open_wire(&w, SEAL_CHACHA20_POLY1305);
+        capture(&w, 1, one);
+        capture(&w, 2, two);
+        if (what == 0) { /* the first one twice */
+            assert_int_equal(deliver(&w, one, FRAME, &first, &e), 0);
+            assert_int_equal(deliver(&w, one, FRAME, &first, &e), ERR_AUTH);
+            assert_non_null(strstr(e.text, "frame 1"));
+        } else { /* the second one first, which is also what a lost first one looks like */
+            assert_int_equal(deliver(&w, two, FRAME, &first, &e), ERR_AUTH);
+        }
+        close_wire(&w);
+    }
+}
+
+static void cut_frames_are_noticed(void **state)
+{
+    (void)state;
+    for (uint8_t n = 0; n < 32; n += 5) {
+        struct wire w;
+        struct error e = { 0 };
+        uint8_t frame[FRAME], first = 0;
+        open_wire(&w, SEAL_AES_128_GCM);
+        capture(&w, 1, frame);
+        frame[0] = n; /* a shorter length, and only so many bytes */
+        assert_int_equal(deliver(&w, frame, (size_t)n + 4, &first, &e), ERR_AUTH);
+        close_wire(&w);
+    }
+}
+
+static void a_reflected_frame_is_refused(void **state)
+{
+    (void)state;
+    struct wire w;
+    struct error e = { 0 };
+    uint8_t frame[FRAME], text[16];
+    size_t size = 0;
+    open_wire(&w, SEAL_AES_128_GCM);
+    capture(&w, 1, frame);
+    assert_int_equal(tcp_write_all(w.from_a, bytes_of(frame, FRAME), SOON, &e), 0);
+    assert_int_equal(channel_recv(w.a, text, sizeof text, &size, SOON, &e), ERR_AUTH);
+    close_wire(&w);
+}
+
+/* The keys are replaced after 2^20 frames at both ends. */
+static void the_keys_are_replaced(void **state)
+{
+    (void)state;
+    struct channel *a, *b;
+    struct error e = { 0 };
+    sealed_memory_pair(&a, &b, NULL);
+    int code = 0, value = -1;
+    size_t size = 0;
+    for (int i = 0; i < (1 << 20) + 100 && code == 0; i++) {
+        struct bytes part = bytes_of(&i, sizeof i);
+        code = channel_send(a, &part, 1, SOON, &e);
+        code = code == 0 ? channel_recv(b, &value, sizeof value, &size, SOON, &e) : code;
+        code = code == 0 && value != i ? -1 : code;
+    }
+    assert_string_equal(e.text, "");
+    assert_int_equal(code, 0);
+    channel_close(a);
+    channel_close(b);
+}
+
+static void plain_is_the_channel_itself(void **state)
+{
+    (void)state;
+    struct channel *a, *b, *same = NULL;
+    struct error e = { 0 };
+    plain_memory_pair(&a, &b, NULL);
+    assert_int_equal(channel_seal(&same, a, &(struct seal_keys){ .cipher = SEAL_PLAIN }, &e), 0);
+    assert_ptr_equal(same, a);
+    assert_string_equal(channel_name(a), "memory");
+    seal_both(&a, &b, SEAL_AES_128_GCM);
+    assert_string_equal(channel_name(a), "sealed memory");
+    assert_int_equal(channel_max_message(a), CHANNEL_MAX_MESSAGE - SEAL_OVERHEAD);
+    channel_close(a);
+    channel_close(b);
+}
+
+/* --- shm: what its set-up refuses --- */
+
+static void foreign_tokens_are_refused(void **state)
+{
+    (void)state;
+    struct error e = { 0 };
+    struct channel *ch = NULL;
+    struct shm_offer *offer = NULL;
+    char token[SHM_TOKEN];
+    assert_int_equal(shm_accept(&ch, "", NULL, SOON, &e), ERR_FORMAT);
+    assert_int_equal(shm_accept(&ch, "shm1:00", NULL, SOON, &e), ERR_FORMAT);
+    assert_int_equal(shm_offer(&offer, token, NULL, &e), 0);
+    assert_int_equal(shm_offer_wait(&ch, offer, IN_MS(5), &e), ERR_TIMEOUT);
+    shm_offer_close(offer);
+    assert_int_equal(shm_accept(&ch, token, NULL, SOON, &e), ERR_NOT_FOUND); /* it is gone */
+    assert_null(ch);
+}
+
+static void a_wrong_secret_gets_nothing(void **state)
+{
+    (void)state;
+    struct error e = { 0 };
+    struct channel *ch = NULL;
+    struct shm_offer *offer = NULL;
+    struct shm_side s = { 0 };
+    struct thread thread;
+    assert_int_equal(shm_offer(&offer, s.token, NULL, &e), 0);
+    s.token[SHM_TOKEN - 4] = s.token[SHM_TOKEN - 4] == '0' ? '1' : '0';
+    assert_int_equal(thread_start(&thread, shm_accept_side, &s, &e), 0);
+    assert_int_equal(shm_offer_wait(&ch, offer, IN_MS(100), &e), ERR_TIMEOUT);
+    thread_join(&thread);
+    assert_int_equal(s.code, ERR_CLOSED);
+    assert_null(s.channel);
+    shm_offer_close(offer);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frames_in_order_are_accepted),
+        cmocka_unit_test(any_altered_bit_is_noticed),
+        cmocka_unit_test(replay_reordering_and_loss_are_noticed),
+        cmocka_unit_test(cut_frames_are_noticed),
+        cmocka_unit_test(a_reflected_frame_is_refused),
+        cmocka_unit_test(the_keys_are_replaced),
+        cmocka_unit_test(plain_is_the_channel_itself),
+        cmocka_unit_test(foreign_tokens_are_refused),
+        cmocka_unit_test(a_wrong_secret_gets_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
