@@ -204,11 +204,17 @@ static void to_q8_0(const float *src, uint8_t *dst)
     memcpy(dst, &b, sizeof(b));
 }
 
-/* Fits n groups of `size` weights and rounds scales and minima to whole numbers 0..top_scale of
- * the two halves d and dmin. */
-static void fit_groups(const float *src, int size, int top, int top_scale,
-                       uint16_t halves[static 2], uint8_t *scales, uint8_t *mins)
+/* A superblock's halves, and its groups' scales and minima in units of them. */
+struct groups {
+    uint16_t d, dmin;
+    uint8_t scales[16], mins[16];
+};
+
+/* Fits the groups of `size` weights on the grid 0..top and rounds scales and minima to whole
+ * numbers 0..top_scale. */
+static struct groups fit_groups(const float *src, int size, int top, int top_scale)
 {
+    struct groups g;
     struct affine a[16];
     int n = 256 / size;
     float max_scale = 0, max_min = 0;
@@ -217,27 +223,24 @@ static void fit_groups(const float *src, int size, int top, int top_scale,
         max_scale = fmaxf(max_scale, a[j].scale);
         max_min = fmaxf(max_min, a[j].min);
     }
-    float d = reciprocal(store_half(&halves[0], max_scale / (float)top_scale));
-    float dmin = reciprocal(store_half(&halves[1], max_min / (float)top_scale));
+    float d = reciprocal(store_half(&g.d, max_scale / (float)top_scale));
+    float dmin = reciprocal(store_half(&g.dmin, max_min / (float)top_scale));
     for (int j = 0; j < n; j++) {
-        scales[j] = (uint8_t)level(a[j].scale * d, 0, top_scale);
-        mins[j] = (uint8_t)level(a[j].min * dmin, 0, top_scale);
+        g.scales[j] = (uint8_t)level(a[j].scale * d, 0, top_scale);
+        g.mins[j] = (uint8_t)level(a[j].min * dmin, 0, top_scale);
     }
+    return g;
 }
 
 static void to_q2_k(const float *src, uint8_t *dst)
 {
-    struct block_q2_k b = { 0 };
-    uint16_t halves[2];
-    uint8_t scales[16], mins[16];
-    fit_groups(src, 16, 3, 15, halves, scales, mins);
-    b.d = halves[0];
-    b.dmin = halves[1];
+    struct groups g = fit_groups(src, 16, 3, 15);
+    struct block_q2_k b = { .d = g.d, .dmin = g.dmin };
     float d = half_to_f32(b.d), dmin = half_to_f32(b.dmin);
     for (int j = 0; j < 16; j++)
-        b.scales[j] = (uint8_t)(scales[j] | mins[j] << 4);
+        b.scales[j] = (uint8_t)(g.scales[j] | g.mins[j] << 4);
     for (int i = 0; i < 256; i++) {
-        float inverse = reciprocal(d * (float)scales[i / 16]), min = dmin * (float)mins[i / 16];
+        float inverse = reciprocal(d * (float)g.scales[i / 16]), min = dmin * (float)g.mins[i / 16];
         int q = level((src[i] + min) * inverse, 0, 3);
         b.q[i / 128 * 32 + i % 32] |= (uint8_t)(q << (i % 128 / 32 * 2));
     }
@@ -256,17 +259,13 @@ static void pack_k4(const uint8_t *scales, const uint8_t *mins, uint8_t out[stat
 
 static void to_q4_k(const float *src, uint8_t *dst)
 {
-    struct block_q4_k b = { 0 };
-    uint16_t halves[2];
-    uint8_t scales[8], mins[8];
-    fit_groups(src, 32, 15, 63, halves, scales, mins);
-    b.d = halves[0];
-    b.dmin = halves[1];
-    pack_k4(scales, mins, b.scales);
+    struct groups g = fit_groups(src, 32, 15, 63);
+    struct block_q4_k b = { .d = g.d, .dmin = g.dmin };
+    pack_k4(g.scales, g.mins, b.scales);
     float d = half_to_f32(b.d), dmin = half_to_f32(b.dmin);
     for (int i = 0; i < 256; i++) {
         int j = i / 32;
-        float inverse = reciprocal(d * (float)scales[j]), min = dmin * (float)mins[j];
+        float inverse = reciprocal(d * (float)g.scales[j]), min = dmin * (float)g.mins[j];
         int q = level((src[i] + min) * inverse, 0, 15);
         b.q[j / 2 * 32 + i % 32] |= (uint8_t)(q << (j % 2 * 4));
     }
@@ -275,17 +274,13 @@ static void to_q4_k(const float *src, uint8_t *dst)
 
 static void to_q5_k(const float *src, uint8_t *dst)
 {
-    struct block_q5_k b = { 0 };
-    uint16_t halves[2];
-    uint8_t scales[8], mins[8];
-    fit_groups(src, 32, 31, 63, halves, scales, mins);
-    b.d = halves[0];
-    b.dmin = halves[1];
-    pack_k4(scales, mins, b.scales);
+    struct groups g = fit_groups(src, 32, 31, 63);
+    struct block_q5_k b = { .d = g.d, .dmin = g.dmin };
+    pack_k4(g.scales, g.mins, b.scales);
     float d = half_to_f32(b.d), dmin = half_to_f32(b.dmin);
     for (int i = 0; i < 256; i++) {
         int j = i / 32;
-        float inverse = reciprocal(d * (float)scales[j]), min = dmin * (float)mins[j];
+        float inverse = reciprocal(d * (float)g.scales[j]), min = dmin * (float)g.mins[j];
         int q = level((src[i] + min) * inverse, 0, 31);
         b.q[j / 2 * 32 + i % 32] |= (uint8_t)((q & 15) << (j % 2 * 4));
         b.high[i % 32] |= (uint8_t)((q >> 4) << j);

@@ -1,0 +1,57 @@
+/* What a GGUF file holds and what running it needs: the calculator behind `shoal inspect`.
+ * Everything comes from the file's keys and tensors; nothing is loaded. */
+#ifndef SHOAL_GGUF_SUMMARY_H
+#define SHOAL_GGUF_SUMMARY_H
+
+#include "gguf/gguf.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Rows computed at once in prefill; the work buffers are sized for them. */
+#define SUMMARY_CHUNK 512
+/* Bytes of one number of the KV cache (f16). */
+#define SUMMARY_KV_BYTES 2
+
+struct gguf_type_total {
+    uint64_t tensors, elements, bytes;
+};
+
+/* All counts in bytes unless named otherwise. Numbers that no key gives are 0. */
+struct gguf_summary {
+    struct bytes architecture, name; /* borrowed from the file; empty when absent */
+    uint64_t parameters;             /* elements of all tensors */
+    uint64_t tensor_bytes;
+    struct gguf_type_total types[QUANT_COUNT];
+
+    int64_t layers, width, heads, ffn, vocab;
+    int64_t context; /* native, in tokens */
+    int64_t experts, experts_used;
+
+    int full_layers;     /* whose KV cache grows with the context */
+    int sliding_layers;  /* whose KV cache stops growing at `window` tokens */
+    int stateful_layers; /* with a state of fixed size instead */
+    uint64_t full_kv;    /* a token, all full layers */
+    uint64_t sliding_kv; /* a token, all sliding layers */
+    int64_t window;      /* tokens; 0 without sliding layers */
+    bool latent;         /* the KV cache holds MLA's compressed latent */
+    uint64_t state;      /* a sequence, all stateful layers */
+};
+
+/* Bytes needed to run one sequence of `context` tokens. */
+struct gguf_memory {
+    int64_t context;
+    uint64_t weights, kv, buffers, total;
+};
+
+/* Fills *ret, which borrows from g. A vocabulary without tensors gives zeros. ERR_FORMAT for a key
+ * of a wrong type or an impossible number. */
+int gguf_summarize(const struct gguf *g, struct gguf_summary *ret, struct error *e);
+
+/* KV cache and states of one sequence of `context` tokens. Saturates instead of overflowing. */
+uint64_t gguf_summary_kv(const struct gguf_summary *s, int64_t context);
+
+/* Weights as they lie in the file, KV cache in f16, and work buffers for SUMMARY_CHUNK rows. */
+struct gguf_memory gguf_summary_memory(const struct gguf_summary *s, int64_t context);
+
+#endif
