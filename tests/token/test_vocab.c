@@ -1,0 +1,223 @@
+/* Vocabularies made by hand: what no file of the conformance data shows. */
+#include "tests/test.h"
+
+#include "base/random.h"
+#include "token/vocab.h"
+
+#include <stdio.h>
+
+/* A description from lists that end with NULL. */
+struct lists {
+    const char *const *tokens;
+    const char *const *merges;
+    const int32_t *types;
+    const float *scores;
+};
+
+static struct bytes token_at(void *arg, int32_t i)
+{
+    return bytes_text(((const struct lists *)arg)->tokens[i]);
+}
+
+static struct bytes merge_at(void *arg, int32_t i)
+{
+    return bytes_text(((const struct lists *)arg)->merges[i]);
+}
+
+static int32_t type_at(void *arg, int32_t i)
+{
+    return ((const struct lists *)arg)->types[i];
+}
+
+static float score_at(void *arg, int32_t i)
+{
+    return ((const struct lists *)arg)->scores[i];
+}
+
+static struct vocab_source source_of(const char *model, struct lists *l)
+{
+    struct vocab_source s = { .model = bytes_text(model),
+                              .token_text = token_at,
+                              .merge_text = merge_at,
+                              .score = l->scores ? score_at : NULL,
+                              .type = l->types ? type_at : NULL,
+                              .arg = l };
+    while (l->tokens[s.n_tokens])
+        s.n_tokens++;
+    while (l->merges && l->merges[s.n_merges])
+        s.n_merges++;
+    return s;
+}
+
+static struct vocab *open_or_fail(const struct vocab_source *s)
+{
+    struct error e = { 0 };
+    struct vocab *v = NULL;
+    if (vocab_open(&v, s, &e))
+        print_message("%s\n", e.text);
+    assert_non_null(v);
+    return v;
+}
+
+/* The ids as text: "1 2 3". */
+static const char *ids_of(const struct vocab *v, const char *text, bool special)
+{
+    static char out[1024];
+    struct error e = { 0 };
+    struct token_list ids;
+    struct vocab_encode_options o = { .parse_special = special };
+    size_t n = 0;
+    token_list_init(&ids, 200);
+    assert_int_equal(vocab_encode(v, bytes_text(text), &o, &ids, &e), 0);
+    out[0] = 0;
+    for (size_t i = 0; i < ids.count; i++)
+        n += (size_t)snprintf(out + n, sizeof(out) - n, i ? " %d" : "%d", ids.ids[i]);
+    token_list_done(&ids);
+    return out;
+}
+
+static void bpe_merges_by_rank(void **state)
+{
+    const char *tokens[] = { "a", "b", "c", "ab", "bc", "abc", "Ġ", "Ġa", NULL };
+    const char *merges[] = { "b c", "a b", "a bc", "Ġ a", NULL };
+    struct lists l = { tokens, merges, NULL, NULL };
+    struct vocab_source s = source_of("gpt2", &l);
+    s.pre = bytes_text("gpt-2");
+    struct vocab *v = open_or_fail(&s);
+    assert_string_equal(ids_of(v, "abc", false), "5");
+    assert_string_equal(ids_of(v, "ab", false), "3");
+    assert_string_equal(ids_of(v, " a", false), "7");
+    assert_string_equal(ids_of(v, "", false), "");
+    vocab_close(v);
+}
+
+/* The longest special token first, wherever it stands, then the shorter ones. */
+static void special_tokens_longest_first(void **state)
+{
+    const char *tokens[] = { "a", "b", "c", "d", "ab", "bcd", "<x>", "aa", "aaa", NULL };
+    const int32_t types[] = { 1, 1, 1, 1, 4, 4, 3, 4, 4 };
+    struct lists l = { tokens, NULL, types, NULL };
+    struct vocab_source s = source_of("gpt2", &l);
+    struct vocab *v = open_or_fail(&s);
+    assert_string_equal(ids_of(v, "abcd", false), "0 5");
+    assert_string_equal(ids_of(v, "abc", false), "4 2");
+    assert_string_equal(ids_of(v, "aaaaa", false), "8 7");
+    assert_string_equal(ids_of(v, "aaaa", false), "8 0");
+    assert_string_equal(ids_of(v, "<x>d", true), "6 3");
+    assert_string_equal(ids_of(v, "<x>d", false), "3");
+    vocab_close(v);
+}
+
+static void spm_scores_and_bytes(void **state)
+{
+    const char *tokens[] = { "<unk>", "<s>", "</s>", "<0xC3>", "<0xA9>", "▁",
+                             "h",     "i",   "hi",   "▁h",     NULL };
+    const int32_t types[] = { 2, 3, 3, 6, 6, 1, 1, 1, 1, 1 };
+    const float scores[] = { 0, 0, 0, 0, 0, -5, -6, -7, -2, -1 };
+    struct lists l = { tokens, NULL, types, scores };
+    struct vocab_source s = source_of("llama", &l);
+    struct vocab *v = open_or_fail(&s);
+    assert_string_equal(ids_of(v, "hi", false), "9 7");
+    assert_string_equal(ids_of(v, "é", false), "5 3 4");
+    assert_string_equal(ids_of(v, "</s>hi", true), "2 9 7");
+    assert_string_equal(ids_of(v, "z", false), "5 0");
+    assert_true(vocab_is_eog(v, 2) && vocab_is_control(v, 2));
+    vocab_close(v);
+    s.add_space_prefix = VOCAB_NO;
+    v = open_or_fail(&s);
+    assert_string_equal(ids_of(v, "hi", false), "8");
+    vocab_close(v);
+}
+
+static void text_comes_out_whole(void **state)
+{
+    const char *tokens[] = { "<unk>", "<s>", "</s>", "<0xC3>", "<0xA9>", "<0xFF>", "▁x", NULL };
+    const int32_t types[] = { 2, 3, 3, 6, 6, 6, 1 };
+    struct lists l = { tokens, NULL, types, NULL };
+    struct vocab_source s = source_of("llama", &l);
+    struct vocab *v = open_or_fail(&s);
+    struct error e = { 0 };
+    struct buffer out;
+    struct detokenizer d;
+    buffer_init(&out, 100);
+    detokenizer_init(&d, v, true);
+    assert_int_equal(detokenizer_push(&d, 3, &out, &e), 0);
+    assert_int_equal(out.size, 0);
+    assert_int_equal(detokenizer_push(&d, 4, &out, &e), 0);
+    assert_string_equal(buffer_cstr(&out), "é");
+    assert_int_equal(detokenizer_push(&d, 3, &out, &e), 0);
+    assert_int_equal(detokenizer_push(&d, 6, &out, &e), 0);
+    assert_string_equal(buffer_cstr(&out), "é\xef\xbf\xbd x");
+    assert_int_equal(detokenizer_push(&d, 5, &out, &e), 0);
+    assert_int_equal(detokenizer_push(&d, 2, &out, &e), 0);
+    assert_int_equal(detokenizer_push(&d, 3, &out, &e), 0);
+    assert_int_equal(detokenizer_finish(&d, &out, &e), 0);
+    assert_string_equal(buffer_cstr(&out), "é\xef\xbf\xbd x\xef\xbf\xbd\xef\xbf\xbd");
+    assert_int_equal(detokenizer_push(&d, 7, &out, &e), ERR_RANGE);
+    buffer_done(&out);
+    vocab_close(v);
+}
+
+static void refusals_name_the_cause(void **state)
+{
+    const char *tokens[] = { "a", NULL };
+    struct lists l = { tokens, NULL, NULL, NULL };
+    struct vocab_source s = source_of("rwkv", &l);
+    struct vocab *v = NULL;
+    struct error e = { 0 };
+    assert_int_equal(vocab_open(&v, &s, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, "rwkv"));
+    s.model = bytes_text("gpt2");
+    s.pre = bytes_text("nobody-knows");
+    assert_int_equal(vocab_open(&v, &s, &e), ERR_UNSUPPORTED);
+    assert_non_null(strstr(e.text, "nobody-knows"));
+    s.pre = bytes_text("gpt-2");
+    s.n_tokens = 0;
+    assert_int_equal(vocab_open(&v, &s, &e), ERR_LIMIT);
+    assert_null(v);
+}
+
+/* One word, one run of spaces and one run of special tokens of a megabyte each: a quadratic step
+ * anywhere would take minutes. */
+static void long_texts_stay_linear(void **state)
+{
+    const char *tokens[] = {
+        "a", "aa", "aaaa", "aaaaaaaa", "Ġ", "\n", "\n\n", "\n\n\n", "b", NULL
+    };
+    const int32_t types[] = { 1, 1, 1, 1, 1, 4, 4, 4, 1 };
+    const char *merges[] = { "a a", "aa aa", "aaaa aaaa", NULL };
+    static const char *const pres[] = { "gpt-2",   "llama-bpe", "deepseek-llm",
+                                        "default", "gpt-4o",    "smollm" };
+    struct lists l = { tokens, merges, types, NULL };
+    size_t size = 1 << 20;
+    char *text = malloc(size);
+    assert_non_null(text);
+    for (size_t p = 0; p < sizeof(pres) / sizeof(pres[0]); p++) {
+        struct vocab_source s = source_of("gpt2", &l);
+        s.pre = bytes_text(pres[p]);
+        struct vocab *v = open_or_fail(&s);
+        for (int k = 0; k < 3; k++) {
+            struct error e = { 0 };
+            struct token_list ids;
+            struct vocab_encode_options o = { 0 };
+            token_list_init(&ids, 2 * size);
+            memset(text, "a \n"[k], size);
+            text[size - 1] = 'b';
+            assert_int_equal(vocab_encode(v, bytes_of(text, size), &o, &ids, &e), 0);
+            assert_int_equal(ids.ids[ids.count - 1], 8);
+            token_list_done(&ids);
+        }
+        vocab_close(v);
+    }
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bpe_merges_by_rank),      cmocka_unit_test(special_tokens_longest_first),
+        cmocka_unit_test(spm_scores_and_bytes),    cmocka_unit_test(text_comes_out_whole),
+        cmocka_unit_test(refusals_name_the_cause), cmocka_unit_test(long_texts_stay_linear),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
