@@ -6,12 +6,9 @@
 #include "gguf/gguf.h"
 #include "os/file.h"
 #include "os/log.h"
+#include "secure/openssl.h"
 
 #include <ctype.h>
-/* OpenSSL has a type of the name of one of our error codes. */
-#define ERR_STATE OPENSSL_ERR_STATE
-#include <openssl/evp.h>
-#undef ERR_STATE
 #include <stdio.h>
 #include <string.h>
 

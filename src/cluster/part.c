@@ -1,0 +1,455 @@
+/* Loading a part of a model, connecting its rank, telling the head. */
+#include "cluster/part.h"
+
+#include <stdlib.h>
+
+#include "backend/backend.h"
+#include "cluster/data.h"
+#include "cluster/source.h"
+#include "os/clock.h"
+#include "os/log.h"
+#include "transport/transport.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+#include <string.h>
+
+struct part {
+    struct part_order order;
+    struct source *source;
+    struct rank *rank;
+    struct wire_link links[WIRE_MAX_LINKS];
+    int n_links;
+    enum rank_state told; /* last state the head knows */
+    bool ending;          /* freed as soon as its thread has ended */
+    uint64_t opened_ns, shown_ns;
+    struct cluster *owner;
+
+    /* Written by the rank's thread before its state becomes RANK_ENDED. */
+    struct error failure;
+};
+
+/* --- finding and freeing --- */
+
+static struct part *part_find(struct cluster *c, int64_t placement, uint32_t epoch)
+{
+    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
+        struct part *p = c->parts[i];
+        if (p != NULL && !p->ending && p->order.placement == placement && p->order.epoch == epoch) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static void part_free(struct part *p)
+{
+    if (p != NULL) {
+        rank_close(p->rank);
+        source_close(p->source);
+        free(p);
+    }
+}
+
+/* Its thread is told to end; parts_poll frees it then, so that the loop never waits for it. */
+static void part_end(struct part *p)
+{
+    p->ending = true;
+    if (p->rank != NULL) {
+        rank_stop(p->rank);
+    }
+}
+
+void parts_close(struct cluster *c)
+{
+    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
+        if (c->parts[i] != NULL) {
+            part_end(c->parts[i]);
+        }
+    }
+    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
+        part_free(c->parts[i]);
+        c->parts[i] = NULL;
+    }
+}
+
+void parts_drop_all(struct cluster *c, const char *why)
+{
+    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
+        struct part *p = c->parts[i];
+        if (p == NULL || p->ending) {
+            continue;
+        }
+        if (!c->closing) {
+            log_info("cluster", "%s: freed, the head is gone (%s)", p->order.model_id, why);
+        }
+        part_end(p);
+        data_forget(c, p->order.placement);
+    }
+}
+
+/* --- telling the head --- */
+
+static void tell_failed(struct cluster *c, const struct part_order *o, const struct error *e)
+{
+    struct device *head = device_find(c, o->head);
+    log_error("cluster", "%s, layers %d-%d: %s", o->model_id,
+              o->plan.stages[plan_stage_of(&o->plan, o->rank)].first,
+              o->plan.stages[plan_stage_of(&o->plan, o->rank)].end - 1, e->text);
+    if (head != NULL) {
+        device_send(c, head,
+                    json_pack("{s:s, s:I, s:I, s:i, s:s, s:i, s:s}", "type", "part", "placement",
+                              (json_int_t)o->placement, "epoch", (json_int_t)o->epoch, "rank",
+                              o->rank, "state", "failed", "code", e->code, "text", e->text));
+    }
+}
+
+static void tell_state(struct cluster *c, struct part *p, const struct rank_facts *f)
+{
+    struct device *head = device_find(c, p->order.head);
+    if (head != NULL) {
+        device_send(c, head,
+                    json_pack("{s:s, s:I, s:I, s:i, s:s, s:I, s:i, s:i}", "type", "part",
+                              "placement", (json_int_t)p->order.placement, "epoch",
+                              (json_int_t)p->order.epoch, "rank", p->order.rank, "state",
+                              f->state == RANK_SERVING ? "serving" : "loaded", "weights",
+                              (json_int_t)f->weight_bytes, "vocab_first", f->vocab_first,
+                              "vocab_count", f->vocab_count));
+    }
+}
+
+static void show_loaded(const struct part *p, const struct rank_facts *f)
+{
+    const struct part_order *o = &p->order;
+    const struct plan_stage *stage = &o->plan.stages[plan_stage_of(&o->plan, o->rank)];
+    char share[48] = "";
+    if (stage->n_ranks > 1) {
+        snprintf(share, sizeof share, ", rank %d of %d", o->rank - stage->rank + 1, stage->n_ranks);
+    }
+    log_info("cluster", "%s: loaded layers %d-%d of %d%s: %.1f MB in %.2f s", o->model_id,
+             stage->first, stage->end - 1, o->plan.n_layers, share, (double)f->weight_bytes / 1e6,
+             (double)(clock_now_ns() - p->opened_ns) / 1e9);
+}
+
+static void part_poll(struct cluster *c, struct part *p)
+{
+    struct rank_facts f;
+    rank_facts(p->rank, &f);
+    if (f.state == RANK_LOADING && f.load_total > 0 &&
+        clock_now_ns() - p->shown_ns > 2 * SECOND_NS) {
+        p->shown_ns = clock_now_ns();
+        log_info("cluster", "%s: loading, %.0f of %.0f MB", p->order.model_id,
+                 (double)f.load_done / 1e6, (double)f.load_total / 1e6);
+    }
+    if (f.state == p->told) {
+        return;
+    }
+    if (p->told == RANK_LOADING && (f.state == RANK_LOADED || f.state == RANK_SERVING)) {
+        show_loaded(p, &f);
+    }
+    p->told = f.state;
+    if (f.state == RANK_ENDED) {
+        if (p->failure.code == 0) {
+            fail(&p->failure, ERR_CLOSED, "the head closed the placement");
+        } else {
+            tell_failed(c, &p->order, &p->failure);
+        }
+        data_forget(c, p->order.placement);
+        p->ending = true;
+    } else {
+        tell_state(c, p, &f);
+    }
+}
+
+void parts_poll(struct cluster *c)
+{
+    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
+        struct part *p = c->parts[i];
+        if (p != NULL && !p->ending) {
+            part_poll(c, p);
+        }
+        if (p != NULL && p->ending) {
+            struct rank_facts f = { .state = RANK_ENDED };
+            if (p->rank != NULL) {
+                rank_facts(p->rank, &f);
+            }
+            if (f.state == RANK_ENDED) {
+                c->parts[i] = NULL;
+                part_free(p);
+            }
+        }
+    }
+}
+
+/* In the rank's thread. */
+static void on_rank_state(void *arg, enum rank_state state, const struct error *error)
+{
+    struct part *p = arg;
+    if (error != NULL) {
+        p->failure = *error;
+    }
+    (void)state;
+    event_active(p->owner->wake, 0, 0);
+}
+
+/* --- load, unload, connect --- */
+
+static const struct model_file *find_file(struct cluster *c, const struct part_order *o,
+                                          struct error *e)
+{
+    const struct model_file *f = models_find(&c->models, o->model_size, o->model_sha256);
+    if (f == NULL) {
+        bool changed = false;
+        models_scan(&c->models, c->options.models_dir, &changed, NULL);
+        f = models_find(&c->models, o->model_size, o->model_sha256);
+    }
+    if (f != NULL) {
+        return f;
+    }
+    const struct model_file *other = models_by_name(&c->models, o->model_id);
+    if (other != NULL) {
+        fail(e, ERR_NOT_FOUND,
+             "has another %s: %llu bytes, header SHA-256 %.12s..., where %llu bytes, %.12s... are "
+             "asked for",
+             o->model_id, (unsigned long long)other->size, other->sha256,
+             (unsigned long long)o->model_size, o->model_sha256);
+    } else {
+        fail(e, ERR_NOT_FOUND,
+             "lacks the model %s (%llu bytes, header SHA-256 %.12s...): put the file into %s",
+             o->model_id, (unsigned long long)o->model_size, o->model_sha256,
+             c->options.models_dir);
+    }
+    return NULL;
+}
+
+static int part_start(struct cluster *c, struct part *p, struct error *e)
+{
+    const struct part_order *o = &p->order;
+    const struct model_file *file = find_file(c, o, e);
+    if (file == NULL) {
+        return e->code;
+    }
+    int code = source_open(&p->source, file->path, e);
+    if (code == 0 && source_program(p->source)->n_layers != o->plan.n_layers) {
+        code = fail(e, ERR_FORMAT, "the model has %d layers, the plan %d",
+                    source_program(p->source)->n_layers, o->plan.n_layers);
+    }
+    if (code != 0) {
+        return code;
+    }
+    return rank_open(&p->rank,
+                     &(struct rank_options){ .backend = c->options.backend,
+                                             .program = source_program(p->source),
+                                             .source = source_weights(p->source),
+                                             .plan = &p->order.plan,
+                                             .rank = o->rank,
+                                             .epoch = o->epoch,
+                                             .threads = c->self->threads,
+                                             .kernels = c->options.kernels,
+                                             .exact = o->exact,
+                                             .max_rows = o->max_rows,
+                                             .max_sessions = o->max_sessions,
+                                             .state_tokens = o->state_tokens,
+                                             .step_timeout_ns = STEP_TIMEOUT_NS,
+                                             .on_state = on_rank_state,
+                                             .arg = p },
+                     e);
+}
+
+static void end_older(struct cluster *c, int64_t placement)
+{
+    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
+        if (c->parts[i] != NULL && c->parts[i]->order.placement == placement) {
+            part_end(c->parts[i]);
+        }
+    }
+}
+
+int on_load(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+{
+    struct part *p = calloc(1, sizeof *p);
+    if (p == NULL) {
+        return fail(e, ERR_NOMEM, "memory for a part");
+    }
+    p->owner = c;
+    int code = part_order_parse(m, &p->order, e);
+    if (code == 0 && (strcmp(p->order.head, from->id) != 0 ||
+                      strcmp(p->order.devices[p->order.rank], c->self->id) != 0)) {
+        code = fail(e, ERR_AUTH, "order for another device or from another head");
+    }
+    if (code != 0) {
+        free(p);
+        return code;
+    }
+    end_older(c, p->order.placement);
+    parts_poll(c);
+    p->n_links = wire_links(&p->order.plan, p->links);
+    p->opened_ns = p->shown_ns = clock_now_ns();
+    int slot = 0;
+    while (slot < CLUSTER_MAX_PARTS && c->parts[slot] != NULL) {
+        slot++;
+    }
+    struct error why = { 0 };
+    code = slot < CLUSTER_MAX_PARTS
+               ? part_start(c, p, &why)
+               : fail(&why, ERR_LIMIT, "already holds parts of %d models", CLUSTER_MAX_PARTS);
+    if (code != 0) {
+        tell_failed(c, &p->order, &why);
+        part_free(p);
+        return 0;
+    }
+    c->parts[slot] = p;
+    return 0;
+}
+
+int on_unload(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+{
+    int64_t placement = 0, epoch = 0;
+    int code = message_integer(m, "placement", 1, INT64_MAX, &placement, e);
+    code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
+    struct part *p = code == 0 ? part_find(c, placement, (uint32_t)epoch) : NULL;
+    if (p != NULL && strcmp(p->order.head, from->id) == 0) {
+        log_info("cluster", "%s: freed", p->order.model_id);
+        part_end(p);
+        data_forget(c, placement);
+        parts_poll(c);
+    }
+    return code;
+}
+
+static void part_fail(struct cluster *c, struct part *p, const struct error *e)
+{
+    tell_failed(c, &p->order, e);
+    part_end(p);
+    data_forget(c, p->order.placement);
+}
+
+static void on_data(struct cluster *c, const struct data_purpose *purpose, struct channel *channel,
+                    const struct error *error)
+{
+    struct part *p = part_find(c, purpose->placement, purpose->epoch);
+    if (channel != NULL) {
+        part_channel(c, purpose->placement, purpose->epoch, purpose->link, channel);
+    } else if (p != NULL) {
+        part_fail(c, p, error);
+    }
+}
+
+int on_connect(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+{
+    int64_t placement = 0, epoch = 0;
+    int code = message_integer(m, "placement", 1, INT64_MAX, &placement, e);
+    code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
+    struct part *p = code == 0 ? part_find(c, placement, (uint32_t)epoch) : NULL;
+    for (int i = 0; p != NULL && i < p->n_links; i++) {
+        const struct wire_link *l = &p->links[i];
+        if (l->from != p->order.rank) {
+            continue;
+        }
+        struct device *to = device_add(c, p->order.devices[l->to]);
+        if (to == NULL) {
+            return fail(e, ERR_LIMIT, "more than %d devices", CLUSTER_MAX_DEVICES);
+        }
+        if (to->address[0] == '\0') {
+            snprintf(to->address, sizeof to->address, "%s", p->order.addresses[l->to]);
+        }
+        data_open(c, to, &(struct data_purpose){ placement, (uint32_t)epoch, i }, on_data);
+    }
+    (void)from;
+    return code;
+}
+
+/* --- channels --- */
+
+void part_channel(struct cluster *c, int64_t placement, uint32_t epoch, int link,
+                  struct channel *channel)
+{
+    struct part *p = part_find(c, placement, epoch);
+    if (p == NULL || link < 0 || link >= p->n_links) {
+        channel_close(channel);
+        return;
+    }
+    struct error e = { 0 };
+    if (rank_attach(p->rank, &p->links[link], channel, &e) != 0) {
+        log_warn("cluster", "%s: %s", p->order.model_id, e.text);
+    }
+}
+
+int part_expects(struct cluster *c, const struct device *from, int64_t placement, uint32_t epoch,
+                 int link, struct error *e)
+{
+    const struct part *p = part_find(c, placement, epoch);
+    if (p == NULL || link < 0 || link >= p->n_links) {
+        return fail(e, ERR_NOT_FOUND, "no part of placement %lld, epoch %u here",
+                    (long long)placement, epoch);
+    }
+    const struct wire_link *l = &p->links[link];
+    if (l->to != p->order.rank || strcmp(part_order_device(&p->order, l->from), from->id) != 0) {
+        return fail(e, ERR_AUTH, "channel %d of the placement is between other devices", link);
+    }
+    return 0;
+}
+
+/* --- heartbeat --- */
+
+json_t *parts_report(struct cluster *c)
+{
+    json_t *all = json_array();
+    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
+        const struct part *p = c->parts[i];
+        if (p == NULL || p->ending) {
+            continue;
+        }
+        struct rank_facts f;
+        rank_facts(p->rank, &f);
+        json_array_append_new(
+            all, json_pack("{s:I, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "placement",
+                           (json_int_t)p->order.placement, "epoch", (json_int_t)p->order.epoch,
+                           "state", (int)f.state, "done", (json_int_t)f.load_done, "total",
+                           (json_int_t)f.load_total, "weights", (json_int_t)f.weight_bytes, "bytes",
+                           (json_int_t)f.state_bytes, "progress", (json_int_t)f.progress, "steps",
+                           (json_int_t)f.steps, "busy", (int)f.busy));
+    }
+    return all;
+}
+
+void part_reports_own(struct cluster *c, struct device *d)
+{
+    d->n_parts = 0;
+    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
+        const struct part *p = c->parts[i];
+        if (p != NULL && !p->ending) {
+            struct part_report *report = &d->parts[d->n_parts++];
+            report->placement = p->order.placement;
+            report->epoch = p->order.epoch;
+            rank_facts(p->rank, &report->facts);
+        }
+    }
+}
+
+int part_take_report(const json_t *m, struct part_report *ret, struct error *e)
+{
+    int64_t v[7] = { 0 };
+    int64_t epoch = 0;
+    int state = 0;
+    static const char *const keys[7] = { "placement", "done",     "total", "weights",
+                                         "bytes",     "progress", "steps" };
+    int code = message_integer(m, "epoch", 0, UINT32_MAX, &epoch, e);
+    code = code ? code : message_int(m, "state", 0, RANK_STATE_COUNT - 1, &state, e);
+    for (int i = 0; i < 7 && code == 0; i++) {
+        code = message_integer(m, keys[i], 0, INT64_MAX, &v[i], e);
+    }
+    if (code != 0) {
+        return code;
+    }
+    *ret = (struct part_report){ .placement = v[0], .epoch = (uint32_t)epoch };
+    ret->facts = (struct rank_facts){ .state = (enum rank_state)state,
+                                      .load_done = (uint64_t)v[1],
+                                      .load_total = (uint64_t)v[2],
+                                      .weight_bytes = (uint64_t)v[3],
+                                      .state_bytes = (uint64_t)v[4],
+                                      .progress = (uint64_t)v[5],
+                                      .steps = (uint64_t)v[6],
+                                      .busy = message_flag(m, "busy") };
+    return 0;
+}

@@ -1,0 +1,56 @@
+/* This device's part in a placement: the model file, the rank, its channels. */
+#ifndef SHOAL_CLUSTER_PART_H
+#define SHOAL_CLUSTER_PART_H
+
+#include "cluster/internal.h"
+#include "engine/step.h"
+
+/* What the head tells a rank's device in `load`. Plain data. */
+struct part_order {
+    int64_t placement;
+    uint32_t epoch;
+    uint64_t model_size;
+    char model_sha256[MODEL_SHA_TEXT];
+    char model_id[MODEL_ID_TEXT]; /* for people only */
+    struct placement_plan plan;
+    int rank;
+    char devices[PLAN_MAX_RANKS][DEVICE_ID_TEXT]; /* by rank */
+    char addresses[PLAN_MAX_RANKS][ADDRESS_TEXT]; /* by rank, as this device reaches them */
+    char head[DEVICE_ID_TEXT];
+    int max_rows, max_sessions;
+    uint64_t state_tokens;
+    bool exact;
+};
+
+/* The order as a message and back. Pure. */
+json_t *part_order_json(const struct part_order *o);
+int part_order_parse(const json_t *m, struct part_order *ret, struct error *e);
+
+/* The device that holds one end of a link: a rank's, or the head's. */
+const char *part_order_device(const struct part_order *o, int rank);
+
+/* Looks at all ranks after a wake-up or a tick: tells the head what changed. */
+void parts_poll(struct cluster *c);
+
+/* Ends and frees every part (the head was lost). */
+void parts_drop_all(struct cluster *c, const char *why);
+
+/* Ends and frees every part and waits for their threads. */
+void parts_close(struct cluster *c);
+
+/* A data channel for one of a placement's links came in or was opened. Owns channel. */
+void part_channel(struct cluster *c, int64_t placement, uint32_t epoch, int link,
+                  struct channel *channel);
+
+/* For a ticket request: this device has the accepting end of that link and `from` has the other.
+ * ERR_NOT_FOUND, ERR_AUTH. */
+int part_expects(struct cluster *c, const struct device *from, int64_t placement, uint32_t epoch,
+                 int link, struct error *e);
+
+/* For the heartbeat. */
+json_t *parts_report(struct cluster *c);
+/* The same into d's own list, for status. */
+void part_reports_own(struct cluster *c, struct device *d);
+int part_take_report(const json_t *m, struct part_report *ret, struct error *e);
+
+#endif

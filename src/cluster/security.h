@@ -1,0 +1,59 @@
+/* Keys and proofs as the links need them: what this layer takes from `secure`. */
+#ifndef SHOAL_CLUSTER_SECURITY_H
+#define SHOAL_CLUSTER_SECURITY_H
+
+#include "cluster/internal.h"
+#include "secure/handshake.h"
+#include "secure/ticket.h"
+
+struct ssl_st;
+
+/* By which key one link is proved; the server learns it from the client. */
+struct link_proof {
+    enum handshake_key by;
+    uint8_t invitation[INVITATION_ID];
+    uint8_t key[CLUSTER_KEY];
+};
+
+/* Reads or makes the keys of the home folder; id becomes the device's. ERR_AUTH when this device
+ * is to join and has neither a cluster key nor an invitation. */
+int security_open(struct cluster *c, char id[static DEVICE_ID_TEXT], struct error *e);
+void security_close(struct cluster *c);
+
+/* A TLS object for a new link, owned by whoever gets it. NULL without memory. */
+struct ssl_st *security_ssl(struct cluster *c, bool client);
+void security_ssl_free(struct ssl_st *ssl);
+
+/* Our record for a link whose TLS handshake is done. A client chooses the key of *proof, a server
+ * has it from security_check. */
+int security_prove(struct cluster *c, struct ssl_st *ssl, bool client, struct link_proof *proof,
+                   uint8_t out[static HANDSHAKE_BYTES], struct error *e);
+
+/* Checks the peer's record; peer becomes its id. A server also learns *proof, and an invitation is
+ * used up. ERR_AUTH for a proof that fails, ERR_UNSUPPORTED for a proven peer that speaks another
+ * version (both are named). */
+int security_check(struct cluster *c, struct ssl_st *ssl, bool client, struct link_proof *proof,
+                   const uint8_t record[static HANDSHAKE_BYTES], char peer[static DEVICE_ID_TEXT],
+                   struct error *e);
+
+/* After a refusal: where this device has both an invitation and a cluster key (from an earlier
+ * start with the same invitation), the next attempt uses the other one. */
+void security_try_other(struct cluster *c);
+
+/* The cluster key as text, for a device that was invited; and taking it there. */
+#define SECURITY_KEY_TEXT (2 * CLUSTER_KEY + 1)
+void security_key_text(const struct cluster *c, char out[static SECURITY_KEY_TEXT]);
+int security_take_key(struct cluster *c, const char *text, struct error *e);
+
+/* An address that the invitation names, "" when there is none. */
+const char *security_invited_to(const struct cluster *c);
+
+/* Tickets of data channels, for a live link's TLS object. */
+int security_issue(struct cluster *c, struct ssl_st *ssl, uint64_t purpose, bool must_seal,
+                   uint8_t ticket[static TICKET_BYTES], struct error *e);
+int security_redeem(struct cluster *c, struct bytes preamble, struct ticket_grant *ret,
+                    struct error *e);
+int security_preamble(struct ssl_st *ssl, const uint8_t ticket[static TICKET_BYTES], bool seal,
+                      uint8_t out[static PREAMBLE_BYTES], struct seal_keys *keys, struct error *e);
+
+#endif

@@ -1,0 +1,130 @@
+/* Which models are served: told by the head, known by everyone. */
+#include "cluster/internal.h"
+
+#include <stdlib.h>
+
+#include "cluster/place.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* One model of the head, as a member knows it. */
+struct served {
+    char id[MODEL_ID_TEXT];
+    char why[ERROR_TEXT];
+    enum cluster_model_state state;
+    int context;
+    int64_t created_s;
+    struct served *next;
+};
+
+#define CREATED_MAX (INT64_C(1) << 40)
+
+static const char *const state_names[] = { "waiting", "loading", "ready" };
+
+static enum cluster_model_state state_of(enum place_state s)
+{
+    return s == PLACE_SERVING ? MODEL_READY : s == PLACE_WAITING ? MODEL_WAITING : MODEL_LOADING;
+}
+
+void places_announce(struct cluster *c, struct device *to)
+{
+    for (int i = 0; i < c->n_devices; i++) {
+        struct device *d = c->devices[i];
+        if (d->link == NULL || (to != NULL && d != to)) {
+            continue;
+        }
+        json_t *all = json_array();
+        for (int k = 0; k < place_count(c); k++) {
+            struct place_view v;
+            place_view(c, k, &v);
+            json_array_append_new(all,
+                                  json_pack("{s:s, s:s, s:s, s:i, s:I}", "id", v.id, "state",
+                                            state_names[state_of(v.state)], "why", v.why, "context",
+                                            v.context, "created", (json_int_t)v.created_s));
+        }
+        device_send(c, d, json_pack("{s:s, s:o}", "type", "models", "models", all));
+    }
+}
+
+void served_forget(struct cluster *c)
+{
+    while (c->served != NULL) {
+        struct served *s = c->served;
+        c->served = s->next;
+        free(s);
+    }
+}
+
+static int take_one(const json_t *m, struct served *s, struct error *e)
+{
+    const char *id = "", *state = "", *why = "";
+    int code = message_text(m, "id", MODEL_ID_TEXT - 1, &id, e);
+    code = code ? code : message_text(m, "state", 16, &state, e);
+    code = code ? code : message_text(m, "why", ERROR_TEXT - 1, &why, e);
+    code = code ? code : message_int(m, "context", 0, INT32_MAX, &s->context, e);
+    code = code ? code : message_integer(m, "created", 0, CREATED_MAX, &s->created_s, e);
+    for (int i = 0; i < (int)ARRAY_LEN(state_names); i++) {
+        s->state = strcmp(state, state_names[i]) == 0 ? (enum cluster_model_state)i : s->state;
+    }
+    snprintf(s->id, sizeof s->id, "%s", id);
+    snprintf(s->why, sizeof s->why, "%s", why);
+    return code;
+}
+
+int on_models(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+{
+    const json_t *models = NULL;
+    int code = message_array(m, "models", CLUSTER_MAX_PLACES, &models, e);
+    if (code != 0 || from->self) {
+        return code;
+    }
+    served_forget(c);
+    for (size_t i = json_array_size(models); i > 0 && code == 0; i--) {
+        struct served *s = calloc(1, sizeof *s);
+        if (s == NULL) {
+            return fail(e, ERR_NOMEM, "memory for the list of models");
+        }
+        s->next = c->served;
+        c->served = s;
+        code = take_one(json_array_get(models, i - 1), s, e);
+    }
+    return code;
+}
+
+int cluster_model_count(const struct cluster *c)
+{
+    int n = place_count(c);
+    if (!c->self->head) {
+        n = 0;
+        for (const struct served *s = c->served; s != NULL; s = s->next) {
+            n++;
+        }
+    }
+    return n;
+}
+
+void cluster_model_at(const struct cluster *c, int index, struct cluster_model *ret)
+{
+    if (c->self->head) {
+        struct place_view v;
+        place_view(c, index, &v);
+        *ret = (struct cluster_model){ .id = v.id,
+                                       .state = state_of(v.state),
+                                       .why = v.why,
+                                       .engine = v.engine,
+                                       .text = v.text,
+                                       .context = v.context,
+                                       .created_s = v.created_s };
+        return;
+    }
+    const struct served *s = c->served;
+    for (int i = 0; i < index; i++) {
+        s = s->next;
+    }
+    *ret = (struct cluster_model){ .id = s->id,
+                                   .state = s->state,
+                                   .why = s->why,
+                                   .context = s->context,
+                                   .created_s = s->created_s };
+}

@@ -1,0 +1,110 @@
+/* The cluster as JSON, for /api/status. */
+#include "cluster/internal.h"
+
+#include "cluster/link.h"
+#include "cluster/part.h"
+#include "cluster/place.h"
+#include "engine/engine.h"
+#include "os/memory.h"
+
+#include <string.h>
+
+static json_t *part_json(const struct cluster *c, const struct part_report *report)
+{
+    for (int i = 0; i < place_count(c); i++) {
+        struct place_view v;
+        place_view(c, i, &v);
+        if (v.order->placement == report->placement && v.order->epoch == report->epoch) {
+            return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "model", v.id, "weight_bytes",
+                             (json_int_t)report->facts.weight_bytes, "state_bytes",
+                             (json_int_t)report->facts.state_bytes, "load_done",
+                             (json_int_t)report->facts.load_done, "load_total",
+                             (json_int_t)report->facts.load_total, "steps",
+                             (json_int_t)report->facts.steps);
+        }
+    }
+    return NULL;
+}
+
+static json_t *device_json(struct cluster *c, struct device *d)
+{
+    if (d->self) {
+        part_reports_own(c, d);
+        d->memory_usable = memory_usable();
+    }
+    json_t *parts = json_array();
+    json_int_t weights = 0, state = 0;
+    for (int i = 0; i < d->n_parts; i++) {
+        json_t *part = part_json(c, &d->parts[i]);
+        weights += (json_int_t)d->parts[i].facts.weight_bytes;
+        state += (json_int_t)d->parts[i].facts.state_bytes;
+        if (part != NULL) {
+            json_array_append_new(parts, part);
+        }
+    }
+    return json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:i, s:i, s:s, s:o}", "id",
+                     d->id, "name", d->name, "address", d->address, "self", (int)d->self, "head",
+                     (int)d->head, "alive", (int)device_alive(d), "memory_bytes",
+                     (json_int_t)d->memory_total, "usable_bytes", (json_int_t)d->memory_usable,
+                     "weight_bytes", weights, "state_bytes", state, "cores", d->cores, "threads",
+                     d->threads, "isa", d->isa, "parts", parts);
+}
+
+static json_t *stages_json(struct cluster *c, const struct part_order *o)
+{
+    json_t *stages = json_array();
+    for (int s = 0; s < o->plan.n_stages; s++) {
+        const struct plan_stage *stage = &o->plan.stages[s];
+        json_t *ranks = json_array();
+        for (int r = stage->rank; r < stage->rank + stage->n_ranks; r++) {
+            const struct device *d = device_find(c, o->devices[r]);
+            json_array_append_new(ranks,
+                                  json_pack("{s:s, s:s, s:i}", "device", o->devices[r], "name",
+                                            d ? d->name : "", "share", o->plan.shares[r]));
+        }
+        json_array_append_new(stages, json_pack("{s:i, s:i, s:o}", "first_layer", stage->first,
+                                                "end_layer", stage->end, "ranks", ranks));
+    }
+    return stages;
+}
+
+static json_t *model_json(struct cluster *c, int index)
+{
+    static const char *const states[PLACE_STATES] = { "waiting", "loading", "connecting",
+                                                      "serving" };
+    struct place_view v;
+    place_view(c, index, &v);
+    struct engine_stats stats = { 0 };
+    if (v.engine != NULL) {
+        engine_stats(v.engine, &stats);
+    }
+    struct buffer spec;
+    buffer_init(&spec, 4096);
+    split_format(&v.order->plan, &spec);
+    json_t *m = json_pack(
+        "{s:s, s:s, s:s, s:I, s:s, s:i, s:s, s:o, s:i, s:i, s:I, s:I, s:I, s:f, s:f}", "id", v.id,
+        "state", states[v.state], "why", v.why, "bytes", (json_int_t)v.file->size, "sha256",
+        v.file->sha256, "context", v.context, "split", buffer_cstr(&spec), "stages",
+        stages_json(c, v.order), "active", stats.active, "queued", stats.queued, "requests",
+        (json_int_t)stats.requests, "prompt_tokens", (json_int_t)stats.prompt_tokens,
+        "completion_tokens", (json_int_t)stats.completion_tokens, "decode_tokens_per_second",
+        stats.decode_tokens_per_second, "prefill_tokens_per_second",
+        stats.prefill_tokens_per_second);
+    buffer_done(&spec);
+    return m;
+}
+
+json_t *cluster_status(struct cluster *c)
+{
+    json_t *devices = json_array(), *models = json_array(), *links = json_array();
+    for (int i = 0; i < c->n_devices; i++) {
+        json_array_append_new(devices, device_json(c, c->devices[i]));
+        if (c->devices[i]->link != NULL) {
+            json_array_append_new(links, link_json(c->devices[i]->link));
+        }
+    }
+    for (int i = 0; i < place_count(c); i++) {
+        json_array_append_new(models, model_json(c, i));
+    }
+    return json_pack("{s:o, s:o, s:o}", "devices", devices, "models", models, "links", links);
+}

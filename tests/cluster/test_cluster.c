@@ -1,0 +1,463 @@
+/* Whole clusters in one process: several devices on one event loop, each with its own keys, over
+ * real sockets of loopback, with a made-up backend. Nothing sleeps: the loop runs until what is
+ * waited for has happened, or fails at a deadline. */
+#include "tests/test.h"
+
+#include "cluster/cluster.h"
+#include "engine/engine.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "os/log.h"
+#include "secure/invitation.h"
+#include "tests/cluster/fake.h"
+
+#include <event2/event.h>
+#include <event2/thread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define SECOND 1000000000ull
+#define MAX_DEVICES 4
+
+struct device_slot {
+    char home[256], join[64];
+    struct cluster *cluster;
+};
+
+struct fixture {
+    struct event_base *base;
+    char root[128], models[256];
+    struct device_slot devices[MAX_DEVICES];
+    int requests;
+};
+
+/* What an engine request gave; written by the head's thread. */
+struct result {
+    atomic_int tokens;
+    atomic_bool ended;
+    enum engine_finish finish;
+    char error[512];
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    evthread_use_pthreads();
+    f->base = event_base_new();
+    snprintf(f->root, sizeof f->root, "/tmp/shoal-test-XXXXXX");
+    assert_non_null(mkdtemp(f->root));
+    snprintf(f->models, sizeof f->models, "%s", SHOAL_TEST_DATA "/golden");
+    for (int i = 0; i < MAX_DEVICES; i++) {
+        snprintf(f->devices[i].home, sizeof f->devices[i].home, "%s/%d", f->root, i);
+    }
+    log_set_level(LOG_ERROR);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    for (int i = MAX_DEVICES - 1; i >= 0; i--) {
+        cluster_close(f->devices[i].cluster);
+        char path[320];
+        static const char *const files[] = { "device.key", "cluster.key", "invitations" };
+        for (size_t k = 0; k < ARRAY_LEN(files); k++) {
+            snprintf(path, sizeof path, "%s/%s", f->devices[i].home, files[k]);
+            unlink(path);
+        }
+        snprintf(path, sizeof path, "%s/invitations.lock", f->devices[i].home);
+        unlink(path);
+        rmdir(f->devices[i].home);
+    }
+    rmdir(f->root);
+    event_base_free(f->base);
+    free(f);
+    return 0;
+}
+
+/* Runs the loop until done(arg) or the deadline. */
+static bool run_until(struct fixture *f, bool (*done)(void *arg), void *arg, uint64_t limit_ns)
+{
+    uint64_t until = clock_deadline(limit_ns);
+    while (!done(arg) && clock_now_ns() < until) {
+        event_base_loop(f->base, EVLOOP_ONCE);
+    }
+    return done(arg);
+}
+
+/* The head's cluster key for a member, as the owner would copy it. */
+static void copy_key(struct fixture *f, int from, int to)
+{
+    char path[320];
+    struct buffer key;
+    struct error e = { 0 };
+    buffer_init(&key, 4096);
+    snprintf(path, sizeof path, "%s/cluster.key", f->devices[from].home);
+    assert_int_equal(file_read_all(path, &key, &e), 0);
+    assert_int_equal(file_make_directory(f->devices[to].home, 0700, &e), 0);
+    snprintf(path, sizeof path, "%s/cluster.key", f->devices[to].home);
+    assert_int_equal(file_write_atomic(path, buffer_bytes(&key), 0600, &e), 0);
+    buffer_done(&key);
+}
+
+static struct cluster_options options_of(struct fixture *f, int i)
+{
+    static const char *const names[] = { "A", "B", "C", "D" };
+    return (struct cluster_options){ .base = f->base,
+                                     .home = f->devices[i].home,
+                                     .models_dir = f->models,
+                                     .name = names[i],
+                                     .backend = &fake_backend,
+                                     .isa = "fake",
+                                     .threads = 1,
+                                     .context = 128 };
+}
+
+static void open_device(struct fixture *f, int i, struct cluster_options *o)
+{
+    struct error e = { 0 };
+    if (i > 0 && o->join == NULL && o->invite == NULL && f->devices[0].cluster != NULL) {
+        snprintf(f->devices[i].join, sizeof f->devices[i].join, "127.0.0.1:%d",
+                 cluster_peer_port(f->devices[0].cluster));
+        o->join = f->devices[i].join;
+    }
+    int code = cluster_open(&f->devices[i].cluster, o, &e);
+    if (code != 0) {
+        print_error("%s\n", e.text);
+    }
+    assert_int_equal(code, 0);
+}
+
+static void close_device(struct fixture *f, int i)
+{
+    cluster_close(f->devices[i].cluster);
+    f->devices[i].cluster = NULL;
+}
+
+static bool head_ready(void *arg)
+{
+    struct fixture *f = arg;
+    struct cluster_model m;
+    if (cluster_model_count(f->devices[0].cluster) == 0) {
+        return false;
+    }
+    cluster_model_at(f->devices[0].cluster, 0, &m);
+    return m.state == MODEL_READY;
+}
+
+static bool head_not_ready(void *arg)
+{
+    return !head_ready(arg);
+}
+
+static enum engine_verdict on_token(void *arg, const struct engine_token *t)
+{
+    struct result *r = arg;
+    (void)t;
+    atomic_fetch_add(&r->tokens, 1);
+    return ENGINE_CONTINUE;
+}
+
+static void on_end(void *arg, enum engine_finish finish, const struct engine_usage *usage,
+                   const struct error *error)
+{
+    struct result *r = arg;
+    (void)usage;
+    r->finish = finish;
+    snprintf(r->error, sizeof r->error, "%s", error ? error->text : "");
+    atomic_store(&r->ended, true);
+}
+
+static bool result_ended(void *arg)
+{
+    return atomic_load(&((struct result *)arg)->ended);
+}
+
+static bool some_tokens(void *arg)
+{
+    return atomic_load(&((struct result *)arg)->tokens) > 3 || result_ended(arg);
+}
+
+static void submit(struct fixture *f, struct result *r, int max_tokens)
+{
+    static const int32_t prompt[] = { 5, 6, 7, 8 };
+    struct cluster_model m;
+    struct error e = { 0 };
+    uint64_t ticket = 0;
+    cluster_model_at(f->devices[0].cluster, 0, &m);
+    assert_non_null(m.engine);
+    struct engine_request q = { .prompt = prompt,
+                                .n_prompt = 4,
+                                .max_tokens = max_tokens,
+                                .on_token = on_token,
+                                .on_end = on_end,
+                                .arg = r };
+    assert_int_equal(engine_submit(m.engine, &q, &ticket, &e), 0);
+}
+
+static void answer(struct fixture *f)
+{
+    struct result r = { 0 };
+    submit(f, &r, 8);
+    assert_true(run_until(f, result_ended, &r, 10 * SECOND));
+    assert_int_not_equal(r.finish, FINISH_ERROR);
+    assert_true(atomic_load(&r.tokens) > 0);
+}
+
+static void add_model(struct fixture *f)
+{
+    struct error e = { 0 };
+    int code = cluster_add_model(f->devices[0].cluster, "gemma3", &e);
+    if (code != 0) {
+        print_error("%s\n", e.text);
+    }
+    assert_int_equal(code, 0);
+}
+
+static void one_device_serves(void **state)
+{
+    struct fixture *f = *state;
+    struct cluster_options o = options_of(f, 0);
+    open_device(f, 0, &o);
+    add_model(f);
+    assert_true(run_until(f, head_ready, f, 10 * SECOND));
+    answer(f);
+    json_t *status = cluster_status(f->devices[0].cluster);
+    assert_int_equal(json_array_size(json_object_get(status, "devices")), 1);
+    assert_int_equal(json_array_size(json_object_get(status, "models")), 1);
+    json_decref(status);
+}
+
+static void devices_join_and_serve(struct fixture *f, const char *split, int n, bool seal)
+{
+    for (int i = 0; i < n; i++) {
+        struct cluster_options o = options_of(f, i);
+        o.split = split;
+        o.seal = seal;
+        if (i > 0) {
+            copy_key(f, 0, i);
+        }
+        open_device(f, i, &o);
+        if (i == 0) {
+            add_model(f);
+        }
+    }
+    assert_true(run_until(f, head_ready, f, 20 * SECOND));
+    answer(f);
+}
+
+static void a_pipeline_of_three(void **state)
+{
+    struct fixture *f = *state;
+    devices_join_and_serve(f, "1/1/1", 3, false);
+    json_t *status = cluster_status(f->devices[0].cluster);
+    assert_int_equal(json_array_size(json_object_get(status, "devices")), 3);
+    json_decref(status);
+}
+
+static void a_sealed_tensor_split(void **state)
+{
+    devices_join_and_serve(*state, "1:1", 2, true);
+}
+
+static void a_two_by_two(void **state)
+{
+    devices_join_and_serve(*state, "1:1/1:1", 4, true);
+}
+
+static void a_lost_device_ends_requests_and_comes_back(void **state)
+{
+    struct fixture *f = *state;
+    devices_join_and_serve(f, "1/1", 2, false);
+    struct result r = { 0 };
+    submit(f, &r, 100);
+    assert_true(run_until(f, some_tokens, &r, 10 * SECOND));
+    uint64_t begin = clock_now_ns();
+    close_device(f, 1);
+    assert_true(run_until(f, result_ended, &r, 10 * SECOND));
+    /* The made-up model may have ended by itself a moment before. */
+    if (r.finish == FINISH_ERROR) {
+        assert_non_null(strstr(r.error, "B"));
+    }
+    assert_true(clock_now_ns() - begin < 5 * SECOND);
+    assert_true(run_until(f, head_not_ready, f, 10 * SECOND));
+
+    struct cluster_options o = options_of(f, 1);
+    open_device(f, 1, &o);
+    assert_true(run_until(f, head_ready, f, 20 * SECOND));
+    answer(f);
+}
+
+static bool two_known(void *arg)
+{
+    struct fixture *f = arg;
+    json_t *status = cluster_status(f->devices[0].cluster);
+    size_t alive = json_array_size(json_object_get(status, "links"));
+    json_decref(status);
+    return alive > 0;
+}
+
+static void a_wrong_key_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct cluster_options head = options_of(f, 2);
+    open_device(f, 2, &head); /* the head of another cluster makes another key */
+    copy_key(f, 2, 1);
+    struct cluster_options o = options_of(f, 0);
+    open_device(f, 0, &o);
+    struct cluster_options b = options_of(f, 1);
+    open_device(f, 1, &b);
+    assert_false(run_until(f, two_known, f, 2 * SECOND));
+}
+
+static void another_version_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct cluster_options o = options_of(f, 0);
+    open_device(f, 0, &o);
+    copy_key(f, 0, 1);
+    struct cluster_options b = options_of(f, 1);
+    b.protocol_version = 77;
+    open_device(f, 1, &b);
+    assert_false(run_until(f, two_known, f, 2 * SECOND));
+}
+
+static void an_invitation_brings_the_key(void **state)
+{
+    struct fixture *f = *state;
+    struct invitation i;
+    struct error e = { 0 };
+    char text[INVITATION_TEXT];
+    struct cluster_options o = options_of(f, 0);
+    open_device(f, 0, &o);
+    assert_int_equal(invitation_create(&i, f->devices[0].home, clock_wall_s(), 1, &e), 0);
+    i.n_addresses = 1;
+    snprintf(i.addresses[0], sizeof i.addresses[0], "127.0.0.1:%d",
+             cluster_peer_port(f->devices[0].cluster));
+    invitation_format(text, &i);
+    struct cluster_options b = options_of(f, 1);
+    b.invite = text;
+    open_device(f, 1, &b);
+    assert_true(run_until(f, two_known, f, 10 * SECOND));
+    /* It has the key now and comes back without the invitation. */
+    close_device(f, 1);
+    struct cluster_options again = options_of(f, 1);
+    open_device(f, 1, &again);
+    assert_true(run_until(f, two_known, f, 10 * SECOND));
+    /* The invitation is used up. */
+    struct cluster_options c = options_of(f, 2);
+    c.invite = text;
+    open_device(f, 2, &c);
+    json_t *status = NULL;
+    assert_false(run_until(f, head_ready, f, 1500000000ull));
+    status = cluster_status(f->devices[0].cluster);
+    assert_int_equal(json_array_size(json_object_get(status, "links")), 1);
+    json_decref(status);
+}
+
+/* --- requests that travel --- */
+
+static void echo(void *arg, const struct cluster_request *q, struct cluster_reply *reply)
+{
+    struct fixture *f = arg;
+    f->requests++;
+    cluster_reply_begin(reply, 200, "application/json");
+    cluster_reply_write(reply, bytes_text(q->path));
+    cluster_reply_write(reply, q->body);
+    cluster_reply_end(reply);
+}
+
+struct reply_seen {
+    int status;
+    struct buffer body;
+    bool ended, failed;
+};
+
+static void saw_begin(void *arg, int status, const char *type)
+{
+    ((struct reply_seen *)arg)->status = status;
+    assert_string_equal(type, "application/json");
+}
+
+static void saw_write(void *arg, struct bytes data)
+{
+    buffer_append(&((struct reply_seen *)arg)->body, data);
+}
+
+static void saw_end(void *arg)
+{
+    ((struct reply_seen *)arg)->ended = true;
+}
+
+static void saw_failure(void *arg, const struct error *e)
+{
+    (void)e;
+    ((struct reply_seen *)arg)->failed = true;
+}
+
+static bool reply_over(void *arg)
+{
+    struct reply_seen *s = arg;
+    return s->ended || s->failed;
+}
+
+static bool member_linked(void *arg)
+{
+    struct fixture *f = arg;
+    struct cluster_model m;
+    if (cluster_model_count(f->devices[1].cluster) == 0) {
+        return false;
+    }
+    cluster_model_at(f->devices[1].cluster, 0, &m);
+    return m.state == MODEL_READY;
+}
+
+static void a_request_travels_to_the_head(void **state)
+{
+    struct fixture *f = *state;
+    struct cluster_options o = options_of(f, 0);
+    o.on_request = echo;
+    o.arg = f;
+    open_device(f, 0, &o);
+    add_model(f);
+    copy_key(f, 0, 1);
+    struct cluster_options b = options_of(f, 1);
+    open_device(f, 1, &b);
+    assert_true(run_until(f, member_linked, f, 10 * SECOND));
+
+    struct reply_seen seen = { 0 };
+    buffer_init(&seen.body, 4u << 20);
+    char *body = malloc(1000000);
+    memset(body, 'x', 1000000);
+    struct cluster_sink sink = { saw_begin, saw_write, saw_end, saw_failure, &seen };
+    struct cluster_request q = { "POST", "/v1/x", bytes_of(body, 1000000) };
+    struct cluster_forward *forward = NULL;
+    struct error e = { 0 };
+    assert_int_equal(cluster_forward(f->devices[1].cluster, &q, &sink, &forward, &e), 0);
+    assert_true(run_until(f, reply_over, &seen, 10 * SECOND));
+    assert_true(seen.ended);
+    assert_int_equal(seen.status, 200);
+    assert_int_equal(seen.body.size, 1000000 + 5);
+    assert_int_equal(f->requests, 1);
+    buffer_done(&seen.body);
+    free(body);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(one_device_serves, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_pipeline_of_three, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_sealed_tensor_split, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_two_by_two, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_lost_device_ends_requests_and_comes_back, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_wrong_key_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(another_version_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_invitation_brings_the_key, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_request_travels_to_the_head, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
+}
