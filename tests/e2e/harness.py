@@ -1,0 +1,237 @@
+"""Starts `shoal up` processes on loopback as devices, asks them things, ends them again.
+
+    with Cluster(shoal, models) as c:
+        head = c.up("--model", "tiny")
+        worker = c.join(head)
+        head.wait_until(lambda s: ...)      # by /api/status
+        head.client().chat.completions.create(...)
+
+Every device has its own home in a temporary folder and ports that the system chose. Every wait
+is bounded; only what was started here is ended.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+# A device is up, or a small model placed, well within this on two busy cores.
+START_SECONDS = 60
+# A clean end takes less than two seconds; sanitizers and a busy machine take longer.
+STOP_SECONDS = 15
+REQUEST_SECONDS = 120
+
+
+class Failed(Exception):
+    """A test's expectation did not hold."""
+
+
+def expect(condition, what):
+    if not condition:
+        raise Failed(what)
+
+
+def free_port():
+    """A TCP port nobody has now; the system doesn't hand it out again for a while."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Device:
+    """One `shoal up` process."""
+
+    def __init__(self, cluster, name, program, arguments, home):
+        self.cluster, self.name, self.home = cluster, name, home
+        self.port, self.peer_port = free_port(), free_port()
+        self.log_path = cluster.path / f"{name}.log"
+        command = [program, "up", "--home", home, "--port", self.port, "--peer-port",
+                   self.peer_port, *arguments]
+        self.log_file = open(self.log_path, "ab")
+        self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
+                                        stdout=self.log_file, stderr=self.log_file)
+
+    @property
+    def peer(self):
+        return f"127.0.0.1:{self.peer_port}"
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def request(self, method, path, body=None, headers=None, timeout=REQUEST_SECONDS):
+        """(status, headers, parsed JSON or text)."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        r = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json",
+                                                           **(headers or {})}, method=method)
+        try:
+            with urllib.request.urlopen(r, timeout=timeout) as reply:
+                status, head, text = reply.status, reply.headers, reply.read()
+        except urllib.error.HTTPError as e:
+            status, head, text = e.code, e.headers, e.read()
+        try:
+            return status, head, json.loads(text)
+        except ValueError:
+            return status, head, text.decode(errors="replace")
+
+    def status(self):
+        return self.request("GET", "/api/status", timeout=10)[2]
+
+    def models(self):
+        return [m["id"] for m in self.request("GET", "/v1/models", timeout=10)[2]["data"]]
+
+    def wait_until(self, condition, what, seconds=START_SECONDS):
+        """Polls condition() until it is true; errors of a device that isn't up yet count as no."""
+        end = time.monotonic() + seconds
+        last = None
+        while time.monotonic() < end:
+            expect(self.process.poll() is None,
+                   f"{self.name} ended with {self.process.returncode} while waiting for {what}:\n"
+                   f"{self.log()[-3000:]}")
+            try:
+                if condition():
+                    return
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+                last = e
+            time.sleep(0.05)
+        raise Failed(f"{self.name}: no {what} within {seconds} s ({last}); its log ends\n"
+                     f"{self.log()[-3000:]}")
+
+    def wait_up(self):
+        self.wait_until(lambda: self.request("GET", "/health", timeout=5)[0] < 600, "HTTP server")
+
+    def wait_model(self, model, seconds=START_SECONDS):
+        """Until a request for the model is answered."""
+        self.wait_up()
+        self.wait_until(lambda: model in self.models() and self.answers(model), f"model {model}",
+                        seconds)
+
+    def answers(self, model):
+        status, _, _ = self.request("POST", "/v1/completions",
+                                    {"model": model, "prompt": "a", "max_tokens": 1}, timeout=30)
+        return status == 200
+
+    def wait_log(self, text, seconds=START_SECONDS):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if text in self.log():
+                return
+            time.sleep(0.05)
+        raise Failed(f"{self.name}: no \"{text}\" in the log within {seconds} s:\n{self.log()[-3000:]}")
+
+    def client(self):
+        import openai
+        return openai.OpenAI(base_url=self.url + "/v1", api_key="none", max_retries=0,
+                             timeout=REQUEST_SECONDS)
+
+    def stop(self):
+        """A clean end; returns its exit code and the seconds it took."""
+        start = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise Failed(f"{self.name} did not end within {STOP_SECONDS} s of SIGTERM")
+        return self.process.returncode, time.monotonic() - start
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+
+    def memory(self):
+        """Resident bytes."""
+        for line in pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+class Cluster:
+    """A temporary folder and the devices in it."""
+
+    def __init__(self, program, models):
+        self.program, self.models = program, models
+        self.folder = tempfile.TemporaryDirectory(prefix="shoal-e2e-")
+        self.path = pathlib.Path(self.folder.name)
+        self.devices = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for d in self.devices:
+            d.kill()
+            d.log_file.close()
+        self.folder.cleanup()
+
+    def up(self, *arguments, program=None, models=None, name=None):
+        """A device with an empty home."""
+        name = name or f"device{len(self.devices)}"
+        home = self.path / name
+        home.mkdir(exist_ok=True)
+        d = Device(self, name, program or self.program,
+                   ["--models", models or self.models, *arguments], home)
+        self.devices.append(d)
+        return d
+
+    def share_key(self, head, name):
+        """Gives a device to be the head's cluster key; it must be made already."""
+        home = self.path / name
+        home.mkdir(exist_ok=True)
+        end = time.monotonic() + START_SECONDS
+        while not (head.home / "cluster.key").exists():
+            expect(time.monotonic() < end, "the head made no cluster key")
+            time.sleep(0.05)
+        key = (head.home / "cluster.key").read_bytes()
+        descriptor = os.open(home / "cluster.key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as f:
+            f.write(key)
+
+    def join(self, head, *arguments, program=None, models=None, name=None):
+        """A device that joins by the cluster key."""
+        name = name or f"device{len(self.devices)}"
+        head.wait_up()
+        self.share_key(head, name)
+        return self.up("--join", head.peer, *arguments, program=program, models=models, name=name)
+
+
+def run_tests(tests, setup):
+    """Runs functions in order; each gets what setup() gave. Prints cmocka's lines."""
+    only = set(sys.argv[2:])
+    failed = 0
+    context = setup()
+    if isinstance(context, str):
+        for t in tests:
+            print(f"skip: {context}\n[  SKIPPED ] {t.__name__}")
+        return 77
+    for test in tests:
+        if only and test.__name__ not in only:
+            continue
+        start = time.monotonic()
+        try:
+            test(context)
+            print(f"[       OK ] {test.__name__} ({time.monotonic() - start:.1f} s)", flush=True)
+        except Exception as e:  # a test may raise anything; all of it is a failure
+            failed += 1
+            print(f"[  FAILED  ] {test.__name__}: {e}", flush=True)
+            if not isinstance(e, Failed):
+                traceback.print_exc(file=sys.stdout)
+    return 1 if failed else 0

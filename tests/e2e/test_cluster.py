@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""Several devices on loopback: test_cluster.py BUILD [TEST]..."""
+
+import socket
+import ssl
+import sys
+import threading
+import time
+
+import models
+from harness import Cluster, Failed, expect, run_tests
+
+MODEL = "wide"
+# The synthetic vocabulary's end of text.
+END_TOKEN = "4"
+# A lost worker is noticed within this in every phase.
+LOSS_SECONDS = 5
+# A stranger on the peer port is closed within this.
+STRANGER_SECONDS = 5
+
+
+class Context:
+    def __init__(self, build):
+        self.build = build
+        self.program = f"{build}/src/cli/shoal"
+        self.models = models.folder(build)
+        self.alone = None
+
+    def cluster(self):
+        return Cluster(self.program, self.models)
+
+
+def text(device, seed=5, n=16):
+    r = device.client().completions.create(model=MODEL, prompt="The sea was calm", max_tokens=n,
+                                           seed=seed, temperature=1)
+    return r.choices[0].text
+
+
+def text_alone(context):
+    """What one device says: what every pipeline must say too."""
+    if context.alone is None:
+        with context.cluster() as c:
+            d = c.up("--model", MODEL, "--threads", "1")
+            d.wait_model(MODEL)
+            context.alone = text(d)
+    return context.alone
+
+
+def split_answers(context, split, n, *options):
+    """Starts n devices with a split; the answer through them and the devices' status."""
+    with context.cluster() as c:
+        head = c.up("--model", MODEL, "--split", split, "--threads", "1", *options)
+        others = [c.join(head, "--threads", "1", *options) for _ in range(n - 1)]
+        head.wait_model(MODEL)
+        answer = text(head)
+        through = text(others[-1])
+        status = head.status()
+        expect(len(status["devices"]) == n, f"{len(status['devices'])} devices in {status}")
+        expect(through == answer, "another device's endpoint gives another answer")
+        return answer
+
+
+def pipelines_say_what_one_device_says(context):
+    want = text_alone(context)
+    for split, n in (("4@1/4@1", 2), ("3@1/3@1/2@1", 3)):
+        got = split_answers(context, split, n)
+        expect(got == want, f"{split}: {got!r}, one device: {want!r}")
+
+
+def tensor_split_answers_the_same_every_time(context):
+    answers = {split_answers(context, "5:3", 2) for _ in range(2)}
+    expect(len(answers) == 1, f"two runs, two answers: {answers}")
+
+
+def hybrid_of_four_devices_answers(context):
+    split_answers(context, "4@1:1/4@1:1", 4)
+
+
+def sealed_channels_change_nothing(context):
+    got = split_answers(context, "4@1/4@1", 2, "--seal")
+    expect(got == text_alone(context), "sealed data channels give another answer")
+
+
+def streams_travel_between_devices(context):
+    with context.cluster() as c:
+        head = c.up("--model", MODEL, "--threads", "1")
+        other = c.join(head, "--threads", "1")
+        head.wait_model(MODEL)
+        other.wait_until(lambda: MODEL in other.models(), "the head's model at the other device")
+        parts = [chunk.choices[0].text for chunk in other.client().completions.create(
+            model=MODEL, prompt="x", max_tokens=8, stream=True, temperature=0) if chunk.choices]
+        whole = head.client().completions.create(model=MODEL, prompt="x", max_tokens=8,
+                                                 temperature=0).choices[0].text
+        expect("".join(parts) == whole, "the stream through another device differs")
+
+
+def the_wrong_key_is_refused(context):
+    with context.cluster() as c:
+        head = c.up("--threads", "1")
+        head.wait_up()
+        (c.path / "stranger").mkdir()
+        (c.path / "stranger" / "models").mkdir()
+        stranger = c.up("--join", head.peer, "--threads", "1", name="stranger")
+        end = time.monotonic() + 20
+        while time.monotonic() < end and not (names_key(head) and names_key(stranger)):
+            time.sleep(0.05)
+        expect(names_key(head), f"the head's log has no line about the key:\n{head.log()}")
+        expect(names_key(stranger), f"the stranger's log has no line about the key:\n{stranger.log()}")
+        expect(len(head.status()["devices"]) == 1, "the stranger became a member")
+
+
+def names_key(device):
+    return any(word in device.log() for word in ("cluster key", "wrong key", "another key"))
+
+
+def a_stranger_gets_no_application_byte(context):
+    with context.cluster() as c:
+        head = c.up("--threads", "1")
+        head.wait_up()
+        for hello in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 64, b"\x16\x03\x01\x00\x05hello"):
+            start = time.monotonic()
+            got = b""
+            with socket.create_connection(("127.0.0.1", head.peer_port),
+                                          timeout=STRANGER_SECONDS + 2) as s:
+                s.sendall(hello)
+                try:
+                    while block := s.recv(4096):
+                        got += block
+                except TimeoutError:
+                    raise Failed(f"{hello[:10]!r}: still open") from None
+                except ConnectionError:
+                    pass
+            expect(time.monotonic() - start <= STRANGER_SECONDS + 1, f"{hello[:10]!r}: slow close")
+            # Only TLS records: alert (21) or handshake (22).
+            expect(got == b"" or got[0] in (21, 22), f"{hello[:10]!r} is answered {got[:40]!r}")
+        expect(head.request("GET", "/health")[0] == 200, "the head is gone")
+
+
+def tls_without_membership_is_closed(context):
+    with context.cluster() as c:
+        head = c.up("--threads", "1")
+        head.wait_up()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+        start = time.monotonic()
+        got = b""
+        try:
+            with socket.create_connection(("127.0.0.1", head.peer_port), timeout=8) as s:
+                with tls.wrap_socket(s) as t:
+                    t.sendall(b"x" * 200)
+                    got = t.recv(100)
+        except TimeoutError:
+            raise Failed("a client without a certificate stays connected") from None
+        except (ssl.SSLError, ConnectionError):
+            pass
+        expect(got == b"", f"application bytes for a stranger: {got!r}")
+        expect(time.monotonic() - start <= STRANGER_SECONDS + 1, "slow close")
+
+
+def a_device_without_the_model_says_so(context):
+    with context.cluster() as c:
+        empty = c.path / "empty"
+        empty.mkdir()
+        head = c.up("--model", MODEL, "--split", "4@1/4@1", "--threads", "1")
+        c.join(head, "--threads", "1", models=empty)
+        head.wait_until(lambda: "wide" in head.log() and any(
+            w in head.log() for w in ("lacks", "does not have", "doesn't have", "has no", "no model")),
+            "line about the missing model")
+
+
+def a_lost_worker_ends_the_request(context):
+    with context.cluster() as c:
+        head = c.up("--model", MODEL, "--split", "4@1/4@1", "--threads", "1")
+        worker = c.join(head, "--threads", "1")
+        head.wait_model(MODEL)
+        result = {}
+
+        def ask():
+            start = time.monotonic()
+            try:
+                # No end token: the answer goes on until the context is full.
+                for chunk in head.client().chat.completions.create(
+                        model=MODEL, messages=[{"role": "user", "content": "x"}], stream=True,
+                        temperature=1, logit_bias={END_TOKEN: -100}):
+                    result["began"] = True
+            except Exception as e:  # any error of the client's is what we want to see
+                result["error"] = e
+            result["end"] = time.monotonic()
+            result["seconds"] = result["end"] - start
+
+        t = threading.Thread(target=ask)
+        t.start()
+        end = time.monotonic() + 30
+        while "began" not in result and "end" not in result and time.monotonic() < end:
+            time.sleep(0.02)
+        killed = time.monotonic()
+        worker.kill()
+        t.join(30)
+        expect("end" in result, "the request still hangs 30 s after its worker died")
+        late = result["end"] - killed
+        expect("error" in result, f"the request ended without an error: {result}")
+        expect(late <= LOSS_SECONDS + 1, f"the error came {late:.1f} s after the death")
+        expect(head.process.poll() is None, "the head ended with its worker")
+        expect(head.request("GET", "/health")[0] in (200, 503), "the head does not answer")
+        # The device comes back by itself being started: no restart of the head.
+        back = c.join(head, "--threads", "1", name=worker.name)
+        head.wait_model(MODEL, seconds=60)
+        expect(back.process.poll() is None, "the returned worker ended")
+
+
+def unknown_peers_of_join_fail_with_words(context):
+    with context.cluster() as c:
+        d = c.up("--join", "127.0.0.1:1", "--threads", "1")
+        d.wait_log("127.0.0.1:1", seconds=20)
+
+
+TESTS = [pipelines_say_what_one_device_says, tensor_split_answers_the_same_every_time,
+         hybrid_of_four_devices_answers, sealed_channels_change_nothing,
+         streams_travel_between_devices, the_wrong_key_is_refused,
+         a_stranger_gets_no_application_byte, tls_without_membership_is_closed,
+         a_device_without_the_model_says_so, a_lost_worker_ends_the_request,
+         unknown_peers_of_join_fail_with_words]
+
+
+def main():
+    return run_tests(TESTS, lambda: Context(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
