@@ -6,6 +6,7 @@
 #include "os/clock.h"
 #include "os/thread.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 
 #if defined(__linux__)
@@ -110,19 +111,34 @@ static inline void park_advance(struct park *p)
     }
 }
 
+/* The first part of a spin keeps the core; the rest offers it to others at every turn: on a machine
+ * with fewer free cores than threads, the awaited one is often waiting for this very core. */
+#define SPIN_HARD_NS 2000u
+
+/* One turn of a spin that began `spent_ns` ago. */
+static inline void spin_turn(uint64_t spent_ns)
+{
+    if (spent_ns < SPIN_HARD_NS) {
+        cpu_relax();
+    } else {
+        sched_yield();
+    }
+}
+
 /* Returns once the value differs from `seen`: spins up to spin_ns, then sleeps. */
 static inline void park_wait(struct park *p, unsigned seen, uint64_t spin_ns)
 {
-    uint64_t end = 0;
-    for (unsigned i = 1; park_value(p) == seen; i++) {
-        cpu_relax();
-        if (i % 64 == 0) { /* the clock costs as much as a round of this loop */
+    uint64_t begin = 0, spent = 0;
+    for (unsigned i = 0; park_value(p) == seen; i++) {
+        if (i % 16 == 15 || spent >= SPIN_HARD_NS) { /* the clock costs as much as a few turns */
             uint64_t now = clock_now_ns();
-            end = end == 0 ? now + spin_ns : end;
-            if (now >= end) {
+            begin = begin == 0 ? now : begin;
+            spent = now - begin;
+            if (spent >= spin_ns) {
                 break;
             }
         }
+        spin_turn(spent);
     }
     while (park_value(p) == seen) {
         park_sleep(p, seen);

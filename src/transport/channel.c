@@ -4,16 +4,12 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <string.h>
 
 #include "os/clock.h"
 #include "os/park.h"
 #include "transport/internal.h"
 
-/* The first part of the spinning keeps the core; the rest offers it to others, since on a machine
- * with fewer cores than ranks the peer may be waiting for this one. */
-#define SPIN_HARD_NS 10000u
 #define POLL_MAX_MS 1000 /* a lost wake-up would cost this much, not a hang */
 
 struct channel_options channel_defaults(const struct channel_options *options)
@@ -188,11 +184,7 @@ int channel_exchange(struct transfer *t, int n, uint64_t deadline_ns, struct err
             return timed_out(t, n, e);
         }
         if (now - begin < spin_ns) {
-            if (now - begin < SPIN_HARD_NS) {
-                cpu_relax();
-            } else {
-                sched_yield();
-            }
+            spin_turn(now - begin);
             continue;
         }
         pending = sleep_all(t, n, deadline_ns, e);
