@@ -21,8 +21,9 @@
 
 #define HALF 16
 #define PREFIX "shm1:"
-#define PROOF_NS CLOCK_NS_PER_S /* a caller that doesn't show the secret holds others up so long   \
-                                 */
+#define PROOF_NS                                                                                   \
+    CLOCK_NS_PER_S /* a caller that doesn't show the secret holds others up so long                \
+                    */
 
 _Static_assert(sizeof PREFIX - 1 + 4 * HALF + 1 <= SHM_TOKEN, "token");
 
