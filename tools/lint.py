@@ -25,8 +25,8 @@ BANNED = {
     "alloca": "an arena",
 }
 # The operating system is known to these layers only.
-OS_HEADER = re.compile(r'^#include <((?:unistd|pthread|fcntl|poll|netdb|dirent|termios|signal|ifaddrs)\.h'
-                       r'|(?:sys|linux|netinet|arpa|net)/.*)>')
+OS_HEADER = re.compile(r'^#include <((?:unistd|pthread|fcntl|poll|dirent|termios|ifaddrs)\.h'
+                       r'|(?:sys|linux)/.*)>')
 OS_LAYERS = {"os", "transport", "secure", "discover"}
 INCLUDE = re.compile(r'^#include "([a-z0-9_]+)/([^"]+)"')
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b")

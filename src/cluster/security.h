@@ -42,6 +42,7 @@ void security_try_other(struct cluster *c);
 
 /* The cluster key as text, for a device that was invited; and taking it there. */
 #define SECURITY_KEY_TEXT (2 * CLUSTER_KEY + 1)
+/* Hex, NUL-terminated; taking it: ERR_FORMAT, or ERR_IO when it can't be kept. */
 void security_key_text(const struct cluster *c, char out[static SECURITY_KEY_TEXT]);
 int security_take_key(struct cluster *c, const char *text, struct error *e);
 

@@ -27,6 +27,7 @@ struct merger {
     size_t heap_count, heap_capacity;
 };
 
+/* An empty merger; pair and arg are borrowed. done frees its memory. */
 void merger_init(struct merger *m, merge_pair_fn *pair, const void *arg);
 void merger_done(struct merger *m);
 

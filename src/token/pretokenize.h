@@ -23,6 +23,7 @@ struct pretokenizer_state; /* scratch of one thread */
 int pretokenizer_open(struct pretokenizer **ret, struct bytes name, int *flags, struct error *e);
 void pretokenizer_close(struct pretokenizer *p);
 
+/* ERR_NOMEM. close accepts NULL. */
 int pretokenizer_state_open(struct pretokenizer_state **ret, const struct pretokenizer *p,
                             struct error *e);
 void pretokenizer_state_close(struct pretokenizer_state *s);

@@ -84,6 +84,7 @@ int vocab_open(struct vocab **ret, const struct vocab_source *source, struct err
 /* NULL is accepted. */
 void vocab_close(struct vocab *v);
 
+/* Ids are 0 to this, exclusive. */
 int32_t vocab_size(const struct vocab *v);
 /* The spelling in the file ("Ġhello", "▁hello", "<0x0A>"); empty for ids outside. Borrowed until
  * vocab_close, like the pieces. */
@@ -116,6 +117,7 @@ struct token_list {
     size_t limit;
 };
 
+/* An empty list of at most limit ids; done frees them. */
 void token_list_init(struct token_list *l, size_t limit);
 void token_list_done(struct token_list *l);
 /* ERR_LIMIT ("more than N tokens"), ERR_NOMEM. */
@@ -149,6 +151,7 @@ struct detokenizer {
     int n_pending;
 };
 
+/* At the start of a text; v is borrowed. skip_special leaves control tokens out. */
 void detokenizer_init(struct detokenizer *d, const struct vocab *v, bool skip_special);
 /* Appends what can be said now. ERR_RANGE for an id outside, or out's failure. */
 int detokenizer_push(struct detokenizer *d, int32_t id, struct buffer *out, struct error *e);
