@@ -1,0 +1,13 @@
+/* The tables of this build; a machine may run only some of them (dispatch.c). */
+#ifndef SHOAL_KERNELS_TABLES_H
+#define SHOAL_KERNELS_TABLES_H
+
+#include "kernels/kernels.h"
+
+extern const struct kernels kernels_scalar;
+extern const struct kernels kernels_avx2;
+extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_neon;
+extern const struct kernels kernels_dotprod;
+
+#endif
