@@ -16,9 +16,9 @@
 #include "os/host.h"
 #include "os/log.h"
 #include "os/memory.h"
+#include "os/process.h"
 
 #include <event2/event.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -168,7 +168,7 @@ int cluster_open(struct cluster **ret, const struct cluster_options *options, st
         return fail(e, ERR_NOMEM, "memory for a cluster");
     }
     /* OpenSSL writes to sockets by write(2): a peer that went must not end the process. */
-    signal(SIGPIPE, SIG_IGN);
+    process_ignore_broken_pipes();
     c->options = *options;
     c->base = options->base;
     if (c->options.protocol_version == 0) {

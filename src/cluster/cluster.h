@@ -60,8 +60,9 @@ void cluster_close(struct cluster *c);
 /* A model to be served by this head: a name in the models folder or a path. See place_add. */
 int cluster_add_model(struct cluster *c, const char *name, struct error *e);
 
-/* True on the device that answers for the cluster; and the port that peers connect to. */
+/* The head is the device that was started without joining. */
 bool cluster_is_head(const struct cluster *c);
+/* The port that this device's peers connect to. */
 int cluster_peer_port(const struct cluster *c);
 /* Hex id of this device; the first 8 digits are its short form. */
 const char *cluster_device_id(const struct cluster *c);

@@ -13,7 +13,6 @@
 
 #include <event2/bufferevent.h>
 #include <event2/event.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 

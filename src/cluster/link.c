@@ -14,7 +14,7 @@
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
-#include <netinet/in.h>
+#include <event2/util.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -152,13 +152,14 @@ static void take_proof(struct link *l)
     uint8_t record[HANDSHAKE_BYTES];
     struct error e = { 0 };
     bufferevent_read(l->bev, record, sizeof record);
-    int code = security_check(l->owner, link_ssl(l), l->client, &l->proof, record, l->peer, &e);
+    int code = security_check(l->owner, link_ssl(l), l->client, &l->proof, record, &e);
     if (code == ERR_UNSUPPORTED && !l->client && send_proof(l, NULL) == 0) {
         log_warn("cluster", "link from %s refused: %s", l->address, e.text);
         l->state = LINK_LINGER;
         l->opened_ns = clock_now_ns();
         return;
     }
+    memcpy(l->peer, l->proof.peer, sizeof l->peer);
     if (code == 0 && l->expect[0] != '\0' && strcmp(l->expect, l->peer) != 0) {
         code = fail(&e, ERR_AUTH, "another device answers at this address");
     }

@@ -11,7 +11,6 @@
 
 #include <event2/event.h>
 #include <event2/listener.h>
-#include <netinet/in.h>
 #include <string.h>
 
 /* Connections that have not said anything yet. */

@@ -8,8 +8,8 @@
 #include "cluster/link.h"
 #include "cluster/part.h"
 #include "cluster/source.h"
-#include "cluster/text.h"
 #include "engine/engine.h"
+#include "engine/served_text.h"
 #include "os/clock.h"
 #include "os/log.h"
 #include "os/memory.h"
@@ -596,7 +596,7 @@ int place_add(struct cluster *c, const char *name, struct error *e)
     if (code == 0) {
         int native = whole(p)->context;
         p->context = c->options.context < native ? c->options.context : native;
-        code = served_text_open(&p->text, p->source, e);
+        code = served_text_open(&p->text, source_gguf(p->source), whole(p)->vocab, e);
     }
     code = code ? code : measure(p, e);
     if (code == 0 && c->options.split != NULL) {

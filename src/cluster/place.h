@@ -16,9 +16,9 @@ int place_add(struct cluster *c, const char *name, struct error *e);
 /* What the time brings: attempts, time-outs, failed engines, engines to be freed. */
 void places_tick(struct cluster *c);
 
-/* A member came: models that waited for it may be placed. A member went: what ran through it
- * ends, with why in the error. */
+/* A device that came may make an attempt worthwhile; one that went ends what ran through it. */
 void places_device_joined(struct cluster *c, struct device *d);
+/* why: for the clients whose requests end. */
 void places_device_lost(struct cluster *c, struct device *d, const char *why);
 
 /* Ends everything at once; engines are closed before it returns. */

@@ -178,8 +178,7 @@ static int claimed_key(struct cluster *c, struct bytes record, struct link_proof
 }
 
 int security_check(struct cluster *c, struct ssl_st *ssl, bool client, struct link_proof *proof,
-                   const uint8_t record[static HANDSHAKE_BYTES], char peer[static DEVICE_ID_TEXT],
-                   struct error *e)
+                   const uint8_t record[static HANDSHAKE_BYTES], struct error *e)
 {
     struct secure_state *s = c->secure;
     struct handshake_binding binding;
@@ -191,7 +190,7 @@ int security_check(struct cluster *c, struct ssl_st *ssl, bool client, struct li
     if (code != 0) {
         return code;
     }
-    identity_format(peer, key);
+    identity_format(proof->peer, key);
     code = handshake_check(bytes, client ? HANDSHAKE_SERVER : HANDSHAKE_CLIENT, &binding,
                            proof->key, e);
     if (code == 0 && !client && proof->by == HANDSHAKE_BY_INVITATION) {

@@ -13,6 +13,7 @@ struct link_proof {
     enum handshake_key by;
     uint8_t invitation[INVITATION_ID];
     uint8_t key[CLUSTER_KEY];
+    char peer[DEVICE_ID_TEXT]; /* the peer's id, as soon as its record was checked */
 };
 
 /* Reads or makes the keys of the home folder; id becomes the device's. ERR_AUTH when this device
@@ -29,12 +30,11 @@ void security_ssl_free(struct ssl_st *ssl);
 int security_prove(struct cluster *c, struct ssl_st *ssl, bool client, struct link_proof *proof,
                    uint8_t out[static HANDSHAKE_BYTES], struct error *e);
 
-/* Checks the peer's record; peer becomes its id. A server also learns *proof, and an invitation is
- * used up. ERR_AUTH for a proof that fails, ERR_UNSUPPORTED for a proven peer that speaks another
- * version (both are named). */
+/* Checks the peer's record; proof->peer becomes its id. A server also learns the rest of *proof,
+ * and an invitation is used up. ERR_AUTH for a proof that fails, ERR_UNSUPPORTED for a proven peer
+ * that speaks another version (both are named). */
 int security_check(struct cluster *c, struct ssl_st *ssl, bool client, struct link_proof *proof,
-                   const uint8_t record[static HANDSHAKE_BYTES], char peer[static DEVICE_ID_TEXT],
-                   struct error *e);
+                   const uint8_t record[static HANDSHAKE_BYTES], struct error *e);
 
 /* After a refusal: where this device has both an invitation and a cluster key (from an earlier
  * start with the same invitation), the next attempt uses the other one. */
@@ -42,8 +42,9 @@ void security_try_other(struct cluster *c);
 
 /* The cluster key as text, for a device that was invited; and taking it there. */
 #define SECURITY_KEY_TEXT (2 * CLUSTER_KEY + 1)
-/* Hex, NUL-terminated; taking it: ERR_FORMAT, or ERR_IO when it can't be kept. */
+/* For the message to the invited device. */
 void security_key_text(const struct cluster *c, char out[static SECURITY_KEY_TEXT]);
+/* Stores it in the home folder. ERR_FORMAT, ERR_IO. */
 int security_take_key(struct cluster *c, const char *text, struct error *e);
 
 /* An address that the invitation names, "" when there is none. */

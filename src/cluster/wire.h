@@ -38,7 +38,7 @@ struct wire_header {
     bool link;                  /* ERROR: a neighbour's channel broke, so the cause is elsewhere */
 };
 
-/* The header as it stands before a payload. */
+/* Little-endian, as wire_decode reads it. */
 void wire_encode(const struct wire_header *h, uint8_t out[static WIRE_HEADER]);
 
 /* ERR_FORMAT says what is wrong. The payload is what follows WIRE_HEADER bytes; for HIDDEN and

@@ -33,15 +33,20 @@ static int weight(struct program *p, const char *name, int rows, int cols, struc
                                                    .col_axis = col_axis });
 }
 
-static int add(struct program *p, enum op op, int layer, int a, int b, int w, int width,
-               enum value_rows rows)
+struct fake_instr {
+    enum op op;
+    int layer, a, b, weight, width;
+    enum value_rows rows;
+};
+
+static int add(struct program *p, struct fake_instr f)
 {
-    struct instr in = instr_init(op, layer);
-    in.in[0] = a;
-    in.in[1] = b;
-    in.weight[0] = w;
-    in.out = program_add_value(p, op_name(op), width, (struct axis){ PROGRAM_NONE, 0 });
-    p->values[in.out].rows = rows;
+    struct instr in = instr_init(f.op, f.layer);
+    in.in[0] = f.a;
+    in.in[1] = f.b;
+    in.weight[0] = f.weight;
+    in.out = program_add_value(p, op_name(f.op), f.width, (struct axis){ PROGRAM_NONE, 0 });
+    p->values[in.out].rows = f.rows;
     program_add_instr(p, &in);
     return in.out;
 }
@@ -70,19 +75,23 @@ struct program *fake_program(struct arena *arena)
                                                                 .end = FAKE_VOCAB }),
                           1 };
     int n = PROGRAM_NONE;
-    int x = add(p, OP_EMBED, -1, n, n, weight(p, "embd", FAKE_VOCAB, FAKE_WIDTH, none, none),
-                FAKE_WIDTH, ROWS_ALL);
+    int x = add(p, (struct fake_instr){ OP_EMBED, -1, n, n,
+                                        weight(p, "embd", FAKE_VOCAB, FAKE_WIDTH, none, none),
+                                        FAKE_WIDTH, ROWS_ALL });
     for (int l = 0; l < FAKE_LAYERS; l++) {
-        int h = add(p, OP_MATMUL, l, x, n, weight(p, "up", FAKE_FFN, FAKE_WIDTH, ffn, none),
-                    FAKE_FFN, ROWS_ALL);
-        int d = add(p, OP_MATMUL, l, h, n, weight(p, "down", FAKE_WIDTH, FAKE_FFN, none, ffn),
-                    FAKE_WIDTH, ROWS_ALL);
-        x = add(p, OP_ADD, l, x, d, n, FAKE_WIDTH, ROWS_ALL);
+        int h = add(p, (struct fake_instr){ OP_MATMUL, l, x, n,
+                                            weight(p, "up", FAKE_FFN, FAKE_WIDTH, ffn, none),
+                                            FAKE_FFN, ROWS_ALL });
+        int d = add(p, (struct fake_instr){ OP_MATMUL, l, h, n,
+                                            weight(p, "down", FAKE_WIDTH, FAKE_FFN, none, ffn),
+                                            FAKE_WIDTH, ROWS_ALL });
+        x = add(p, (struct fake_instr){ OP_ADD, l, x, d, n, FAKE_WIDTH, ROWS_ALL });
     }
-    x = add(p, OP_ROWS, FAKE_LAYERS, x, n, n, FAKE_WIDTH, ROWS_WANTED);
+    x = add(p, (struct fake_instr){ OP_ROWS, FAKE_LAYERS, x, n, n, FAKE_WIDTH, ROWS_WANTED });
     p->logits =
-        add(p, OP_MATMUL, FAKE_LAYERS, x, n,
-            weight(p, "output", FAKE_VOCAB, FAKE_WIDTH, vocab, none), FAKE_VOCAB, ROWS_WANTED);
+        add(p, (struct fake_instr){ OP_MATMUL, FAKE_LAYERS, x, n,
+                                    weight(p, "output", FAKE_VOCAB, FAKE_WIDTH, vocab, none),
+                                    FAKE_VOCAB, ROWS_WANTED });
     p->outputs = arena_array(arena, int, 1);
     p->outputs[0] = p->logits;
     p->n_outputs = 1;

@@ -1,0 +1,152 @@
+#include "tests/test.h"
+
+#include "cluster/address.h"
+#include "cluster/message.h"
+#include "cluster/part.h"
+#include "cluster/wire.h"
+
+#include <stdio.h>
+
+static void frames_come_back(void **state)
+{
+    struct buffer out;
+    struct error e = { 0 };
+    struct message m;
+    size_t n = 0;
+    buffer_init(&out, 1 << 20);
+    assert_int_equal(message_encode(json_pack("{s:s, s:i}", "type", "ping", "sent", 7), &out, &e),
+                     0);
+    assert_int_equal(message_size(out.data, &n, &e), 0);
+    assert_int_equal(n, out.size - MESSAGE_HEAD);
+    assert_int_equal(message_parse(bytes_of(out.data + MESSAGE_HEAD, n), &m, &e), 0);
+    assert_string_equal(m.type, "ping");
+    int sent = 0;
+    assert_int_equal(message_int(m.body, "sent", 0, 10, &sent, &e), 0);
+    assert_int_equal(sent, 7);
+    assert_int_equal(message_int(m.body, "sent", 0, 6, &sent, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.text, "'sent' is 7"));
+    assert_int_equal(message_int(m.body, "type", 0, 6, &sent, &e), ERR_FORMAT);
+    message_done(&m);
+
+    buffer_clear(&out);
+    assert_int_equal(message_encode_data(9, bytes_text("abc"), &out, &e), 0);
+    assert_int_equal(
+        message_parse(bytes_of(out.data + MESSAGE_HEAD, out.size - MESSAGE_HEAD), &m, &e), 0);
+    assert_string_equal(m.type, "");
+    assert_int_equal(m.stream, 9);
+    assert_true(bytes_equal_text(m.data, "abc"));
+    buffer_done(&out);
+}
+
+static void what_is_too_large_is_refused(void **state)
+{
+    struct buffer out;
+    struct error e = { 0 };
+    char *text = malloc(MESSAGE_MAX + 1);
+    memset(text, 'x', MESSAGE_MAX);
+    text[MESSAGE_MAX] = '\0';
+    buffer_init(&out, 4u << 20);
+    buffer_text(&out, "before");
+    assert_int_equal(message_encode(json_pack("{s:s}", "type", text), &out, &e), ERR_LIMIT);
+    assert_string_equal(buffer_cstr(&out), "before");
+    assert_int_equal(message_encode_data(1, bytes_of(text, MESSAGE_DATA_MAX + 1), &out, &e),
+                     ERR_LIMIT);
+    buffer_done(&out);
+    free(text);
+    size_t n = 0;
+    assert_int_equal(message_size((const uint8_t *)"\xff\xff\xff\xff", &n, &e), ERR_FORMAT);
+    assert_int_equal(message_size((const uint8_t *)"\0\0\0\0", &n, &e), ERR_FORMAT);
+}
+
+static void orders_come_back(void **state)
+{
+    static struct part_order o, back;
+    struct error e = { 0 };
+    o = (struct part_order){ .placement = 3,
+                             .epoch = 4,
+                             .model_size = 99,
+                             .rank = 2,
+                             .max_rows = 16,
+                             .max_sessions = 2,
+                             .state_tokens = 512,
+                             .exact = true };
+    assert_int_equal(split_parse("4@1:3/3@2/1@1", 8, &o.plan, &e), 0);
+    snprintf(o.model_id, sizeof o.model_id, "m");
+    snprintf(o.model_sha256, sizeof o.model_sha256, "abc");
+    for (int r = 0; r < o.plan.n_ranks; r++) {
+        snprintf(o.devices[r], sizeof o.devices[r], "d%d", r);
+        snprintf(o.addresses[r], sizeof o.addresses[r], "10.0.0.%d:1", r);
+    }
+    snprintf(o.head, sizeof o.head, "d0");
+    json_t *m = part_order_json(&o);
+    assert_non_null(m);
+    assert_int_equal(part_order_parse(m, &back, &e), 0);
+    assert_memory_equal(&back.plan, &o.plan, sizeof o.plan);
+    assert_string_equal(back.devices[3], "d3");
+    assert_int_equal(back.rank, 2);
+    assert_true(back.exact);
+    assert_string_equal(part_order_device(&back, WIRE_HEAD), "d0");
+    json_object_set_new(m, "rank", json_integer(4));
+    assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
+    json_object_set_new(m, "rank", json_integer(0));
+    json_object_set_new(m, "stages", json_pack("[[i,i]]", 8, 3));
+    assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
+    assert_non_null(strstr(e.text, "3 of 4 ranks"));
+    json_decref(m);
+}
+
+static void channels_of_a_plan(void **state)
+{
+    struct placement_plan plan;
+    struct wire_link links[WIRE_MAX_LINKS];
+    assert_int_equal(split_parse("4@1:1/4@1:1:1", 8, &plan, NULL), 0);
+    /* 5 to the head, 3 between the stages, 1 and 3 within them. */
+    assert_int_equal(wire_links(&plan, links), 12);
+    assert_int_equal(wire_source(&plan, 0), WIRE_HEAD);
+    assert_int_equal(wire_source(&plan, 2), 0);
+    assert_int_equal(wire_source(&plan, 3), 1);
+    assert_int_equal(wire_source(&plan, 4), 0);
+}
+
+static void addresses(void **state)
+{
+    static const struct {
+        const char *text, *host;
+        int port;
+        bool loopback;
+    } good[] = {
+        { "127.0.0.1", "127.0.0.1", 5, true },
+        { "nas:99", "nas", 99, false },
+        { "[::1]:7", "::1", 7, true },
+        { "fe80::1", "fe80::1", 5, false },
+        { "[fe80::1]", "fe80::1", 5, false },
+        { "localhost:1", "localhost", 1, true },
+        { "10.127.0.1:80", "10.127.0.1", 80, false },
+    };
+    char host[ADDRESS_TEXT];
+    int port = 0;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        assert_int_equal(address_parse(good[i].text, 5, host, &port, NULL), 0);
+        assert_string_equal(host, good[i].host);
+        assert_int_equal(port, good[i].port);
+        assert_int_equal(address_is_loopback(good[i].text), good[i].loopback);
+    }
+    static const char *const bad[] = { "", ":5", "a:", "a:0", "a:65536", "[::1", "[::1]x", "a:1x" };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct error e = { 0 };
+        assert_int_equal(address_parse(bad[i], 5, host, &port, &e), ERR_ARG);
+        assert_non_null(strstr(e.text, "is not an address"));
+    }
+    address_join("::1", 9, host);
+    assert_string_equal(host, "[::1]:9");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frames_come_back), cmocka_unit_test(what_is_too_large_is_refused),
+        cmocka_unit_test(orders_come_back), cmocka_unit_test(channels_of_a_plan),
+        cmocka_unit_test(addresses),
+    };
+    return cmocka_run_group_tests_name("message", tests, NULL, NULL);
+}
