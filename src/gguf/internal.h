@@ -24,15 +24,23 @@ struct gguf {
     int n_values;
     struct map value_map;
     struct gguf_tensor *tensors;
-    int n_tensors, cap_tensors;
+    int n_tensors;
     struct map tensor_map;
+    int reading;           /* part whose keys stand in values */
+    int split_count;       /* parts, as the first one says; 1 when it says nothing */
+    int64_t split_tensors; /* of all parts; -1 when the first one says nothing */
+    uint64_t split_byte;   /* where it says so */
 };
 
 #define GGUF_MAGIC 0x46554747u /* "GGUF" */
 #define GGUF_DEFAULT_ALIGNMENT 32
+#define GGUF_MAX_ALIGNMENT (1 << 20) /* beyond a huge page it can only waste */
 
 /* Bytes of a scalar; 0 for texts and arrays. */
 size_t gguf_type_size(enum gguf_type t);
+
+/* read_value.c: byte of the present part where a key stands; 0 when it is absent. */
+uint64_t gguf_key_byte(const struct gguf *g, const char *key);
 
 /* read_value.c: one value of the given type at the cursor. */
 void gguf_read_value(struct gguf *g, struct cursor *c, enum gguf_type type, struct gguf_value *v);

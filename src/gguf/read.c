@@ -15,7 +15,8 @@ static struct bytes read_name(struct cursor *c, const char *what)
     return cursor_bytes(c, n, what);
 }
 
-static int read_values(struct gguf *g, struct cursor *c, uint64_t count, bool keep, struct error *e)
+/* The keys of one part become the file's present ones. */
+static int read_values(struct gguf *g, struct cursor *c, uint64_t count, struct error *e)
 {
     /* A key and a value take at least 13 bytes, so the file bounds the count. */
     if (count > GGUF_MAX_KEYS || count > cursor_left(c) / 13)
@@ -45,11 +46,9 @@ static int read_values(struct gguf *g, struct cursor *c, uint64_t count, bool ke
     }
     if (r || c->failed)
         return r ? r : e ? e->code : ERR_FORMAT;
-    if (keep) {
-        g->values = values;
-        g->n_values = (int)count;
-        g->value_map = seen;
-    }
+    g->values = values;
+    g->n_values = (int)count;
+    g->value_map = seen;
     return 0;
 }
 
@@ -143,18 +142,61 @@ static int grow_tensors(struct gguf *g, uint64_t more, struct error *e)
     return 0;
 }
 
-/* The alignment key, which is needed before the typed readers work on a later part. */
+/* The power of two that tensor offsets are multiples of. */
 static int read_alignment(struct gguf *g, struct error *e)
 {
     int64_t alignment;
     int r = gguf_get_int(g, "general.alignment", GGUF_DEFAULT_ALIGNMENT, &alignment, e);
     if (r)
         return r;
-    if (alignment < 1 || alignment > 1 << 20 || (alignment & (alignment - 1)))
-        return fail(e, ERR_FORMAT, "general.alignment is %" PRId64 ", not a power of two",
-                    alignment);
+    if (alignment < 1 || alignment > GGUF_MAX_ALIGNMENT || (alignment & (alignment - 1)))
+        return fail(e, ERR_FORMAT,
+                    "general.alignment is %" PRId64
+                    ", not a power of two up to %d, at byte %" PRIu64,
+                    alignment, GGUF_MAX_ALIGNMENT, gguf_key_byte(g, "general.alignment"));
     g->alignment = (uint32_t)alignment;
     return 0;
+}
+
+/* What the keys of part `part` say about the split. */
+static int check_split(struct gguf *g, int part, struct error *e)
+{
+    int64_t number, count, tensors;
+    int r = gguf_get_int(g, "split.no", part, &number, e);
+    r = r ? r : gguf_get_int(g, "split.count", 1, &count, e);
+    r = r ? r : gguf_get_int(g, "split.tensors.count", -1, &tensors, e);
+    if (r)
+        return r;
+    if (part == 0) {
+        g->split_count = count > 1 ? (int)(count < INT32_MAX ? count : INT32_MAX) : 1;
+        g->split_tensors = tensors;
+        g->split_byte = gguf_key_byte(g, "split.count");
+    }
+    if (count < 0 || count > GGUF_MAX_PARTS || (part && count != g->split_count) || number != part)
+        return fail(e, ERR_FORMAT,
+                    "part %" PRId64 " of %" PRId64 " (split.no and split.count, at byte %" PRIu64
+                    ") where part %d of %d belongs%s",
+                    number + 1, count, gguf_key_byte(g, "split.count"), part + 1, g->split_count,
+                    part ? "" : "; a split model is opened by its first part");
+    return 0;
+}
+
+/* The keys of a part, checked; those of the first one stay as the file's. */
+static int read_part_values(struct gguf *g, int part, struct cursor *c, uint64_t n_keys,
+                            struct error *e)
+{
+    struct gguf first = *g;
+    int r = read_values(g, c, n_keys, e);
+    if (!r && part == 0)
+        r = read_alignment(g, e);
+    if (!r)
+        r = check_split(g, part, e);
+    if (part > 0) {
+        g->values = first.values;
+        g->n_values = first.n_values;
+        g->value_map = first.value_map;
+    }
+    return r;
 }
 
 static int read_part(struct gguf *g, int part, struct error *e)
@@ -176,14 +218,12 @@ static int read_part(struct gguf *g, int part, struct error *e)
     uint64_t n_keys = cursor_u64(&c, "the key count");
     if (c.failed)
         return e ? e->code : ERR_FORMAT;
-    int r = read_values(g, &c, n_keys, part == 0, e);
+    if (part == 0)
+        g->version = version;
+    g->reading = part;
+    int r = read_part_values(g, part, &c, n_keys, e);
     if (r)
         return r;
-    if (part == 0) {
-        g->version = version;
-        if ((r = read_alignment(g, e)))
-            return r;
-    }
     /* Name, one dimension, type and offset take at least 33 bytes. */
     if (n_tensors > GGUF_MAX_TENSORS || n_tensors > cursor_left(&c) / 33)
         return cursor_fail(&c, ERR_FORMAT, "%" PRIu64 " tensors", n_tensors);
@@ -264,16 +304,14 @@ int gguf_open(struct gguf **ret, const char *path, struct error *e)
     r = read_part(g, 0, err);
     if (r)
         wrap(err, "%s", path);
-    int64_t count = 1, number = 0;
-    if (!r)
-        r = gguf_get_int(g, "split.count", 1, &count, err);
-    if (!r)
-        r = gguf_get_int(g, "split.no", 0, &number, err);
-    if (!r && (count < 0 || count > GGUF_MAX_PARTS || (count > 1 && number != 0)))
-        r = fail(err, ERR_FORMAT, "%s: part %" PRId64 " of %" PRId64 "; open the first part", path,
-                 number + 1, count);
-    for (int i = 1; i < count && !r; i++)
-        r = open_next_part(g, path, i, (int)count, err);
+    for (int i = 1; !r && i < g->split_count; i++)
+        r = open_next_part(g, path, i, g->split_count, err);
+    g->reading = 0;
+    if (!r && g->split_tensors >= 0 && g->split_tensors != g->n_tensors)
+        r = fail(err, ERR_FORMAT,
+                 "%s: %d tensors in all parts, split.tensors.count (near byte %" PRIu64
+                 ") says %" PRId64,
+                 path, g->n_tensors, g->split_byte, g->split_tensors);
     if (!r)
         r = index_tensors(g, err);
     if (r)

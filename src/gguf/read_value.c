@@ -132,10 +132,16 @@ void gguf_read_value(struct gguf *g, struct cursor *c, enum gguf_type type, stru
     }
 }
 
-static int wrong_kind(const struct gguf_value *v, const char *wanted, struct error *e)
+uint64_t gguf_key_byte(const struct gguf *g, const char *key)
 {
-    return fail(e, ERR_FORMAT, "key %.*s is of type %s, %s is needed", BYTES_ARG(v->key),
-                gguf_type_name(v->type), wanted);
+    const struct gguf_value *v = gguf_find(g, key);
+    return v ? (uint64_t)(v->key.data - g->parts[g->reading].file.data) : 0;
+}
+
+static int wrong_kind(const struct gguf *g, const char *key, const char *wanted, struct error *e)
+{
+    return fail(e, ERR_FORMAT, "key %s is of type %s, %s is needed, at byte %" PRIu64, key,
+                gguf_type_name(gguf_find(g, key)->type), wanted, gguf_key_byte(g, key));
 }
 
 int gguf_get_int(const struct gguf *g, const char *key, int64_t missing, int64_t *ret,
@@ -147,9 +153,10 @@ int gguf_get_int(const struct gguf *g, const char *key, int64_t missing, int64_t
         return 0;
     }
     if (!gguf_type_is_int(v->type))
-        return wrong_kind(v, "an integer", e);
+        return wrong_kind(g, key, "an integer", e);
     if (v->type == GGUF_U64 && v->u > INT64_MAX)
-        return fail(e, ERR_FORMAT, "key %s is %" PRIu64 ", out of range", key, v->u);
+        return fail(e, ERR_FORMAT, "key %s is %" PRIu64 ", out of range, at byte %" PRIu64, key,
+                    v->u, gguf_key_byte(g, key));
     *ret = (int64_t)v->u;
     return 0;
 }
@@ -165,7 +172,7 @@ int gguf_get_float(const struct gguf *g, const char *key, double missing, double
     else if (gguf_type_is_int(v->type))
         *ret = (double)(int64_t)v->u;
     else
-        return wrong_kind(v, "a number", e);
+        return wrong_kind(g, key, "a number", e);
     return 0;
 }
 
@@ -173,7 +180,7 @@ int gguf_get_bool(const struct gguf *g, const char *key, bool missing, bool *ret
 {
     const struct gguf_value *v = gguf_find(g, key);
     if (v && v->type != GGUF_BOOL)
-        return wrong_kind(v, "a boolean", e);
+        return wrong_kind(g, key, "a boolean", e);
     *ret = v ? v->u != 0 : missing;
     return 0;
 }
@@ -183,7 +190,7 @@ int gguf_get_text(const struct gguf *g, const char *key, const char *missing, st
 {
     const struct gguf_value *v = gguf_find(g, key);
     if (v && v->type != GGUF_TEXT)
-        return wrong_kind(v, "a string", e);
+        return wrong_kind(g, key, "a string", e);
     *ret = v ? v->text : bytes_text(missing);
     return 0;
 }

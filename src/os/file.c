@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +80,42 @@ bool file_map_unchanged(const struct file_map *m, const char *path)
     struct file_identity now = identity_of(&s);
     return now.device == m->identity.device && now.inode == m->identity.inode &&
            now.size == m->identity.size && now.modified_ns == m->identity.modified_ns;
+}
+
+void file_map_advise(const struct file_map *m, uint64_t offset, uint64_t size,
+                     enum file_advice advice)
+{
+    static const int numbers[FILE_ADVICE_COUNT] = {
+        [FILE_ADVICE_SEQUENTIAL] = POSIX_MADV_SEQUENTIAL,
+        [FILE_ADVICE_NEEDED] = POSIX_MADV_WILLNEED,
+        [FILE_ADVICE_DONE] = POSIX_MADV_DONTNEED,
+    };
+    if (offset >= m->size || (unsigned)advice >= FILE_ADVICE_COUNT)
+        return;
+    if (size > m->size - offset)
+        size = m->size - offset;
+    uint64_t into = offset % (uint64_t)sysconf(_SC_PAGESIZE);
+    posix_madvise((void *)(m->data + (offset - into)), (size_t)(size + into), numbers[advice]);
+}
+
+int file_read_range(const char *path, uint64_t offset, void *ret, size_t size, struct error *e)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+    if (fd < 0)
+        return fail_errno(e, path, "opening");
+    for (size_t at = 0; at < size && !r;) {
+        ssize_t n = offset > INT64_MAX - size
+                        ? 0
+                        : pread(fd, (uint8_t *)ret + at, size - at, (off_t)(offset + at));
+        if (n > 0)
+            at += (size_t)n;
+        else if (n == 0)
+            r = fail(e, ERR_FORMAT, "%s: ends before byte %" PRIu64, path, offset + size);
+        else if (errno != EINTR)
+            r = fail_errno(e, path, "reading");
+    }
+    close(fd);
+    return r;
 }
 
 int file_read_all(const char *path, struct buffer *out, struct error *e)

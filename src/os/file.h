@@ -28,6 +28,22 @@ void file_map_close(struct file_map *m);
 /* True when path still names the file that was mapped, unchanged. */
 bool file_map_unchanged(const struct file_map *m, const char *path);
 
+enum file_advice {
+    FILE_ADVICE_SEQUENTIAL, /* will be read from front to end soon */
+    FILE_ADVICE_NEEDED,     /* bring it in now */
+    FILE_ADVICE_DONE,       /* its pages may go */
+    FILE_ADVICE_COUNT
+};
+
+/* Tells the system how a range of the mapping will be used: a hint, its failure means nothing.
+ * The range is cut to the mapping and widened to whole pages. */
+void file_map_advise(const struct file_map *m, uint64_t offset, uint64_t size,
+                     enum file_advice advice);
+
+/* Reads exactly `size` bytes of path from `offset` into ret. ERR_FORMAT when the file ends before,
+ * ERR_NOT_FOUND, ERR_IO. */
+int file_read_range(const char *path, uint64_t offset, void *ret, size_t size, struct error *e);
+
 /* Reads all of path (or standard input for "-") into out. ERR_LIMIT when it is larger than out's
  * limit. */
 int file_read_all(const char *path, struct buffer *out, struct error *e);
