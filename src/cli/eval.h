@@ -1,0 +1,36 @@
+/* Driving an executor from token ids, for `shoal eval`; for this folder only. */
+#ifndef SHOAL_CLI_EVAL_H
+#define SHOAL_CLI_EVAL_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What `shoal eval` was asked for. Texts borrowed from argv. */
+struct eval_options {
+    const char *model;
+    const char *tokens; /* file of ids */
+    const char *text;   /* file for perplexity */
+    const char *logits; /* output file */
+    const char *split;  /* SPEC, NULL: one rank */
+    const char *isa;
+    bool exact;
+    int64_t threads, chunk, beside;
+};
+
+struct gguf;
+struct eval; /* a model opened on an executor in this process */
+
+int eval_open(struct eval **ret, const struct eval_options *o, int max_tokens, struct error *e);
+void eval_close(struct eval *v);
+const struct gguf *eval_gguf(const struct eval *v);
+int eval_vocab(const struct eval *v);
+
+/* Feeds n ids as one fresh sequence in prefill chunks, others beside it when asked for, and gives
+ * every row's logits (vocab) in order to fn, which may end the run by a negative code. */
+int eval_sequence(struct eval *v, const int32_t *ids, int n,
+                  int (*fn)(void *arg, int position, const float *logits, struct error *e),
+                  void *arg, struct error *e);
+
+#endif
