@@ -1,7 +1,10 @@
 /* Sealed channels against an attacker on the wire. */
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "tests/transport/pairs.h"
+
+#include "secure/openssl.h"
 
 #define FRAME 36 /* of a 16-byte message: length, text, tag */
 
@@ -164,6 +167,56 @@ static void the_keys_are_replaced(void **state)
     channel_close(b);
 }
 
+/* OpenSSL's allocations; set in main, before its first one. */
+static atomic_int n_allocations;
+
+static void *count_malloc(size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    atomic_fetch_add(&n_allocations, 1);
+    return malloc(size);
+}
+
+static void *count_realloc(void *p, size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    atomic_fetch_add(&n_allocations, 1);
+    return realloc(p, size);
+}
+
+static void count_free(void *p, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    free(p);
+}
+
+static void a_message_allocates_nothing(void **state)
+{
+    (void)state;
+    for (int cipher = SEAL_AES_128_GCM; cipher < SEAL_CIPHER_COUNT; cipher++) {
+        struct channel *a, *b;
+        struct error e = { 0 };
+        static uint8_t out[5000], in[5000];
+        plain_memory_pair(&a, &b, NULL);
+        seal_both(&a, &b, (enum seal_cipher)cipher);
+        int before = atomic_load(&n_allocations), code = 0;
+        assert_true(before > 0); /* the counter works */
+        for (int i = 0; i < 1000 && code == 0; i++) {
+            struct bytes part = bytes_of(out, (size_t)i * 5);
+            size_t size = 0;
+            code = channel_send(a, &part, 1, SOON, &e);
+            code = code == 0 ? channel_recv(b, in, sizeof in, &size, SOON, &e) : code;
+        }
+        assert_int_equal(code, 0);
+        assert_int_equal(atomic_load(&n_allocations), before);
+        channel_close(a);
+        channel_close(b);
+    }
+}
+
 static void plain_is_the_channel_itself(void **state)
 {
     (void)state;
@@ -218,6 +271,7 @@ static void a_wrong_secret_gets_nothing(void **state)
 
 int main(void)
 {
+    CRYPTO_set_mem_functions(count_malloc, count_realloc, count_free);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frames_in_order_are_accepted),
         cmocka_unit_test(any_altered_bit_is_noticed),
@@ -225,6 +279,7 @@ int main(void)
         cmocka_unit_test(cut_frames_are_noticed),
         cmocka_unit_test(a_reflected_frame_is_refused),
         cmocka_unit_test(the_keys_are_replaced),
+        cmocka_unit_test(a_message_allocates_nothing),
         cmocka_unit_test(plain_is_the_channel_itself),
         cmocka_unit_test(foreign_tokens_are_refused),
         cmocka_unit_test(a_wrong_secret_gets_nothing),
