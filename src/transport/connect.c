@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "os/clock.h"
+#include "transport/socket.h"
 #include "transport/transport.h"
 
 #define ADDRESS_BYTES 300 /* a host name of 255 bytes, brackets, a port */
@@ -27,7 +28,7 @@ static void set_options(int fd)
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     fcntl(fd, F_SETFL, O_NONBLOCK);
-    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    socket_prepare(fd);
 }
 
 /* Waits for events; 0, ERR_TIMEOUT or ERR_IO. */

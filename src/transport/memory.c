@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "transport/ring.h"
+#include "transport/socket.h"
 
 /* Both rings, freed by the end that closes last. */
 struct shared {
@@ -46,9 +47,11 @@ int memory_pair(struct channel **a, struct channel **b, const struct memory_opti
     if (s == NULL || (s->rings[0] = make_ring(script.channel.ring_bytes)) == NULL ||
         (s->rings[1] = make_ring(script.channel.ring_bytes)) == NULL) {
         code = fail(e, ERR_NOMEM, "memory for a channel");
-    } else if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
+    } else if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) != 0) {
         code = fail(e, ERR_IO, "doorbell of a memory channel: %s", strerror(errno));
     } else {
+        socket_prepare(fds[0]);
+        socket_prepare(fds[1]);
         atomic_init(&s->ends, 2);
         struct ring_end end = { .fd = fds[0], .release = release, .arg = s };
         end.out = s->rings[0];

@@ -14,6 +14,7 @@
 
 #include "base/random.h"
 #include "os/clock.h"
+#include "transport/socket.h"
 
 #define PIECE 8192u /* bytes published at once: the two copies overlap */
 #define MARK 0x4c414f48u

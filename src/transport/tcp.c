@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "transport/internal.h"
+#include "transport/socket.h"
 
 #define HEADER 4u
 #define READ_AHEAD ((size_t)64 << 10) /* room for the next messages' beginnings */
@@ -206,6 +207,7 @@ int tcp_from_fd(struct channel **ret, int fd, const struct channel_options *opti
         free(c);
         return code;
     }
+    socket_prepare(fd);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* a UNIX socket has no such option */
     c->base.ops = &tcp_ops;
     c->base.max_message = o.max_message;
