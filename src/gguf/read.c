@@ -254,7 +254,7 @@ static int index_tensors(struct gguf *g, struct error *e)
 /* Opens part i of n beside the first one: NAME-00001-of-00003.gguf. */
 static int open_next_part(struct gguf *g, const char *path, int i, int n, struct error *e)
 {
-    char ending[32], next[4096];
+    char ending[48], next[4096];
     snprintf(ending, sizeof(ending), "-%05d-of-%05d.gguf", 1, n);
     size_t length = strlen(path), tail = strlen(ending);
     if (length < tail || strcmp(path + length - tail, ending) != 0)

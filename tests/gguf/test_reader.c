@@ -50,7 +50,8 @@ static int open_copy(const uint8_t *data, size_t size, struct error *e)
     uint8_t *copy = malloc(size ? size : 1);
     struct gguf *g = NULL;
     struct gguf_summary s;
-    memcpy(copy, data, size);
+    if (size)
+        memcpy(copy, data, size);
     int r = gguf_open_bytes(&g, bytes_of(copy, size), e);
     if (!r) {
         walk(g);
