@@ -93,6 +93,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     links_tick(c);
     data_tick(c);
     places_tick(c);
+    status_tick(c);
     dial_members(c, now);
     scan_models(c, now);
 }
@@ -190,15 +191,20 @@ int cluster_open(struct cluster **ret, const struct cluster_options *options, st
     return 0;
 }
 
+void cluster_stop(struct cluster *c)
+{
+    c->closing = true;
+    listen_close(c);
+    places_close(c);
+    parts_close(c);
+}
+
 void cluster_close(struct cluster *c)
 {
     if (c == NULL) {
         return;
     }
-    c->closing = true;
-    listen_close(c);
-    places_close(c);
-    parts_close(c);
+    cluster_stop(c);
     streams_close(c);
     data_close_all(c);
     links_close(c);
@@ -219,6 +225,7 @@ void cluster_close(struct cluster *c)
         device_free(c->devices[i]);
     }
     models_done(&c->models);
+    json_decref(c->head_status);
     security_close(c);
     free(c);
 }

@@ -54,6 +54,10 @@ struct cluster_options {
  * ERR_FORMAT for files or an invitation that can't be read. */
 int cluster_open(struct cluster **ret, const struct cluster_options *options, struct error *e);
 
+/* Ends placements and closes their engines, so that no callback of a request can come any more;
+ * replies of requests that travel may still be ended. cluster_close does it too. */
+void cluster_stop(struct cluster *c);
+
 /* Ends requests, placements and links. Takes at most about a second. NULL is fine. */
 void cluster_close(struct cluster *c);
 
@@ -118,7 +122,8 @@ void cluster_forward_cancel(struct cluster_forward *f);
 
 /* --- status --- */
 
-/* {devices: [...], models: [...], links: [...]}: a new reference, NULL without memory. */
+/* {devices: [...], models: [...], links: [...]}: a new reference, NULL without memory. At a member
+ * it is what the head told last, and its own view while there is none. */
 json_t *cluster_status(struct cluster *c);
 
 #endif

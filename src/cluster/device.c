@@ -293,6 +293,8 @@ void device_lost(struct cluster *c, struct device *d, const char *why)
     if (d->head) {
         parts_drop_all(c, why);
         served_forget(c);
+        json_decref(c->head_status);
+        c->head_status = NULL;
         d->dial_at = clock_now_ns() + RETRY_NS;
     }
     streams_device_lost(c, d);

@@ -17,6 +17,7 @@ static const struct {
     { "ping", FROM_ANY, on_ping },
     { "members", FROM_ANY, on_members },
     { "models", FROM_HEAD, on_models },
+    { "status", FROM_HEAD, on_status },
     { "load", FROM_HEAD, on_load },
     { "unload", FROM_HEAD, on_unload },
     { "connect", FROM_HEAD, on_connect },

@@ -111,6 +111,10 @@ struct cluster {
     struct secure_state *secure;
     uint64_t join_at; /* when to dial --join again; 0: not now */
     uint64_t scan_at;
+    uint64_t status_at;
+    json_t *head_status;      /* what the head told last; NULL at the head */
+    char refusal[ERROR_TEXT]; /* last one in the log, and when: repetitions are left out */
+    uint64_t refusal_ns;
     bool closing;
 };
 
@@ -142,6 +146,9 @@ void device_lost(struct cluster *c, struct device *d, const char *why);
 /* Forgets what the head told about its models. */
 void served_forget(struct cluster *c);
 
+/* The head tells its members the cluster's status (status.c). */
+void status_tick(struct cluster *c);
+
 /* --- dispatch (dispatch.c) --- */
 
 /* Handles one JSON message from a device. An error closes the link. */
@@ -152,6 +159,7 @@ typedef int (*message_handler)(struct cluster *c, struct device *from, const jso
                                struct error *e);
 int on_ping(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_members(struct cluster *c, struct device *from, const json_t *m, struct error *e);
+int on_status(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_models(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_load(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_unload(struct cluster *c, struct device *from, const json_t *m, struct error *e);

@@ -24,6 +24,8 @@
 #define LINK_MAX_UNPROVEN 64
 /* A refused peer gets our record, so that both ends can name both versions, and this long. */
 #define LINGER_NS SECOND_NS
+/* A refusal that repeats is shown this often. */
+#define REFUSAL_NS (30 * SECOND_NS)
 
 enum link_state { LINK_TLS, LINK_PROOF, LINK_HELLO, LINK_OPEN, LINK_LINGER, LINK_DEAD };
 
@@ -66,15 +68,31 @@ static void link_end(struct link *l, const char *why)
     }
 }
 
+/* One line in the log; the same again only after a while (a device that joins tries each second).
+ */
+static void show_refusal(struct link *l, const char *why)
+{
+    struct cluster *c = l->owner;
+    char text[ERROR_TEXT], host[ADDRESS_TEXT] = "";
+    int port = 0;
+    address_parse(l->address, 1, host, &port, NULL);
+    snprintf(text, sizeof text, "%s: %s", l->client ? l->address : host, why);
+    uint64_t now = clock_now_ns();
+    if (c->closing || (strcmp(text, c->refusal) == 0 && now - c->refusal_ns < REFUSAL_NS)) {
+        return;
+    }
+    snprintf(c->refusal, sizeof c->refusal, "%s", text);
+    c->refusal_ns = now;
+    log_warn("cluster", "link %s %s refused: %s", l->client ? "to" : "from", l->address, why);
+}
+
 /* A peer that isn't one of us, or can't be: one line in the log. */
 static void link_refuse(struct link *l, const char *why)
 {
     if (l->client && l->state == LINK_PROOF) {
         security_try_other(l->owner);
     }
-    if (!l->owner->closing) {
-        log_warn("cluster", "link %s %s refused: %s", l->client ? "to" : "from", l->address, why);
-    }
+    show_refusal(l, why);
     link_end(l, why);
 }
 
@@ -154,7 +172,7 @@ static void take_proof(struct link *l)
     bufferevent_read(l->bev, record, sizeof record);
     int code = security_check(l->owner, link_ssl(l), l->client, &l->proof, record, &e);
     if (code == ERR_UNSUPPORTED && !l->client && send_proof(l, NULL) == 0) {
-        log_warn("cluster", "link from %s refused: %s", l->address, e.text);
+        show_refusal(l, e.text);
         l->state = LINK_LINGER;
         l->opened_ns = clock_now_ns();
         return;

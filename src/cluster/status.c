@@ -5,9 +5,13 @@
 #include "cluster/part.h"
 #include "cluster/place.h"
 #include "engine/engine.h"
+#include "os/clock.h"
 #include "os/memory.h"
 
 #include <string.h>
+
+/* Members hear of the cluster's status this often. */
+#define STATUS_NS (2 * SECOND_NS)
 
 static json_t *part_json(const struct cluster *c, const struct part_report *report)
 {
@@ -94,7 +98,7 @@ static json_t *model_json(struct cluster *c, int index)
     return m;
 }
 
-json_t *cluster_status(struct cluster *c)
+static json_t *own_view(struct cluster *c)
 {
     json_t *devices = json_array(), *models = json_array(), *links = json_array();
     for (int i = 0; i < c->n_devices; i++) {
@@ -107,4 +111,49 @@ json_t *cluster_status(struct cluster *c)
         json_array_append_new(models, model_json(c, i));
     }
     return json_pack("{s:o, s:o, s:o}", "devices", devices, "models", models, "links", links);
+}
+
+void status_tick(struct cluster *c)
+{
+    uint64_t now = clock_now_ns();
+    if (!c->self->head || now < c->status_at) {
+        return;
+    }
+    c->status_at = now + STATUS_NS;
+    for (int i = 0; i < c->n_devices; i++) {
+        if (c->devices[i]->link != NULL) {
+            device_send(c, c->devices[i],
+                        json_pack("{s:s, s:o}", "type", "status", "status", own_view(c)));
+        }
+    }
+}
+
+int on_status(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+{
+    json_t *status = json_object_get(m, "status");
+    if (!json_is_object(status)) {
+        return fail(e, ERR_FORMAT, "field 'status' is not an object");
+    }
+    if (!from->self) {
+        json_decref(c->head_status);
+        c->head_status = json_incref(status);
+    }
+    return 0;
+}
+
+json_t *cluster_status(struct cluster *c)
+{
+    if (c->self->head || c->head_status == NULL) {
+        return own_view(c);
+    }
+    /* The same cluster, seen from here. */
+    json_t *status = json_deep_copy(c->head_status);
+    json_t *device = NULL;
+    size_t i = 0;
+    json_array_foreach(json_object_get(status, "devices"), i, device)
+    {
+        const char *id = json_string_value(json_object_get(device, "id"));
+        json_object_set_new(device, "self", json_boolean(id && strcmp(id, c->self->id) == 0));
+    }
+    return status;
 }
