@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/buffer.h"
+#include "cli/inspect_program.h"
 #include "cli/options.h"
 #include "gguf/gguf.h"
 #include "gguf/summary.h"
@@ -371,10 +372,13 @@ static int print_text(const struct inspection *i, struct error *e)
 int cmd_inspect(int argc, char **argv)
 {
     struct inspection i = { 0 };
-    bool json = false;
+    bool json = false, program = false;
+    const char *split = NULL;
     const struct option_row rows[] = {
         OPTION_ARGUMENT("FILE", &i.path, "GGUF file; of a split model the first part"),
         OPTION_FLAG("json", &json, "print JSON"),
+        OPTION_FLAG("program", &program, "print the program that the model becomes"),
+        OPTION_TEXT("split", &split, "SPEC", "with --program: each rank's part, as for shoal up"),
     };
     const struct option_set set = { "inspect", rows, sizeof(rows) / sizeof(rows[0]) };
     struct error e = { 0 };
@@ -382,8 +386,9 @@ int cmd_inspect(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     int r = gguf_open(&i.g, i.path, &e);
-    r = r ? r : gguf_summarize(i.g, &i.s, &e);
-    if (!r) {
+    if (!r && program)
+        r = inspect_program(i.g, split, &e);
+    else if (!r && !(r = gguf_summarize(i.g, &i.s, &e))) {
         choose_contexts(&i);
         r = json ? print_json(&i, &e) : print_text(&i, &e);
     }
