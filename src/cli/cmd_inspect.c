@@ -392,8 +392,11 @@ int cmd_inspect(int argc, char **argv)
         choose_contexts(&i);
         r = json ? print_json(&i, &e) : print_text(&i, &e);
     }
-    if (r)
-        fprintf(stderr, "shoal: %s\n", e.text);
+    if (r) {
+        /* The text may quote names from the file. */
+        char text[SAFE_TEXT];
+        fprintf(stderr, "shoal: %s\n", safe_text(bytes_text(e.text), text));
+    }
     gguf_close(i.g);
     return r ? EXIT_FAILED : EXIT_OK;
 }

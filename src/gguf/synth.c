@@ -192,8 +192,8 @@ int synth_set_type(struct synth_spec *spec, const char *name, struct error *e)
 enum quant_type synth_fallback(enum quant_type type, uint64_t row)
 {
     static const enum quant_type next[QUANT_COUNT] = {
-        [QUANT_Q2_K] = QUANT_Q4_0, [QUANT_Q3_K] = QUANT_Q4_0, [QUANT_Q4_K] = QUANT_Q5_0,
-        [QUANT_Q5_K] = QUANT_Q5_1, [QUANT_Q6_K] = QUANT_Q8_0, [QUANT_IQ4_XS] = QUANT_IQ4_NL,
+        [QUANT_Q2_K] = QUANT_IQ4_NL, [QUANT_Q3_K] = QUANT_IQ4_NL, [QUANT_Q4_K] = QUANT_Q5_0,
+        [QUANT_Q5_K] = QUANT_Q5_1,   [QUANT_Q6_K] = QUANT_Q8_0,   [QUANT_IQ4_XS] = QUANT_IQ4_NL,
     };
     if (row % quant_format(type)->block && next[type])
         type = next[type];
