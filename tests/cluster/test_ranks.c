@@ -148,7 +148,7 @@ static void every_split_gives_the_same_bits(void **state)
 }
 
 /* A step with this token in it; collects until an error and checks its text and time. */
-static void expect_failure(struct executor *x, int32_t token, const char *text)
+static void expect_broken(struct executor *x, int32_t token, const char *text)
 {
     struct step_command create = { .op = STEP_CREATE, .session = 1 };
     int32_t ids[] = { 1 };
@@ -180,6 +180,11 @@ static void expect_failure(struct executor *x, int32_t token, const char *text)
     assert_true(clock_now_ns() - begin < 3 * SECOND);
     struct step s = { .id = 99 };
     assert_true(x->ops->submit(x, &s, clock_deadline(SECOND), &e) < 0);
+}
+
+static void expect_failure(struct executor *x, int32_t token, const char *text)
+{
+    expect_broken(x, token, text);
     x->ops->close(x);
 }
 
@@ -258,8 +263,9 @@ static void a_lost_device_wakes_the_head(void **state)
     struct thread t;
     struct error e = { 0 };
     assert_int_equal(thread_start(&t, break_later, x, &e), 0);
-    expect_failure(x, 1, "device B was lost");
+    expect_broken(x, 1, "device B was lost");
     thread_join(&t);
+    x->ops->close(x);
     arena_done(&arena);
 }
 
