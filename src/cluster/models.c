@@ -209,8 +209,8 @@ void models_done(struct model_list *list)
     *list = (struct model_list){ 0 };
 }
 
-const struct model_file *models_find(const struct model_list *list, uint64_t size,
-                                     const char *sha256)
+const struct model_file *models_identified(const struct model_list *list, uint64_t size,
+                                           const char *sha256)
 {
     for (int i = 0; i < list->n; i++) {
         const struct model_file *f = &list->files[i];

@@ -39,8 +39,8 @@ void models_done(struct model_list *list);
 
 /* By identity, or by name: exact, then without regard to case and to an ending ".gguf". NULL when
  * there is none. Borrowed until the next scan. */
-const struct model_file *models_find(const struct model_list *list, uint64_t size,
-                                     const char *sha256);
+const struct model_file *models_identified(const struct model_list *list, uint64_t size,
+                                           const char *sha256);
 const struct model_file *models_by_name(const struct model_list *list, const char *name);
 
 #endif

@@ -197,11 +197,11 @@ static void on_rank_state(void *arg, enum rank_state state, const struct error *
 static const struct model_file *find_file(struct cluster *c, const struct part_order *o,
                                           struct error *e)
 {
-    const struct model_file *f = models_find(&c->models, o->model_size, o->model_sha256);
+    const struct model_file *f = models_identified(&c->models, o->model_size, o->model_sha256);
     if (f == NULL) {
         bool changed = false;
         models_scan(&c->models, c->options.models_dir, &changed, NULL);
-        f = models_find(&c->models, o->model_size, o->model_sha256);
+        f = models_identified(&c->models, o->model_size, o->model_sha256);
     }
     if (f != NULL) {
         return f;
