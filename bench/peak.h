@@ -1,0 +1,22 @@
+/* What this machine's arithmetic can do at best, by instruction set. */
+#ifndef SHOAL_BENCH_PEAK_H
+#define SHOAL_BENCH_PEAK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct peak {
+    const char *name; /* of the kernel table */
+    /* Each does `rounds` times PEAK_MACS multiply-adds from registers and the first-level cache,
+     * and returns something that depends on all of them. */
+    int32_t (*int8)(int rounds);
+    float (*f32)(int rounds);
+    /* Reads n bytes (a multiple of 1 KiB) once, in order. */
+    int32_t (*read)(const uint8_t *data, size_t n);
+};
+
+#define PEAK_MACS 65536
+
+extern const struct peak peak_scalar, peak_avx2, peak_avx512, peak_neon, peak_dotprod;
+
+#endif

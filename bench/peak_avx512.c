@@ -1,0 +1,5 @@
+/* The limits of avx512. */
+#include "kernels/isa_avx512.h"
+
+#define PEAK_TABLE peak_avx512
+#include "bench/peak.inc"

@@ -1,0 +1,5 @@
+/* The limits of dotprod. */
+#include "kernels/isa_dotprod.h"
+
+#define PEAK_TABLE peak_dotprod
+#include "bench/peak.inc"

@@ -1,0 +1,5 @@
+/* The limits of neon. */
+#include "kernels/isa_neon.h"
+
+#define PEAK_TABLE peak_neon
+#include "bench/peak.inc"

@@ -1,0 +1,5 @@
+/* The limits of scalar. */
+#include "kernels/isa_scalar.h"
+
+#define PEAK_TABLE peak_scalar
+#include "bench/peak.inc"
