@@ -1,0 +1,166 @@
+/* The API of a device: routes, and the hop between threads. */
+#include "api/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/clock.h"
+
+#define KEEPALIVE_MS 5000
+
+/* What has a path, and what it answers to. */
+struct route {
+    const char *path;
+    bool prefix; /* also everything below it */
+    const char *methods;
+    const char *method;
+    void (*handle)(struct api *a, const struct api_request *q, struct responder *r);
+};
+
+static const struct route routes[] = {
+    { "/v1/chat/completions", false, "POST, OPTIONS", "POST", chat_handle },
+    { "/v1/completions", false, "POST, OPTIONS", "POST", completions_handle },
+    { "/v1/models", false, "GET, HEAD, OPTIONS", "GET", models_list_handle },
+    { "/v1/models/", true, "GET, HEAD, OPTIONS", "GET", models_get_handle },
+    { "/health", false, "GET, HEAD, OPTIONS", "GET", health_handle },
+    { "/api/status", false, "GET, HEAD, OPTIONS", "GET", status_handle },
+};
+
+void reply_json(struct responder *r, int status, json_t *json, const char *headers)
+{
+    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    r->closed = NULL;
+    if (text == NULL) {
+        status = 500;
+    }
+    r->ops->begin(r, status, "application/json", false, headers);
+    const char *none = "{\"error\":{\"message\":\"Out of memory.\",\"type\":\"server_error\","
+                       "\"param\":null,\"code\":null}}";
+    r->ops->write(r, bytes_text(text != NULL ? text : none));
+    r->ops->end(r);
+    free(text);
+}
+
+void reply_problem(struct responder *r, const struct api_problem *p)
+{
+    reply_json(r, p->status, problem_json(p), p->status == 429 ? "Retry-After: 1\r\n" : NULL);
+}
+
+static const struct route *find_route(const char *path, size_t size)
+{
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        size_t n = strlen(routes[i].path);
+        bool whole = size == n || (routes[i].prefix && size > n);
+        if (whole && memcmp(path, routes[i].path, n) == 0) {
+            return &routes[i];
+        }
+    }
+    return NULL;
+}
+
+static void reply_options(struct responder *r, const struct route *route)
+{
+    char headers[256];
+    snprintf(headers, sizeof headers,
+             "Allow: %s\r\nAccess-Control-Allow-Methods: %s\r\n"
+             "Access-Control-Allow-Headers: authorization, content-type\r\n",
+             route->methods, route->methods);
+    r->ops->begin(r, 204, NULL, false, headers);
+    r->ops->end(r);
+}
+
+void api_handle(struct api *a, const struct api_request *request, struct responder *responder)
+{
+    size_t size = strcspn(request->path, "?#");
+    const struct route *route = find_route(request->path, size);
+    struct api_problem p = { 0 };
+    if (route == NULL) {
+        problem_set(&p, 404, "unknown_url", NULL, "Unknown request URL: %.16s %.200s.",
+                    request->method, request->path);
+        reply_problem(responder, &p);
+        return;
+    }
+    bool head = strcmp(request->method, "HEAD") == 0 && strcmp(route->method, "GET") == 0;
+    if (strcmp(request->method, "OPTIONS") == 0) {
+        reply_options(responder, route);
+    } else if (head || strcmp(request->method, route->method) == 0) {
+        route->handle(a, request, responder);
+    } else {
+        char headers[96];
+        snprintf(headers, sizeof headers, "Allow: %s\r\n", route->methods);
+        problem_set(&p, 405, "method_not_allowed", NULL, "Not allowed: %.16s %.200s; use %s.",
+                    request->method, request->path, route->method);
+        reply_json(responder, p.status, problem_json(&p), headers);
+    }
+}
+
+static void on_wake(evutil_socket_t fd, short what, void *arg)
+{
+    char drop[256];
+    while (recv(fd, drop, sizeof drop, 0) == (ssize_t)sizeof drop) {
+    }
+    jobs_drain(arg);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    jobs_keep_alive(arg, clock_now_ns());
+}
+
+int api_open(struct api **ret, const struct api_options *options, struct error *e)
+{
+    struct api *a = calloc(1, sizeof *a);
+    if (a == NULL) {
+        return fail(e, ERR_NOMEM, "memory for the API");
+    }
+    a->options = *options;
+    a->wake[0] = a->wake[1] = -1;
+    a->ready_end = &a->ready;
+    mutex_init(&a->lock);
+    int ms = options->keepalive_ms > 0 ? options->keepalive_ms : KEEPALIVE_MS;
+    a->options.keepalive_ms = ms;
+    /* Looks four times as often as it writes, so that it is late by a quarter at most. */
+    struct timeval period = { .tv_sec = ms / 4000, .tv_usec = ms % 4000 * 1000 / 4 };
+    if (evutil_socketpair(AF_UNIX, SOCK_STREAM, 0, a->wake) == 0 &&
+        evutil_make_socket_nonblocking(a->wake[0]) == 0 &&
+        evutil_make_socket_nonblocking(a->wake[1]) == 0) {
+        a->wake_event = event_new(options->base, a->wake[0], EV_READ | EV_PERSIST, on_wake, a);
+        a->timer = event_new(options->base, -1, EV_PERSIST, on_timer, a);
+    }
+    if (a->wake_event == NULL || a->timer == NULL || event_add(a->wake_event, NULL) != 0 ||
+        event_add(a->timer, &period) != 0) {
+        api_close(a);
+        return fail(e, ERR_IO, "starting the API: %s", strerror(errno));
+    }
+    *ret = a;
+    return 0;
+}
+
+void api_close(struct api *a)
+{
+    if (a == NULL) {
+        return;
+    }
+    jobs_close(a);
+    if (a->wake_event != NULL) {
+        event_free(a->wake_event);
+    }
+    if (a->timer != NULL) {
+        event_free(a->timer);
+    }
+    for (int i = 0; i < 2; i++) {
+        if (a->wake[i] >= 0) {
+            evutil_closesocket(a->wake[i]);
+        }
+    }
+    mutex_done(&a->lock);
+    free(a);
+}
+
+int api_active(const struct api *a)
+{
+    return a->n_jobs;
+}

@@ -1,0 +1,66 @@
+/* The API of a device: requests in OpenAI's shape, whoever brings them, to answers. */
+#ifndef SHOAL_API_API_H
+#define SHOAL_API_API_H
+
+#include "api/responder.h"
+#include "base/buffer.h"
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stdint.h>
+
+struct api;
+struct engine;
+struct event_base;
+struct vocab;
+
+/* One model that can be asked for. Borrowed for the turn of the event loop; vocab and engine must
+ * outlive the requests that use them, and end those (engine_close does). */
+struct api_model {
+    const char *id;
+    struct engine *engine;     /* NULL: not served by this device now */
+    const struct vocab *vocab; /* with engine */
+    const char *chat_template; /* with engine; NULL: the file has none */
+    int context;               /* positions of one session */
+    int64_t created_s;
+    bool elsewhere;  /* another device serves it: forward */
+    const char *why; /* neither: what it waits for; may be NULL */
+};
+
+/* Where models and facts come from. All on the event loop's thread. */
+struct api_provider {
+    int (*count)(void *arg);
+    void (*at)(void *arg, int index, struct api_model *ret);
+    /* Takes the request over and answers through the responder; on an error the caller answers.
+     * NULL: there are no other devices. */
+    int (*forward)(void *arg, const struct api_request *request, struct responder *responder,
+                   struct error *e);
+    /* A new reference to the status page's object; NULL: only what the API knows itself. */
+    json_t *(*status)(void *arg);
+    /* Renders a conversation ({"messages": [...], "add_generation_prompt": true, ...}) with the
+     * model's chat template; NULL: the interpreter of chat templates. */
+    int (*render)(void *arg, const struct api_model *model, const json_t *conversation,
+                  struct buffer *out, struct error *e);
+    void *arg;
+};
+
+struct api_options {
+    struct event_base *base; /* its thread is the only one that calls the API */
+    struct api_provider provider;
+    int keepalive_ms; /* silence of a stream before a comment line; 0: 5000 */
+};
+
+/* ERR_NOMEM, ERR_IO. */
+int api_open(struct api **ret, const struct api_options *options, struct error *e);
+
+/* Answers what is unfinished with 503. The engines must have been closed before, so that no
+ * callback can come any more. NULL is fine. */
+void api_close(struct api *a);
+
+/* Handles a request; the answer comes through the responder, now or later, always ended. */
+void api_handle(struct api *a, const struct api_request *request, struct responder *responder);
+
+/* Requests that are being answered. */
+int api_active(const struct api *a);
+
+#endif

@@ -1,0 +1,143 @@
+/* POST /v1/completions. */
+#include "api/internal.h"
+
+#include <stdio.h>
+
+/* Adds text: logprob to a map of alternatives; the first of two with the same text stays, it is the
+ * likelier one. */
+static void add_alternative(json_t *map, struct bytes bytes, float logprob)
+{
+    json_t *text = text_json(bytes);
+    const char *key = json_string_value(text);
+    if (key != NULL && json_object_get(map, key) == NULL) {
+        json_object_set_new(map, key, json_real((double)logprob));
+    }
+    json_decref(text);
+}
+
+static int log_token(struct choice *c, const struct generate_token *t)
+{
+    bool top = c->job->request.sampling.n_top > 0;
+    if (c->logprobs == NULL) {
+        c->logprobs = json_pack("{s:[],s:[],s:o,s:[]}", "tokens", "token_logprobs", "top_logprobs",
+                                top ? json_array() : json_null(), "text_offset");
+    }
+    json_t *j = c->logprobs;
+    json_array_append_new(json_object_get(j, "tokens"), text_json(t->bytes));
+    json_array_append_new(json_object_get(j, "token_logprobs"), json_real((double)t->logprob));
+    json_array_append_new(json_object_get(j, "text_offset"),
+                          json_integer((json_int_t)c->text_offset));
+    c->text_offset += text_length(t->bytes);
+    if (top) {
+        json_t *map = json_object();
+        for (int i = 0; i < t->n_top; i++) {
+            add_alternative(map, vocab_piece(c->job->vocab, t->top[i].id), t->top[i].logprob);
+        }
+        add_alternative(map, t->bytes, t->logprob);
+        json_array_append_new(json_object_get(j, "top_logprobs"), map);
+    }
+    return j != NULL ? 0 : ERR_NOMEM;
+}
+
+static json_t *chunk(const struct choice *c, struct bytes text, const char *finish)
+{
+    json_t *logprobs = c->logprobs != NULL ? json_incref(c->logprobs) : json_null();
+    return json_pack("{s:o,s:i,s:o,s:s?}", "text", text_json(text), "index", c->index, "logprobs",
+                     logprobs, "finish_reason", finish);
+}
+
+static json_t *whole(const struct choice *c, const char *finish)
+{
+    return chunk(c, buffer_bytes(&c->answer), finish);
+}
+
+const struct job_format job_format_text = { .id_prefix = "cmpl-",
+                                            .object = "text_completion",
+                                            .chunk_object = "text_completion",
+                                            .whole = whole,
+                                            .chunk = chunk,
+                                            .log = log_token };
+
+/* All prompts of a request, encoded. Caller's struct. */
+struct prompts {
+    struct token_list ids[OPENAI_MAX_PROMPTS];
+    struct buffer echoes[OPENAI_MAX_PROMPTS];
+    struct job_prompt prompts[OPENAI_MAX_PROMPTS];
+    int n;
+};
+
+static int encode_ids(const struct api_model *model, const struct openai_prompt *prompt,
+                      const char *param, struct token_list *ids, struct api_problem *p)
+{
+    struct error e = { 0 };
+    for (int i = 0; i < prompt->n_ids; i++) {
+        if (prompt->ids[i] >= vocab_size(model->vocab)) {
+            return problem_set(p, 400, "invalid_value", param,
+                               "Invalid '%s': this model's token ids are 0 to %d, but got %d.",
+                               param, vocab_size(model->vocab) - 1, prompt->ids[i]);
+        }
+        if (token_list_add(ids, prompt->ids[i], &e) != 0) {
+            return problem_from_error(p, &e);
+        }
+    }
+    return prompt_check_context(model, ids->count, param, p);
+}
+
+static int encode_one(const struct api_model *model, const struct openai_request *request, int i,
+                      struct prompts *all, struct api_problem *p)
+{
+    const struct openai_prompt *prompt = &request->prompts[i];
+    struct token_list *ids = &all->ids[i];
+    struct buffer *echo = &all->echoes[i];
+    char param[32] = "prompt";
+    if (request->n_prompts > 1) {
+        snprintf(param, sizeof param, "prompt[%d]", i);
+    }
+    token_list_init(ids, INT32_MAX);
+    buffer_init(echo, API_MAX_TEXT);
+    all->n = i + 1;
+    int code = prompt->ids != NULL ? encode_ids(model, prompt, param, ids, p)
+                                   : prompt_encode(model, prompt->text, param, ids, p);
+    if (code == 0 && request->echo && prompt->ids == NULL) {
+        buffer_append(echo, prompt->text);
+    } else if (code == 0 && request->echo) {
+        vocab_decode(model->vocab, ids->ids, ids->count, true, echo, NULL);
+    }
+    all->prompts[i] = (struct job_prompt){ ids->ids, (int)ids->count, buffer_bytes(echo) };
+    return code;
+}
+
+static void prompts_done(struct prompts *all)
+{
+    for (int i = 0; i < all->n; i++) {
+        token_list_done(&all->ids[i]);
+        buffer_done(&all->echoes[i]);
+    }
+}
+
+void completions_handle(struct api *a, const struct api_request *q, struct responder *r)
+{
+    struct openai_request request;
+    struct api_problem p = { 0 };
+    struct api_model model;
+    if (openai_parse(OPENAI_TEXT, q->body, &request, &p) != 0) {
+        reply_problem(r, &p);
+        return;
+    }
+    if (!models_route(a, q, &request, r, &model)) {
+        openai_request_done(&request);
+        return;
+    }
+    struct prompts all = { .n = 0 };
+    int code = prompt_check_bias(&model, &request, &p);
+    for (int i = 0; i < request.n_prompts && code == 0; i++) {
+        code = encode_one(&model, &request, i, &all, &p);
+    }
+    if (code == 0) {
+        job_start(a, r, &model, &request, all.prompts, all.n);
+    } else {
+        openai_request_done(&request);
+        reply_problem(r, &p);
+    }
+    prompts_done(&all);
+}

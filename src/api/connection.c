@@ -1,0 +1,478 @@
+/* One HTTP connection: reads a request, has it handled, writes the answer, reads the next.
+ *
+ * libevent's evhttp is not used: in 2.1 it answers transport errors in HTML, has no deadline for a
+ * whole request, and calls back into a request under way when the client resets. What HTTP means
+ * is in http.c, free of I/O; here are only states and bounds. */
+#include "api/connection.h"
+
+#include <event2/buffer.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "api/problem.h"
+#include "os/clock.h"
+#include "os/socket.h"
+
+/* Input that is read ahead: a whole head fits. */
+#define READ_AHEAD (64u << 10)
+/* A whole answer that isn't streamed: a text of the longest context with log probabilities. */
+#define MAX_ANSWER (256u << 20)
+/* How long a client has to close after the last answer. */
+#define LINGER_MS 1000
+
+enum state { STATE_HEAD, STATE_BODY, STATE_ANSWER, STATE_FLUSH, STATE_LINGER };
+
+struct connection {
+    struct responder responder; /* first; open in STATE_ANSWER */
+    struct server *server;      /* NULL once the server closed */
+    struct connection *next, **back;
+    struct bufferevent *bev; /* NULL once the client is gone */
+    struct event *deadline;
+    enum state state;
+    bool started; /* bytes of the next head have come */
+    bool busy;    /* inside advance(): freeing waits */
+    bool doomed;
+    bool client_done; /* it has closed its own side */
+    bool keep_alive, head_only, stream, chunked;
+    struct http_head head;
+    struct http_chunks chunks;
+    uint64_t body_left;
+    struct buffer body, answer;
+    int status;
+    char type[64], extra[320], origin[256];
+};
+
+static void advance(struct connection *c);
+
+/* --- life --- */
+
+static void body_release(struct connection *c)
+{
+    if (c->server != NULL) {
+        c->server->body_bytes -= c->body.size;
+    }
+    buffer_done(&c->body);
+}
+
+static void connection_free(struct connection *c)
+{
+    if (c->busy) {
+        c->doomed = true;
+        return;
+    }
+    struct server *s = c->server;
+    body_release(c);
+    buffer_done(&c->answer);
+    if (c->bev != NULL) {
+        bufferevent_free(c->bev);
+    }
+    if (c->deadline != NULL) {
+        event_free(c->deadline);
+    }
+    if (c->back != NULL) {
+        *c->back = c->next;
+        if (c->next != NULL) {
+            c->next->back = c->back;
+        }
+    }
+    free(c);
+    if (s != NULL) {
+        s->n_connections--;
+        server_connection_gone(s);
+    }
+}
+
+/* The client can't be spoken to any more. */
+static void lose_client(struct connection *c)
+{
+    if (c->bev != NULL) {
+        bufferevent_free(c->bev);
+        c->bev = NULL;
+    }
+    if (c->state != STATE_ANSWER) {
+        connection_free(c);
+        return;
+    }
+    void (*closed)(void *) = c->responder.closed;
+    c->responder.closed = NULL;
+    if (closed != NULL) {
+        closed(c->responder.closed_arg); /* ends the responder, now or later */
+    }
+}
+
+void connection_close(struct connection *c)
+{
+    struct server *s = c->server;
+    *c->back = c->next;
+    if (c->next != NULL) {
+        c->next->back = c->back;
+    }
+    c->back = NULL;
+    s->n_connections--;
+    s->body_bytes -= c->body.size;
+    c->server = NULL;
+    lose_client(c);
+}
+
+static void set_deadline(struct connection *c, int ms)
+{
+    struct timeval t = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+    event_add(c->deadline, &t);
+}
+
+/* --- writing --- */
+
+static void put_head(struct connection *c, int64_t length)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+    char date[40] = "";
+    time_t now = (time_t)clock_wall_s();
+    struct tm tm;
+    if (gmtime_r(&now, &tm) != NULL) {
+        strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    }
+    evbuffer_add_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\n", c->status, http_reason(c->status),
+                        date);
+    if (c->type[0] != '\0') {
+        evbuffer_add_printf(out, "Content-Type: %s\r\nX-Content-Type-Options: nosniff\r\n",
+                            c->type);
+    }
+    if (c->origin[0] != '\0') {
+        evbuffer_add_printf(out, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n", c->origin);
+    }
+    evbuffer_add_printf(out, "%s", c->extra);
+    if (c->stream) {
+        evbuffer_add_printf(out, "Cache-Control: no-cache\r\n");
+    }
+    if (c->chunked) {
+        evbuffer_add_printf(out, "Transfer-Encoding: chunked\r\n");
+    } else if (!c->stream && c->status != 204) {
+        evbuffer_add_printf(out, "Content-Length: %lld\r\n", (long long)length);
+    }
+    evbuffer_add_printf(out, "Connection: %s\r\n\r\n", c->keep_alive ? "keep-alive" : "close");
+}
+
+static void respond_begin(struct responder *r, int status, const char *content_type, bool stream,
+                          const char *headers)
+{
+    struct connection *c = (struct connection *)r;
+    c->status = status;
+    c->stream = stream;
+    c->chunked = stream && c->head.minor == 1;
+    c->keep_alive = c->keep_alive && (!stream || c->chunked);
+    snprintf(c->type, sizeof c->type, "%s", content_type != NULL ? content_type : "");
+    snprintf(c->extra, sizeof c->extra, "%s", headers != NULL ? headers : "");
+    if (stream && c->bev != NULL) {
+        put_head(c, 0);
+    }
+}
+
+static int respond_write(struct responder *r, struct bytes data)
+{
+    struct connection *c = (struct connection *)r;
+    if (c->bev == NULL) {
+        return ERR_CLOSED;
+    }
+    if (!c->stream) {
+        return buffer_append(&c->answer, data);
+    }
+    if (c->head_only || data.size == 0) {
+        return 0;
+    }
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+    if (c->server != NULL && evbuffer_get_length(out) > c->server->options.max_waiting) {
+        c->doomed = true;
+        return ERR_LIMIT;
+    }
+    if (c->chunked) {
+        evbuffer_add_printf(out, "%zx\r\n", data.size);
+    }
+    evbuffer_add(out, data.data, data.size);
+    if (c->chunked) {
+        evbuffer_add(out, "\r\n", 2);
+    }
+    return 0;
+}
+
+static void respond_end(struct responder *r)
+{
+    struct connection *c = (struct connection *)r;
+    c->responder.closed = NULL;
+    c->state = STATE_FLUSH;
+    if (c->bev == NULL || c->doomed || c->status == 0 || c->answer.failed) {
+        connection_free(c); /* an answer that can't be completed isn't made to look complete */
+        return;
+    }
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+    if (!c->stream) {
+        put_head(c, (int64_t)c->answer.size);
+        if (!c->head_only && c->status != 204) {
+            evbuffer_add(out, c->answer.data, c->answer.size);
+        }
+        buffer_done(&c->answer);
+        buffer_init(&c->answer, MAX_ANSWER);
+    } else if (c->chunked) {
+        evbuffer_add(out, "0\r\n\r\n", 5);
+    }
+    if (evbuffer_get_length(out) == 0) {
+        bufferevent_trigger(c->bev, EV_WRITE, BEV_TRIG_DEFER_CALLBACKS);
+    }
+}
+
+static const struct responder_ops responder_ops = { .begin = respond_begin,
+                                                    .write = respond_write,
+                                                    .end = respond_end };
+
+/* Answers in place of the handlers and closes afterwards. */
+static void refuse(struct connection *c, int status, const char *text)
+{
+    struct api_problem p = { 0 };
+    problem_set(&p, status, NULL, NULL, "%s", text);
+    json_t *json = problem_json(&p);
+    char *body = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    evtimer_del(c->deadline);
+    c->keep_alive = false;
+    c->state = STATE_ANSWER;
+    respond_begin(&c->responder, status, "application/json", false, NULL);
+    respond_write(&c->responder, bytes_text(body));
+    respond_end(&c->responder);
+    free(body);
+}
+
+/* --- reading --- */
+
+/* Refuses what a page of another site could send here. */
+static bool is_local(struct connection *c)
+{
+    const struct http_head *h = &c->head;
+    if (h->host.size > 0 && !http_is_loopback(h->host)) {
+        refuse(c, 403, "The Host header doesn't name this machine; use 127.0.0.1 or localhost.");
+        return false;
+    }
+    if (h->origin.size > 0 && !http_origin_is_loopback(h->origin)) {
+        refuse(c, 403, "Pages of this origin may not use this server.");
+        return false;
+    }
+    snprintf(c->origin, sizeof c->origin, "%.*s",
+             (int)(h->origin.size < 255 ? h->origin.size : 255),
+             (const char *)(h->origin.size > 0 ? h->origin.data : (const uint8_t *)""));
+    return true;
+}
+
+/* Takes a head from the input. False when the connection waits or is done. */
+static bool read_head(struct connection *c)
+{
+    struct evbuffer *in = bufferevent_get_input(c->bev);
+    size_t n = evbuffer_get_length(in);
+    if (n == 0) {
+        return false;
+    }
+    if (!c->started) {
+        c->started = true;
+        set_deadline(c, c->server->options.head_timeout_ms);
+    }
+    n = n < HTTP_MAX_HEAD ? n : HTTP_MAX_HEAD;
+    struct bytes input = bytes_of(evbuffer_pullup(in, (ev_ssize_t)n), n);
+    int64_t size = http_head_size(input);
+    struct error e = { 0 };
+    if (size == 0 && n < HTTP_MAX_HEAD) {
+        return false;
+    }
+    if (size <= 0) {
+        refuse(c, size < 0 ? 400 : 431,
+               size < 0 ? "A line of the headers doesn't end with CR LF."
+                        : "The headers are larger than 16 KiB.");
+        return false;
+    }
+    c->head = (struct http_head){ .minor = 1 };
+    int status = http_head_parse(bytes_of(input.data, (size_t)size), &c->head, &e);
+    if (status != 0) {
+        refuse(c, status, e.text);
+        return false;
+    }
+    c->keep_alive = c->head.keep_alive;
+    c->head_only = strcmp(c->head.method, "HEAD") == 0;
+    if (!is_local(c)) {
+        return false;
+    }
+    evbuffer_drain(in, (size_t)size); /* host and origin end here */
+    c->head.host = c->head.origin = (struct bytes){ 0 };
+    if (c->head.content_length > (int64_t)c->server->options.max_body) {
+        char text[80];
+        snprintf(text, sizeof text, "The body is larger than %zu bytes.",
+                 c->server->options.max_body);
+        refuse(c, 413, text);
+        return false;
+    }
+    c->chunks = (struct http_chunks){ 0 };
+    c->body_left = c->head.content_length > 0 ? (uint64_t)c->head.content_length : 0;
+    buffer_init(&c->body, c->server->options.max_body);
+    if (c->head.expect_continue && c->head.minor == 1 && (c->head.chunked || c->body_left > 0)) {
+        bufferevent_write(c->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+    }
+    c->state = STATE_BODY;
+    set_deadline(c, c->server->options.body_timeout_ms);
+    return true;
+}
+
+/* Takes what has come of the body. True when it is complete. */
+static bool read_body(struct connection *c)
+{
+    struct evbuffer *in = bufferevent_get_input(c->bev);
+    size_t n = evbuffer_get_length(in), before = c->body.size, used = 0;
+    int status = 0;
+    struct error e = { 0 };
+    if (!c->head.chunked && n > c->body_left) {
+        n = (size_t)c->body_left;
+    }
+    struct bytes input = bytes_of(n > 0 ? evbuffer_pullup(in, (ev_ssize_t)n) : NULL, n);
+    if (c->head.chunked) {
+        status = http_chunks_feed(&c->chunks, input, &c->body, &used, &e);
+    } else {
+        used = n;
+        c->body_left -= n;
+        if (buffer_append(&c->body, input) != 0) {
+            status = 413;
+            fail(&e, ERR_LIMIT, "The body is too large.");
+        }
+    }
+    evbuffer_drain(in, used);
+    c->server->body_bytes += c->body.size - before;
+    if (status == 0 && c->server->body_bytes > c->server->options.max_bodies) {
+        status = 503;
+        fail(&e, ERR_BUSY, "Too many large requests at once. Try again soon.");
+    }
+    if (status != 0) {
+        refuse(c, status, e.text);
+        return false;
+    }
+    return c->head.chunked ? c->chunks.done : c->body_left == 0;
+}
+
+static void handle(struct connection *c)
+{
+    const struct api_request q = { .method = c->head.method,
+                                   .path = c->head.target,
+                                   .body = buffer_bytes(&c->body) };
+    evtimer_del(c->deadline);
+    c->state = STATE_ANSWER;
+    c->status = 0;
+    c->responder = (struct responder){ .ops = &responder_ops };
+    api_handle(c->server->options.api, &q, &c->responder);
+    body_release(c);
+}
+
+/* Goes as far as the input allows. */
+static void advance(struct connection *c)
+{
+    c->busy = true;
+    if (c->state == STATE_HEAD && !read_head(c)) {
+        /* waits, or was refused */
+    } else if (c->state == STATE_BODY && read_body(c)) {
+        handle(c);
+    }
+    if (c->state == STATE_LINGER) {
+        struct evbuffer *in = bufferevent_get_input(c->bev);
+        evbuffer_drain(in, evbuffer_get_length(in));
+    }
+    c->busy = false;
+    if (c->doomed && c->state != STATE_ANSWER) {
+        connection_free(c);
+    }
+}
+
+static void on_read(struct bufferevent *bev, void *arg)
+{
+    advance(arg);
+}
+
+/* The output is empty. */
+static void on_write(struct bufferevent *bev, void *arg)
+{
+    struct connection *c = arg;
+    if (c->state != STATE_FLUSH || evbuffer_get_length(bufferevent_get_output(bev)) > 0) {
+        return;
+    }
+    if (c->client_done) {
+        connection_free(c);
+        return;
+    }
+    if (!c->keep_alive) {
+        socket_end_writing(bufferevent_getfd(bev));
+        c->state = STATE_LINGER;
+        set_deadline(c, LINGER_MS);
+    } else {
+        c->state = STATE_HEAD;
+        c->started = false;
+        c->origin[0] = '\0';
+        set_deadline(c, c->server->options.idle_timeout_ms);
+    }
+    advance(c); /* a request may have come meanwhile */
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+    struct connection *c = arg;
+    /* A client that only closed its own side may still read what is complete. */
+    if (c->state == STATE_FLUSH && (what & BEV_EVENT_EOF) != 0) {
+        c->keep_alive = false;
+        c->client_done = true;
+        return;
+    }
+    lose_client(c);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    struct connection *c = arg;
+    if (c->state == STATE_BODY || (c->state == STATE_HEAD && c->started)) {
+        refuse(c, 408, "The request took too long to arrive.");
+        return;
+    }
+    lose_client(c);
+}
+
+int connection_open(struct server *s, evutil_socket_t fd)
+{
+    struct connection *c = calloc(1, sizeof *c);
+    struct bufferevent *bev = bufferevent_socket_new(s->options.base, fd, BEV_OPT_CLOSE_ON_FREE);
+    struct event *deadline = c != NULL ? evtimer_new(s->options.base, on_deadline, c) : NULL;
+    if (c == NULL || bev == NULL || deadline == NULL) {
+        if (bev != NULL) {
+            bufferevent_free(bev);
+        } else {
+            evutil_closesocket(fd);
+        }
+        if (deadline != NULL) {
+            event_free(deadline);
+        }
+        free(c);
+        return ERR_NOMEM;
+    }
+    socket_no_delay(fd);
+    *c = (struct connection){ .server = s,
+                              .bev = bev,
+                              .deadline = deadline,
+                              .responder = { .ops = &responder_ops },
+                              .head = { .minor = 1 },
+                              .next = s->connections,
+                              .back = &s->connections };
+    if (c->next != NULL) {
+        c->next->back = &c->next;
+    }
+    s->connections = c;
+    s->n_connections++;
+    buffer_init(&c->body, s->options.max_body);
+    buffer_init(&c->answer, MAX_ANSWER);
+    int ms = s->options.write_timeout_ms;
+    struct timeval stuck = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+    bufferevent_setcb(bev, on_read, on_write, on_event, c);
+    bufferevent_set_timeouts(bev, NULL, &stuck);
+    bufferevent_setwatermark(bev, EV_READ, 0, READ_AHEAD);
+    set_deadline(c, s->options.head_timeout_ms);
+    bufferevent_enable(bev, EV_READ | EV_WRITE);
+    return 0;
+}

@@ -1,0 +1,47 @@
+/* Tokens with log probabilities on their way from the head's thread to the event loop: packed into
+ * a buffer that is reused, so that decoding allocates nothing. */
+#include "api/internal.h"
+
+#include "base/cursor.h"
+
+int tokens_pack(struct buffer *to, const struct generate_token *tokens, int n)
+{
+    for (int i = 0; i < n; i++) {
+        const struct generate_token *t = &tokens[i];
+        buffer_u32(to, (uint32_t)t->id);
+        buffer_f32(to, t->logprob);
+        buffer_u64(to, t->offset);
+        buffer_u32(to, (uint32_t)t->bytes.size);
+        buffer_append(to, t->bytes);
+        buffer_u32(to, (uint32_t)t->n_top);
+        for (int k = 0; k < t->n_top; k++) {
+            buffer_u32(to, (uint32_t)t->top[k].id);
+            buffer_f32(to, t->top[k].logprob);
+        }
+    }
+    return to->failed ? ERR_LIMIT : 0;
+}
+
+int tokens_unpack(struct bytes packed, int (*log)(struct choice *, const struct generate_token *),
+                  struct choice *c)
+{
+    struct cursor in;
+    cursor_init(&in, packed, NULL);
+    while (cursor_left(&in) > 0 && !in.failed) {
+        struct sampler_logprob top[SAMPLER_MAX_TOP];
+        struct generate_token t = { .top = top };
+        t.id = (int32_t)cursor_u32(&in, "id");
+        t.logprob = cursor_f32(&in, "logprob");
+        t.offset = cursor_u64(&in, "offset");
+        t.bytes = cursor_bytes(&in, cursor_u32(&in, "size"), "bytes");
+        t.n_top = (int)cursor_u32(&in, "count");
+        for (int k = 0; k < t.n_top && k < SAMPLER_MAX_TOP; k++) {
+            top[k].id = (int32_t)cursor_u32(&in, "id");
+            top[k].logprob = cursor_f32(&in, "logprob");
+        }
+        if (in.failed || log(c, &t) != 0) {
+            return ERR_NOMEM;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,108 @@
+/* GET /v1/models, and which model serves a request. */
+#include "api/internal.h"
+
+#include <event2/http.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine.h"
+
+static json_t *model_json(const struct api_model *m)
+{
+    return json_pack("{s:s,s:s,s:I,s:s}", "id", m->id, "object", "model", "created",
+                     (json_int_t)m->created_s, "owned_by", "shoal");
+}
+
+/* Size of a name without its ".gguf". */
+static size_t stem(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 5 && evutil_ascii_strcasecmp(name + n - 5, ".gguf") == 0 ? n - 5 : n;
+}
+
+bool models_find(const struct api *a, const char *name, struct api_model *ret)
+{
+    const struct api_provider *p = &a->options.provider;
+    int n = p->count(p->arg);
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < n; i++) {
+            struct api_model m = { 0 };
+            p->at(p->arg, i, &m);
+            size_t size = stem(name);
+            bool same = pass == 0
+                            ? strcmp(m.id, name) == 0
+                            : stem(m.id) == size && evutil_ascii_strncasecmp(m.id, name, size) == 0;
+            if (same) {
+                *ret = m;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void not_found(struct api_problem *p, const char *name)
+{
+    problem_set(p, 404, "model_not_found", "model",
+                "The model '%.200s' does not exist here; GET /v1/models lists those that do.",
+                name);
+}
+
+void models_list_handle(struct api *a, const struct api_request *q, struct responder *r)
+{
+    const struct api_provider *p = &a->options.provider;
+    json_t *list = json_array();
+    int n = p->count(p->arg);
+    for (int i = 0; i < n; i++) {
+        struct api_model m = { 0 };
+        p->at(p->arg, i, &m);
+        json_array_append_new(list, model_json(&m));
+    }
+    reply_json(r, 200, json_pack("{s:s,s:o}", "object", "list", "data", list), NULL);
+}
+
+void models_get_handle(struct api *a, const struct api_request *q, struct responder *r)
+{
+    const char *rest = q->path + strlen("/v1/models/");
+    char *encoded = strndup(rest, strcspn(rest, "?#"));
+    char *name = encoded != NULL ? evhttp_uridecode(encoded, 0, NULL) : NULL;
+    struct api_model m;
+    struct api_problem p = { 0 };
+    if (name != NULL && models_find(a, name, &m)) {
+        reply_json(r, 200, model_json(&m), NULL);
+    } else {
+        not_found(&p, name != NULL ? name : "");
+        reply_problem(r, &p);
+    }
+    free(encoded);
+    free(name);
+}
+
+bool models_route(struct api *a, const struct api_request *q, struct openai_request *request,
+                  struct responder *r, struct api_model *ret)
+{
+    const struct api_provider *provider = &a->options.provider;
+    struct api_problem p = { 0 };
+    struct error e = { 0 };
+    struct api_model m;
+    if (!models_find(a, request->model, &m)) {
+        not_found(&p, request->model);
+    } else if (m.engine != NULL && m.vocab == NULL) {
+        problem_set(&p, 400, "unsupported_value", "model",
+                    "The file of the model '%.100s' has no vocabulary.", m.id);
+    } else if (m.engine != NULL) {
+        *ret = m;
+        return true;
+    } else if (m.elsewhere && provider->forward != NULL) {
+        if (provider->forward(provider->arg, q, r, &e) == 0) {
+            return false;
+        }
+        problem_set(&p, 503, "service_unavailable", NULL,
+                    "The device that serves '%.100s' can't be reached: %s.", m.id, e.text);
+    } else {
+        problem_set(&p, 503, "model_not_ready", "model", "The model '%.100s' isn't ready%s%.300s.",
+                    m.id, m.why ? ": " : "", m.why ? m.why : "");
+    }
+    reply_problem(r, &p);
+    return false;
+}

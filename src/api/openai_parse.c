@@ -1,0 +1,398 @@
+/* OpenAI's request bodies: the fields of both endpoints. */
+#include "api/openai_internal.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/attributes.h"
+
+/* Numbers of a body, with OpenAI's ranges; top_k, min_p and repetition_penalty are the common
+ * additions of open servers. */
+#define NUMBERS(X)                                                                                 \
+    X(temperature, false, 0.0, 2.0)                                                                \
+    X(top_p, false, 0.0, 1.0)                                                                      \
+    X(min_p, false, 0.0, 1.0)                                                                      \
+    X(presence_penalty, false, -2.0, 2.0)                                                          \
+    X(frequency_penalty, false, -2.0, 2.0)                                                         \
+    X(repetition_penalty, false, 0.01, 10.0)                                                       \
+    X(top_k, true, -1.0, 2147483647.0)                                                             \
+    X(max_tokens, true, 0.0, 2147483647.0)                                                         \
+    X(max_completion_tokens, true, 1.0, 2147483647.0)
+
+enum number {
+#define ROW(name, integer, min, max) NUMBER_##name,
+    NUMBERS(ROW)
+#undef ROW
+        NUMBER_COUNT
+};
+
+struct number_row {
+    const char *name;
+    bool integer;
+    double min, max;
+};
+
+static const struct number_row number_rows[NUMBER_COUNT] = {
+#define ROW(name, integer, min, max) { #name, integer, min, max },
+    NUMBERS(ROW)
+#undef ROW
+};
+
+struct numbers {
+    double value[NUMBER_COUNT];
+    bool given[NUMBER_COUNT];
+};
+
+const char *openai_type_name(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a decimal number";
+    case JSON_NULL:
+        return "null";
+    default:
+        return "a boolean";
+    }
+}
+
+int openai_type_problem(struct api_problem *p, const char *param, const char *expected,
+                        const json_t *got)
+{
+    return problem_set(p, 400, "invalid_type", param,
+                       "Invalid type for '%s': expected %s, but got %s instead.", param, expected,
+                       openai_type_name(got));
+}
+
+json_t *openai_field(const json_t *object, const char *name)
+{
+    json_t *value = json_object_get(object, name);
+    return json_is_null(value) ? NULL : value;
+}
+
+int openai_bool(const json_t *object, const char *name, bool *ret, struct api_problem *p)
+{
+    json_t *value = openai_field(object, name);
+    if (value != NULL && !json_is_boolean(value)) {
+        return openai_type_problem(p, name, "a boolean", value);
+    }
+    if (value != NULL) {
+        *ret = json_is_true(value);
+    }
+    return 0;
+}
+
+/* Checks one number against its range. */
+static int read_number(const json_t *root, const struct number_row *row, double *ret, bool *given,
+                       struct api_problem *p)
+{
+    json_t *value = openai_field(root, row->name);
+    *given = value != NULL;
+    if (value == NULL) {
+        return 0;
+    }
+    if (row->integer ? !json_is_integer(value) : !json_is_number(value)) {
+        return openai_type_problem(p, row->name, row->integer ? "an integer" : "a number", value);
+    }
+    double x = json_number_value(value);
+    if (!(x >= row->min && x <= row->max)) {
+        bool below = x < row->min;
+        const char *codes[2][2] = { { "decimal_above_max_value", "decimal_below_min_value" },
+                                    { "integer_above_max_value", "integer_below_min_value" } };
+        return problem_set(p, 400, codes[row->integer][below], row->name,
+                           "Invalid '%s': %s. Expected a value %s %.10g, but got %.10g instead.",
+                           row->name, below ? "below the minimum" : "above the maximum",
+                           below ? ">=" : "<=", below ? row->min : row->max, x);
+    }
+    *ret = x;
+    return 0;
+}
+
+static int parse_numbers(struct openai_request *r, struct api_problem *p)
+{
+    struct numbers n = { .value = { [NUMBER_temperature] = 1.0, [NUMBER_top_p] = 1.0 } };
+    for (int i = 0; i < NUMBER_COUNT; i++) {
+        if (read_number(r->root, &number_rows[i], &n.value[i], &n.given[i], p) != 0) {
+            return -1;
+        }
+    }
+    bool chat = r->endpoint == OPENAI_CHAT;
+    r->sampling.temperature = (float)n.value[NUMBER_temperature];
+    r->sampling.top_p = (float)n.value[NUMBER_top_p];
+    r->sampling.min_p = (float)n.value[NUMBER_min_p];
+    r->sampling.presence_penalty = (float)n.value[NUMBER_presence_penalty];
+    r->sampling.frequency_penalty = (float)n.value[NUMBER_frequency_penalty];
+    r->sampling.repetition_penalty = (float)n.value[NUMBER_repetition_penalty];
+    r->sampling.top_k = n.value[NUMBER_top_k] > 0.0 ? (int)n.value[NUMBER_top_k] : 0;
+    /* OpenAI: a nucleus of nothing is its likeliest token. */
+    if (n.given[NUMBER_top_p] && n.value[NUMBER_top_p] == 0.0) {
+        r->sampling.top_k = 1;
+    }
+    r->max_tokens = chat ? -1 : OPENAI_TEXT_MAX_TOKENS;
+    if (n.given[NUMBER_max_tokens]) {
+        r->max_tokens = (int)n.value[NUMBER_max_tokens];
+    }
+    if (chat && n.given[NUMBER_max_tokens] && r->max_tokens < 1) {
+        return problem_set(p, 400, "integer_below_min_value", "max_tokens",
+                           "Invalid 'max_tokens': below the minimum. Expected a value >= 1, but "
+                           "got %d instead.",
+                           r->max_tokens);
+    }
+    if (chat && n.given[NUMBER_max_completion_tokens]) {
+        if (n.given[NUMBER_max_tokens]) {
+            return problem_set(p, 400, "invalid_parameter_combination", "max_tokens",
+                               "Setting 'max_tokens' and 'max_completion_tokens' at the same time "
+                               "isn't possible.");
+        }
+        r->max_tokens = (int)n.value[NUMBER_max_completion_tokens];
+    }
+    return 0;
+}
+
+static int parse_seed(struct openai_request *r, struct api_problem *p)
+{
+    json_t *seed = openai_field(r->root, "seed");
+    if (seed == NULL) {
+        return 0;
+    }
+    if (!json_is_integer(seed)) {
+        return openai_type_problem(p, "seed", "an integer", seed);
+    }
+    r->sampling.seed = (uint64_t)json_integer_value(seed);
+    r->has_seed = true;
+    return 0;
+}
+
+static int parse_stop(struct openai_request *r, struct api_problem *p)
+{
+    json_t *stop = openai_field(r->root, "stop");
+    if (stop == NULL) {
+        return 0;
+    }
+    if (!json_is_string(stop) && !json_is_array(stop)) {
+        return openai_type_problem(p, "stop", "a string or an array of strings", stop);
+    }
+    size_t n = json_is_array(stop) ? json_array_size(stop) : 1;
+    if (n > OPENAI_MAX_STOPS) {
+        return problem_set(p, 400, "array_above_max_length", "stop",
+                           "Invalid 'stop': %zu stop strings, expected at most %d.", n,
+                           OPENAI_MAX_STOPS);
+    }
+    for (size_t i = 0; i < n; i++) {
+        json_t *text = json_is_array(stop) ? json_array_get(stop, i) : stop;
+        char param[32] = "stop";
+        if (json_is_array(stop)) {
+            snprintf(param, sizeof param, "stop[%zu]", i);
+        }
+        if (!json_is_string(text)) {
+            return openai_type_problem(p, param, "a string", text);
+        }
+        size_t size = json_string_length(text);
+        if (size > OPENAI_MAX_STOP_SIZE) {
+            return problem_set(p, 400, "string_above_max_length", param,
+                               "Invalid '%s': %zu bytes, expected at most %d.", param, size,
+                               OPENAI_MAX_STOP_SIZE);
+        }
+        if (size > 0) { /* an empty one stops nothing: clients send it for "none" */
+            r->stops[r->n_stops++] = bytes_of(json_string_value(text), size);
+        }
+    }
+    return 0;
+}
+
+static int parse_bias(struct openai_request *r, struct api_problem *p)
+{
+    json_t *map = openai_field(r->root, "logit_bias");
+    if (map == NULL) {
+        return 0;
+    }
+    if (!json_is_object(map)) {
+        return openai_type_problem(p, "logit_bias", "an object", map);
+    }
+    size_t n = json_object_size(map);
+    if (n > SAMPLER_MAX_BIAS) {
+        return problem_set(p, 400, "object_above_max_properties", "logit_bias",
+                           "Invalid 'logit_bias': %zu tokens, expected at most %d.", n,
+                           SAMPLER_MAX_BIAS);
+    }
+    struct sampler_bias *bias = calloc(n + 1, sizeof *bias);
+    if (bias == NULL) {
+        return problem_set(p, 500, NULL, NULL, "Out of memory.");
+    }
+    r->sampling.bias = bias;
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach(map, key, value)
+    {
+        char *end = NULL;
+        long id = strtol(key, &end, 10);
+        if (end == key || *end != '\0' || *key < '0' || *key > '9' || id > INT32_MAX) {
+            return problem_set(p, 400, "invalid_value", "logit_bias",
+                               "Invalid key in 'logit_bias': '%.40s' isn't a token id.", key);
+        }
+        if (!json_is_number(value)) {
+            return openai_type_problem(p, "logit_bias", "numbers as values", value);
+        }
+        double x = json_number_value(value);
+        if (!(x >= -100.0 && x <= 100.0)) {
+            return problem_set(p, 400, "invalid_value", "logit_bias",
+                               "Invalid 'logit_bias' of token %ld: expected -100 to 100, but got "
+                               "%.10g.",
+                               id, x);
+        }
+        bias[r->sampling.n_bias++] = (struct sampler_bias){ (int32_t)id, (float)x };
+    }
+    return 0;
+}
+
+static int read_count(const json_t *root, const char *name, int max, int *ret,
+                      struct api_problem *p)
+{
+    const struct number_row row = { name, true, 0.0, (double)max };
+    double x = 0.0;
+    bool given = false;
+    if (read_number(root, &row, &x, &given, p) != 0) {
+        return -1;
+    }
+    *ret = given ? (int)x : -1;
+    return 0;
+}
+
+static int parse_logprobs(struct openai_request *r, struct api_problem *p)
+{
+    int n = -1;
+    if (r->endpoint == OPENAI_CHAT) {
+        if (openai_bool(r->root, "logprobs", &r->want_logprobs, p) != 0 ||
+            read_count(r->root, "top_logprobs", SAMPLER_MAX_TOP, &n, p) != 0) {
+            return -1;
+        }
+        if (n > 0 && !r->want_logprobs) {
+            return problem_set(p, 400, "invalid_parameter_combination", "top_logprobs",
+                               "'top_logprobs' needs 'logprobs' to be true.");
+        }
+    } else {
+        if (read_count(r->root, "logprobs", OPENAI_MAX_TEXT_LOGPROBS, &n, p) != 0) {
+            return -1;
+        }
+        r->want_logprobs = n >= 0;
+    }
+    r->sampling.want_logprob = r->want_logprobs;
+    r->sampling.n_top = n > 0 ? n : 0;
+    return 0;
+}
+
+static int parse_stream(struct openai_request *r, struct api_problem *p)
+{
+    if (openai_bool(r->root, "stream", &r->stream, p) != 0) {
+        return -1;
+    }
+    json_t *options = openai_field(r->root, "stream_options");
+    if (options == NULL) {
+        return 0;
+    }
+    if (!json_is_object(options)) {
+        return openai_type_problem(p, "stream_options", "an object", options);
+    }
+    if (!r->stream) {
+        return problem_set(p, 400, "invalid_parameter_combination", "stream_options",
+                           "'stream_options' is only allowed when 'stream' is true.");
+    }
+    json_t *usage = openai_field(options, "include_usage");
+    if (usage != NULL && !json_is_boolean(usage)) {
+        return openai_type_problem(p, "stream_options.include_usage", "a boolean", usage);
+    }
+    r->include_usage = json_is_true(usage);
+    return 0;
+}
+
+static int parse_model(struct openai_request *r, struct api_problem *p)
+{
+    json_t *model = openai_field(r->root, "model");
+    if (model == NULL) {
+        return problem_set(p, 400, "missing_required_parameter", "model",
+                           "You must provide a model parameter; GET /v1/models lists them.");
+    }
+    if (!json_is_string(model)) {
+        return openai_type_problem(p, "model", "a string", model);
+    }
+    r->model = json_string_value(model);
+    return 0;
+}
+
+static int parse_echo(struct openai_request *r, struct api_problem *p)
+{
+    if (openai_bool(r->root, "echo", &r->echo, p) != 0) {
+        return -1;
+    }
+    if (r->echo && r->want_logprobs) {
+        return problem_set(p, 400, "unsupported_parameter", "echo",
+                           "'echo' together with 'logprobs' isn't supported here yet.");
+    }
+    return 0;
+}
+
+static int parse_fields(struct openai_request *r, struct api_problem *p)
+{
+    int (*const common[])(struct openai_request *, struct api_problem *) = {
+        parse_model, parse_stream, parse_numbers,  parse_seed,
+        parse_stop,  parse_bias,   parse_logprobs,
+    };
+    for (size_t i = 0; i < ARRAY_LEN(common); i++) {
+        if (common[i](r, p) != 0) {
+            return -1;
+        }
+    }
+    if (openai_check_unsupported(r->endpoint, r->root, p) != 0) {
+        return -1;
+    }
+    if (r->endpoint == OPENAI_CHAT) {
+        return openai_parse_messages(r, p);
+    }
+    return parse_echo(r, p) != 0 ? -1 : openai_parse_prompt(r, p);
+}
+
+int openai_parse(enum openai_endpoint endpoint, struct bytes body, struct openai_request *ret,
+                 struct api_problem *p)
+{
+    json_error_t why;
+    json_t *root = json_loadb((const char *)body.data, body.size, JSON_ALLOW_NUL, &why);
+    if (root == NULL) {
+        return problem_set(p, 400, "invalid_json", NULL,
+                           "We could not parse the JSON body of your request: %.160s (line %d, "
+                           "column %d).",
+                           body.size == 0 ? "it is empty" : why.text, why.line, why.column);
+    }
+    if (!json_is_object(root)) {
+        json_decref(root);
+        return problem_set(p, 400, "invalid_type", NULL,
+                           "The JSON body of your request must be an object.");
+    }
+    struct openai_request r = { .endpoint = endpoint, .root = root };
+    if (parse_fields(&r, p) != 0) {
+        openai_request_done(&r);
+        return -1;
+    }
+    *ret = r;
+    return 0;
+}
+
+void openai_request_done(struct openai_request *r)
+{
+    for (int i = 0; i < r->n_prompts; i++) {
+        free(r->prompts[i].ids);
+    }
+    free(r->prompts);
+    free((void *)r->sampling.bias); /* const for the sampler only: parse_bias made it */
+    json_decref(r->conversation);
+    json_decref(r->root);
+    *r = (struct openai_request){ 0 };
+}

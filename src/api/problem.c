@@ -1,0 +1,78 @@
+/* What is wrong with a request, in OpenAI's shape. */
+#include "api/problem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int problem_set(struct api_problem *p, int status, const char *code, const char *param,
+                const char *format, ...)
+{
+    p->status = status;
+    p->code = code;
+    snprintf(p->param, sizeof p->param, "%s", param ? param : "");
+    va_list args;
+    va_start(args, format);
+    vsnprintf(p->message, sizeof p->message, format, args);
+    va_end(args);
+    return -1;
+}
+
+int problem_from_error(struct api_problem *p, const struct error *e)
+{
+    switch (e->code) {
+    case ERR_LIMIT:
+        return problem_set(p, 400, "context_length_exceeded", NULL, "%s", e->text);
+    case ERR_BUSY:
+        return problem_set(p, 429, "rate_limit_exceeded", NULL,
+                           "All places are taken: %s. Try again soon.", e->text);
+    case ERR_CLOSED:
+    case ERR_TIMEOUT:
+        return problem_set(p, 503, "service_unavailable", NULL, "%s", e->text);
+    default:
+        return problem_set(p, 500, NULL, NULL, "%s", e->text);
+    }
+}
+
+static const char *type_of(int status)
+{
+    switch (status) {
+    case 401:
+        return "authentication_error";
+    case 403:
+        return "permission_error";
+    case 429:
+        return "rate_limit_error";
+    case 503:
+        return "service_unavailable_error";
+    default:
+        return status >= 500 ? "server_error" : "invalid_request_error";
+    }
+}
+
+/* The longest part of a text that is valid UTF-8: an error may quote bytes from outside and be cut
+ * anywhere. */
+static json_t *text_json(const char *text)
+{
+    size_t n = strlen(text);
+    json_t *j = json_stringn(text, n);
+    for (size_t cut = 1; j == NULL && cut <= 4 && cut <= n; cut++) {
+        j = json_stringn(text, n - cut);
+    }
+    if (j != NULL) {
+        return j;
+    }
+    char plain[sizeof((struct api_problem *)0)->message];
+    size_t i = 0;
+    for (; i < n && i + 1 < sizeof plain; i++) {
+        plain[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
+    }
+    return json_stringn(plain, i);
+}
+
+json_t *problem_json(const struct api_problem *p)
+{
+    json_t *param = p->param[0] != '\0' ? text_json(p->param) : json_null();
+    return json_pack("{s{s:o,s:s,s:o,s:s?}}", "error", "message", text_json(p->message), "type",
+                     type_of(p->status), "param", param, "code", p->code);
+}

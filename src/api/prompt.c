@@ -1,0 +1,60 @@
+/* Prompts: text to ids, and what a model can't take. */
+#include "api/internal.h"
+
+#include <string.h>
+
+int prompt_check_context(const struct api_model *model, size_t n, const char *param,
+                         struct api_problem *p)
+{
+    if (n < (size_t)model->context) {
+        return 0;
+    }
+    return problem_set(
+        p, 400, "context_length_exceeded", param,
+        "This model's context has %d tokens here, and your prompt has %zu: it leaves "
+        "no room for an answer. Shorten the prompt.",
+        model->context, n);
+}
+
+int prompt_encode(const struct api_model *model, struct bytes text, const char *param,
+                  struct token_list *ids, struct api_problem *p)
+{
+    const struct vocab *v = model->vocab;
+    const struct vocab_encode_options o = { .add_special = true, .parse_special = true };
+    struct error e = { 0 };
+    if (vocab_encode(v, text, &o, ids, &e) != 0) {
+        return e.code == ERR_LIMIT ? problem_set(p, 400, "context_length_exceeded", param,
+                                                 "The prompt is too long: %s.", e.text)
+                                   : problem_from_error(p, &e);
+    }
+    /* A template that writes BOS itself, and a file that wants one, would give two. */
+    if (ids->count >= 2 && ids->ids[0] == vocab_bos(v) && ids->ids[1] == vocab_bos(v)) {
+        memmove(ids->ids, ids->ids + 1, --ids->count * sizeof *ids->ids);
+    }
+    if (ids->count == 0) { /* an empty prompt: the model begins a text of its own */
+        int32_t first = vocab_bos(v) >= 0 ? vocab_bos(v) : vocab_eos(v);
+        if (first < 0) {
+            return problem_set(p, 400, "invalid_value", param,
+                               "The prompt is empty, and this model has no token to begin with.");
+        }
+        if (token_list_add(ids, first, &e) != 0) {
+            return problem_from_error(p, &e);
+        }
+    }
+    return prompt_check_context(model, ids->count, param, p);
+}
+
+int prompt_check_bias(const struct api_model *model, const struct openai_request *request,
+                      struct api_problem *p)
+{
+    for (int i = 0; i < request->sampling.n_bias; i++) {
+        int32_t id = request->sampling.bias[i].id;
+        if (id >= vocab_size(model->vocab)) {
+            return problem_set(p, 400, "invalid_value", "logit_bias",
+                               "Invalid key in 'logit_bias': this model's token ids are 0 to %d, "
+                               "but got %d.",
+                               vocab_size(model->vocab) - 1, id);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,161 @@
+/* The HTTP server: listening, bounds, closing. */
+#include "api/connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/log.h"
+
+/* How long accepting pauses after it failed, for want of descriptors mostly. */
+#define RETRY_S 1
+#define BACKLOG 512
+
+static void listeners_enable(struct server *s, bool on)
+{
+    for (int i = 0; i < 2; i++) {
+        if (s->listeners[i] != NULL && on) {
+            evconnlistener_enable(s->listeners[i]);
+        } else if (s->listeners[i] != NULL) {
+            evconnlistener_disable(s->listeners[i]);
+        }
+    }
+}
+
+static void on_accept(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *from, int size,
+                      void *arg)
+{
+    struct server *s = arg;
+    if (connection_open(s, fd) == 0 && s->n_connections >= s->options.max_connections) {
+        listeners_enable(s, false);
+    }
+}
+
+static void on_accept_error(struct evconnlistener *l, void *arg)
+{
+    struct server *s = arg;
+    struct timeval pause = { .tv_sec = RETRY_S };
+    log_warn("api", "accepting a connection: %s",
+             evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+    listeners_enable(s, false);
+    event_add(s->retry, &pause);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *s = arg;
+    listeners_enable(s, s->n_connections < s->options.max_connections);
+}
+
+void server_connection_gone(struct server *s)
+{
+    if (s->n_connections < s->options.max_connections && !evtimer_pending(s->retry, NULL)) {
+        listeners_enable(s, true);
+    }
+}
+
+static int bound_port(struct evconnlistener *l)
+{
+    struct sockaddr_storage address = { 0 };
+    ev_socklen_t size = sizeof address;
+    if (getsockname(evconnlistener_get_fd(l), (struct sockaddr *)&address, &size) != 0) {
+        return 0;
+    }
+    return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                               : ((struct sockaddr_in *)&address)->sin_port);
+}
+
+static struct evconnlistener *listen_on(struct server *s, const char *host, int port)
+{
+    struct sockaddr_storage address = { 0 };
+    int size = sizeof address;
+    if (evutil_parse_sockaddr_port(host, (struct sockaddr *)&address, &size) != 0) {
+        return NULL;
+    }
+    unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
+    if (address.ss_family == AF_INET6) {
+        ((struct sockaddr_in6 *)&address)->sin6_port = htons((uint16_t)port);
+        flags |= LEV_OPT_BIND_IPV6ONLY;
+    } else {
+        ((struct sockaddr_in *)&address)->sin_port = htons((uint16_t)port);
+    }
+    struct evconnlistener *l = evconnlistener_new_bind(s->options.base, on_accept, s, flags,
+                                                       BACKLOG, (struct sockaddr *)&address, size);
+    if (l != NULL) {
+        evconnlistener_set_error_cb(l, on_accept_error);
+    }
+    return l;
+}
+
+static void fill_defaults(struct server_options *o)
+{
+    o->max_connections = o->max_connections > 0 ? o->max_connections : 512;
+    o->max_body = o->max_body > 0 ? o->max_body : (size_t)8 << 20;
+    o->max_bodies = o->max_bodies > 0 ? o->max_bodies : (size_t)256 << 20;
+    o->max_waiting = o->max_waiting > 0 ? o->max_waiting : (size_t)1 << 20;
+    o->head_timeout_ms = o->head_timeout_ms > 0 ? o->head_timeout_ms : 15000;
+    o->body_timeout_ms = o->body_timeout_ms > 0 ? o->body_timeout_ms : 60000;
+    o->idle_timeout_ms = o->idle_timeout_ms > 0 ? o->idle_timeout_ms : 75000;
+    o->write_timeout_ms = o->write_timeout_ms > 0 ? o->write_timeout_ms : 30000;
+}
+
+int server_open(struct server **ret, const struct server_options *options, struct error *e)
+{
+    struct server *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return fail(e, ERR_NOMEM, "memory for the HTTP server");
+    }
+    s->options = *options;
+    fill_defaults(&s->options);
+    s->retry = evtimer_new(options->base, on_retry, s);
+    if (s->retry == NULL) {
+        server_close(s);
+        return fail(e, ERR_NOMEM, "memory for the HTTP server");
+    }
+    s->listeners[0] = listen_on(s, "127.0.0.1", options->port);
+    if (s->listeners[0] == NULL) {
+        int why = errno;
+        server_close(s);
+        return fail(e, why == EADDRINUSE ? ERR_BUSY : ERR_IO, "listening on 127.0.0.1:%d: %s",
+                    options->port, strerror(why));
+    }
+    s->port = bound_port(s->listeners[0]);
+    s->listeners[1] = listen_on(s, "[::1]", s->port); /* not everywhere, and not needed */
+    *ret = s;
+    return 0;
+}
+
+void server_close(struct server *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (s->listeners[i] != NULL) {
+            evconnlistener_free(s->listeners[i]);
+            s->listeners[i] = NULL;
+        }
+    }
+    while (s->connections != NULL) {
+        connection_close(s->connections);
+    }
+    if (s->retry != NULL) {
+        event_free(s->retry);
+    }
+    free(s);
+}
+
+int server_port(const struct server *s)
+{
+    return s->port;
+}
+
+int server_connections(const struct server *s)
+{
+    return s->n_connections;
+}
+
+int server_adopt(struct server *s, evutil_socket_t fd)
+{
+    return connection_open(s, fd);
+}

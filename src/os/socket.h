@@ -1,0 +1,23 @@
+/* What event loops need of sockets beside libevent's own functions. */
+#ifndef SHOAL_OS_SOCKET_H
+#define SHOAL_OS_SOCKET_H
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+/* Small messages leave at once instead of waiting for the last one's acknowledgement. Fails only
+ * on sockets that have no such delay. */
+static inline void socket_no_delay(int fd)
+{
+    int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/* No more bytes will be sent; those under way still arrive. */
+static inline void socket_end_writing(int fd)
+{
+    (void)shutdown(fd, SHUT_WR);
+}
+
+#endif
