@@ -94,12 +94,19 @@ def streams_travel_between_devices(context):
         expect("".join(parts) == whole, "the stream through another device differs")
 
 
+def foreign_key(cluster, name):
+    """The key of another cluster; without any, `up --join` ends at once and says so."""
+    (cluster.path / name).mkdir()
+    key = cluster.path / name / "cluster.key"
+    key.touch(mode=0o600)
+    key.write_text("ab" * 32 + "\n")
+
+
 def the_wrong_key_is_refused(context):
     with context.cluster() as c:
         head = c.up("--threads", "1")
         head.wait_up()
-        (c.path / "stranger").mkdir()
-        (c.path / "stranger" / "models").mkdir()
+        foreign_key(c, "stranger")
         stranger = c.up("--join", head.peer, "--threads", "1", name="stranger")
         end = time.monotonic() + 20
         while time.monotonic() < end and not (names_key(head) and names_key(stranger)):
@@ -110,7 +117,7 @@ def the_wrong_key_is_refused(context):
 
 
 def names_key(device):
-    return any(word in device.log() for word in ("cluster key", "wrong key", "another key"))
+    return any(word in device.log() for word in ("cluster key", "cluster's key"))
 
 
 def a_stranger_gets_no_application_byte(context):
@@ -211,8 +218,17 @@ def a_lost_worker_ends_the_request(context):
 
 def unknown_peers_of_join_fail_with_words(context):
     with context.cluster() as c:
-        d = c.up("--join", "127.0.0.1:1", "--threads", "1")
+        foreign_key(c, "joiner")
+        d = c.up("--join", "127.0.0.1:1", "--threads", "1", name="joiner")
         d.wait_log("127.0.0.1:1", seconds=20)
+
+
+def joining_without_a_key_says_what_to_do(context):
+    with context.cluster() as c:
+        d = c.up("--join", "127.0.0.1:1", "--threads", "1")
+        d.wait_log("--invite", seconds=20)
+        d.process.wait(10)
+        expect(d.process.returncode == 1, f"exit code {d.process.returncode}")
 
 
 TESTS = [pipelines_say_what_one_device_says, tensor_split_answers_the_same_every_time,
@@ -220,7 +236,7 @@ TESTS = [pipelines_say_what_one_device_says, tensor_split_answers_the_same_every
          streams_travel_between_devices, the_wrong_key_is_refused,
          a_stranger_gets_no_application_byte, tls_without_membership_is_closed,
          a_device_without_the_model_says_so, a_lost_worker_ends_the_request,
-         unknown_peers_of_join_fail_with_words]
+         unknown_peers_of_join_fail_with_words, joining_without_a_key_says_what_to_do]
 
 
 def main():
