@@ -1,0 +1,103 @@
+/* See client.h. */
+#include "cli/client.h"
+
+#include <curl/curl.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#define SILENCE_S 60L
+#define CONNECT_S 5L
+
+struct transfer {
+    const struct client_request *request;
+    bool cancelled;
+};
+
+static size_t on_body(char *data, size_t size, size_t n, void *arg)
+{
+    struct transfer *t = arg;
+    if (t->request->on_data(t->request->arg, bytes_of(data, size * n))) {
+        t->cancelled = true;
+        return 0;
+    }
+    return size * n;
+}
+
+static int curl_failure(CURLcode code, const struct client_request *r, const struct transfer *t,
+                        struct error *e)
+{
+    if (t->cancelled)
+        return fail(e, ERR_CANCELLED, "stopped");
+    if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
+        return fail(e, ERR_CLOSED, "nobody answers at %s: is shoal up running there?", r->url);
+    if (code == CURLE_OPERATION_TIMEDOUT)
+        return fail(e, ERR_TIMEOUT, "%s%s gave no answer in time", r->url, r->path);
+    return fail(e, ERR_IO, "%s%s: %s", r->url, r->path, curl_easy_strerror(code));
+}
+
+int client_send(const struct client_request *r, long *status, struct error *e)
+{
+    struct buffer address;
+    struct transfer t = { .request = r };
+    struct curl_slist *headers = NULL;
+    CURL *curl = curl_easy_init();
+    buffer_init(&address, 4096);
+    int result = curl && !buffer_printf(&address, "%s%s", r->url, r->path)
+                     ? 0
+                     : fail(e, ERR_NOMEM, "a request to %s", r->url);
+    if (!result) {
+        curl_easy_setopt(curl, CURLOPT_URL, buffer_cstr(&address));
+        curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
+        curl_easy_setopt(curl, CURLOPT_TIMEOUT, r->timeout_s);
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, SILENCE_S);
+        curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+        curl_easy_setopt(curl, CURLOPT_WRITEDATA, &t);
+        if (r->body) {
+            headers = curl_slist_append(NULL, "Content-Type: application/json");
+            curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+            curl_easy_setopt(curl, CURLOPT_POSTFIELDS, r->body);
+        }
+        CURLcode code = curl_easy_perform(curl);
+        if (code != CURLE_OK)
+            result = curl_failure(code, r, &t, e);
+        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, status);
+    }
+    curl_slist_free_all(headers);
+    curl_easy_cleanup(curl);
+    buffer_done(&address);
+    return result;
+}
+
+static int keep(void *arg, struct bytes data)
+{
+    return buffer_append(arg, data);
+}
+
+void client_error_text(struct bytes body, char *out, size_t size)
+{
+    json_t *j = json_loadb((const char *)body.data, body.size, 0, NULL);
+    const char *text = json_string_value(json_object_get(json_object_get(j, "error"), "message"));
+    if (text)
+        snprintf(out, size, "%s", text);
+    else
+        snprintf(out, size, "%.*s", (int)(body.size < 200 ? body.size : 200),
+                 body.data ? (const char *)body.data : "");
+    json_decref(j);
+}
+
+int client_fetch(const char *url, const char *path, struct buffer *out, struct error *e)
+{
+    long status = 0;
+    const struct client_request r = {
+        .url = url, .path = path, .timeout_s = 30, .on_data = keep, .arg = out
+    };
+    int result = client_send(&r, &status, e);
+    if (!result && status >= 400) {
+        char text[256];
+        client_error_text(buffer_bytes(out), text, sizeof(text));
+        result = fail(e, ERR_IO, "%s%s answers %ld: %s", url, path, status, text);
+    }
+    return result;
+}

@@ -1,0 +1,34 @@
+/* Asking a running device over its endpoint, by libcurl; for this folder only. */
+#ifndef SHOAL_CLI_CLIENT_H
+#define SHOAL_CLI_CLIENT_H
+
+#include "base/buffer.h"
+#include "base/error.h"
+
+#include <stdint.h>
+
+#define CLIENT_DEFAULT_URL "http://127.0.0.1:8420"
+
+/* One request. body NULL: GET, else POST of JSON. The reply's body comes in pieces to on_data as
+ * it arrives; a non-zero answer ends the transfer (ERR_CANCELLED). */
+struct client_request {
+    const char *url; /* of the endpoint, without a path */
+    const char *path;
+    const char *body;
+    long timeout_s; /* of the whole transfer; 0: none, but a silent connection ends after 60 s */
+    int (*on_data)(void *arg, struct bytes data);
+    void *arg;
+};
+
+/* *status is the HTTP status. ERR_CLOSED when nobody answers ("... is shoal up running?"),
+ * ERR_TIMEOUT, ERR_CANCELLED. */
+int client_send(const struct client_request *r, long *status, struct error *e);
+
+/* The whole reply into out (bounded by its limit); a status of 400 or more is an error with the
+ * message of its JSON body. */
+int client_fetch(const char *url, const char *path, struct buffer *out, struct error *e);
+
+/* The message in an error body of OpenAI's shape, or the body itself, cut. */
+void client_error_text(struct bytes body, char *out, size_t size);
+
+#endif

@@ -1,0 +1,102 @@
+/* shoal status: devices, models and links of the cluster, as the endpoint tells. */
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+#define MAX_STATUS ((size_t)16 << 20)
+#define MIB 1048576.0
+
+static const char *text(const json_t *o, const char *key)
+{
+    const char *t = json_string_value(json_object_get(o, key));
+    return t ? t : "";
+}
+
+static double number(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+static bool flag(const json_t *o, const char *key)
+{
+    return json_is_true(json_object_get(o, key));
+}
+
+static void print_devices(const json_t *devices)
+{
+    size_t i;
+    json_t *d;
+    printf("%-18s %-10s %-7s %-9s %11s %11s %11s  %s\n", "device", "id", "state", "isa", "weights",
+           "KV cache", "usable", "address");
+    json_array_foreach(devices, i, d)
+    {
+        char name[64];
+        snprintf(name, sizeof(name), "%.40s%s%s", text(d, "name"), flag(d, "head") ? " (head)" : "",
+                 flag(d, "self") ? " *" : "");
+        printf("%-18s %-10.8s %-7s %-9s %7.1f MiB %7.1f MiB %7.0f MiB  %s\n", name, text(d, "id"),
+               flag(d, "alive") ? "alive" : "lost", text(d, "isa"), number(d, "weight_bytes") / MIB,
+               number(d, "state_bytes") / MIB, number(d, "usable_bytes") / MIB, text(d, "address"));
+    }
+}
+
+static void print_models(const json_t *models)
+{
+    size_t i, s, k;
+    json_t *m, *stage, *rank;
+    json_array_foreach(models, i, m)
+    {
+        printf("\nmodel %s: %s", text(m, "id"), text(m, "state"));
+        if (text(m, "why")[0])
+            printf(" (%s)", text(m, "why"));
+        printf(", context %.0f, split %s\n", number(m, "context"), text(m, "split"));
+        json_array_foreach(json_object_get(m, "stages"), s, stage)
+        {
+            printf("  layers %.0f to %.0f:", number(stage, "first_layer"),
+                   number(stage, "end_layer") - 1);
+            json_array_foreach(json_object_get(stage, "ranks"), k, rank)
+                printf(" %s (share %.0f)", text(rank, "name"), number(rank, "share"));
+            printf("\n");
+        }
+        printf("  running %.0f, waiting %.0f, done %.0f; decode %.1f tokens/s, prefill %.1f "
+               "tokens/s\n",
+               number(m, "active"), number(m, "queued"), number(m, "requests"),
+               number(m, "decode_tokens_per_second"), number(m, "prefill_tokens_per_second"));
+    }
+    if (!json_array_size(models))
+        printf("\nno model is placed: start with shoal up --model NAME\n");
+}
+
+int cmd_status(int argc, char **argv)
+{
+    const char *url = CLIENT_DEFAULT_URL;
+    bool json = false;
+    const struct option_row rows[] = {
+        OPTION_FLAG("json", &json, "print the endpoint's JSON as it is"),
+        OPTION_TEXT("url", &url, "URL", "the endpoint, " CLIENT_DEFAULT_URL " by default"),
+    };
+    const struct option_set set = { "status", rows, ARRAY_LEN(rows) };
+    struct error e = { 0 };
+    struct buffer body;
+    int status = EXIT_OK;
+    if (!options_start(&set, argc, argv, &status))
+        return status;
+    buffer_init(&body, MAX_STATUS);
+    int r = client_fetch(url, "/api/status", &body, &e);
+    json_t *all = r ? NULL : json_loadb(buffer_cstr(&body), body.size, 0, NULL);
+    if (!r && !json_is_object(all))
+        r = fail(&e, ERR_FORMAT, "%s/api/status does not answer as shoal does", url);
+    if (r) {
+        fprintf(stderr, "shoal: status: %s\n", e.text);
+    } else if (json) {
+        printf("%s\n", buffer_cstr(&body));
+    } else {
+        print_devices(json_object_get(all, "devices"));
+        print_models(json_object_get(all, "models"));
+    }
+    json_decref(all);
+    buffer_done(&body);
+    return r ? EXIT_FAILED : EXIT_OK;
+}
