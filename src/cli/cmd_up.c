@@ -1,0 +1,247 @@
+/* shoal up: this machine as a device of the cluster. */
+#include "cli/commands.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "api/api.h"
+#include "api/server.h"
+#include "backend/backend.h"
+#include "cli/options.h"
+#include "cli/peer_reply.h"
+#include "cluster/cluster.h"
+#include "engine/served_text.h"
+#include "kernels/kernels.h"
+#include "os/env.h"
+#include "os/log.h"
+#include "os/process.h"
+
+#include <event2/event.h>
+#include <event2/thread.h>
+#include <string.h>
+
+#define PATH_TEXT 1024
+#define DEFAULT_PORT 8420
+/* Positions of one session unless told otherwise: a long conversation, and little memory. */
+#define DEFAULT_CONTEXT 4096
+
+struct up {
+    const char *home, *models, *join, *invite, *split, *isa, *name;
+    int64_t port, peer_port, threads, context;
+    struct option_list model;
+    bool seal, exact;
+    char home_path[PATH_TEXT], models_path[PATH_TEXT];
+
+    struct event_base *base;
+    struct cluster *cluster;
+    struct api *api;
+    struct server *server;
+};
+
+/* --- the API's models come from the cluster --- */
+
+static int model_count(void *arg)
+{
+    return cluster_model_count(((struct up *)arg)->cluster);
+}
+
+static void model_at(void *arg, int index, struct api_model *ret)
+{
+    struct cluster_model m;
+    cluster_model_at(((struct up *)arg)->cluster, index, &m);
+    *ret = (struct api_model){ .id = m.id,
+                               .engine = m.engine,
+                               .vocab = m.text ? served_text_vocab(m.text) : NULL,
+                               .chat_template = m.text ? served_text_template(m.text) : NULL,
+                               .context = m.context,
+                               .created_s = m.created_s,
+                               .elsewhere = !cluster_is_head(((struct up *)arg)->cluster),
+                               .why = m.why };
+}
+
+static int forward(void *arg, const struct api_request *request, struct responder *responder,
+                   struct error *e)
+{
+    return peer_forward(((struct up *)arg)->cluster, request, responder, e);
+}
+
+static json_t *status(void *arg)
+{
+    return cluster_status(((struct up *)arg)->cluster);
+}
+
+/* --- start --- */
+
+static int find_folders(struct up *u, struct error *e)
+{
+    const char *data = env_get("XDG_DATA_HOME", ""), *user = env_get("HOME", "");
+    int n = 0;
+    if (u->home != NULL) {
+        n = snprintf(u->home_path, PATH_TEXT, "%s", u->home);
+    } else if (data[0] != '\0') {
+        n = snprintf(u->home_path, PATH_TEXT, "%s/shoal", data);
+    } else if (user[0] != '\0') {
+        n = snprintf(u->home_path, PATH_TEXT, "%s/.local/share/shoal", user);
+    } else {
+        return fail(e, ERR_ARG, "neither HOME nor XDG_DATA_HOME is set: give --home DIR");
+    }
+    int m = u->models != NULL ? snprintf(u->models_path, PATH_TEXT, "%s", u->models)
+                              : snprintf(u->models_path, PATH_TEXT, "%.1000s/models", u->home_path);
+    if (n >= PATH_TEXT || m >= PATH_TEXT) {
+        return fail(e, ERR_ARG, "a folder's name has more than %d bytes", PATH_TEXT - 1);
+    }
+    return 0;
+}
+
+static int open_cluster(struct up *u, struct error *e)
+{
+    const struct kernels *kernels = kernels_choose(u->isa, e);
+    if (kernels == NULL) {
+        return ERR_ARG;
+    }
+    int peer_port = u->peer_port >= 0 ? (int)u->peer_port : u->port > 0 ? (int)u->port + 1 : 0;
+    int code = cluster_open(&u->cluster,
+                            &(struct cluster_options){ .base = u->base,
+                                                       .home = u->home_path,
+                                                       .models_dir = u->models_path,
+                                                       .name = u->name,
+                                                       .peer_port = peer_port,
+                                                       .join = u->join,
+                                                       .invite = u->invite,
+                                                       .split = u->split,
+                                                       .threads = (int)u->threads,
+                                                       .backend = &backend_cpu,
+                                                       .kernels = kernels,
+                                                       .isa = kernels->name,
+                                                       .context = (int)u->context,
+                                                       .exact = u->exact,
+                                                       .seal = u->seal,
+                                                       .on_request = peer_request,
+                                                       .arg = &u->api },
+                            e);
+    for (int i = 0; i < u->model.n && code == 0; i++) {
+        code = cluster_add_model(u->cluster, u->model.values[i], e);
+    }
+    return code;
+}
+
+static int open_api(struct up *u, struct error *e)
+{
+    int code = api_open(&u->api,
+                        &(struct api_options){ .base = u->base,
+                                               .provider = { .count = model_count,
+                                                             .at = model_at,
+                                                             .forward = forward,
+                                                             .status = status,
+                                                             .arg = u } },
+                        e);
+    if (code == 0) {
+        code = server_open(
+            &u->server,
+            &(struct server_options){ .base = u->base, .api = u->api, .port = (int)u->port }, e);
+    }
+    if (code == ERR_BUSY) {
+        return fail(e, code, "port %d is taken (another shoal?): give another one by --port N",
+                    (int)u->port);
+    }
+    return code;
+}
+
+static void show(const struct up *u)
+{
+    printf("endpoint   http://127.0.0.1:%d/v1\n", server_port(u->server));
+    printf("device     %.8s, peers connect to port %d\n", cluster_device_id(u->cluster),
+           cluster_peer_port(u->cluster));
+    if (cluster_is_head(u->cluster)) {
+        printf("to join    on another machine, once: shoal invite%s%s (here), then there:\n",
+               u->home ? " --home " : "", u->home ? u->home : "");
+        printf("           shoal up --join THIS-MACHINE:%d --invite TEXT\n",
+               cluster_peer_port(u->cluster));
+    }
+    if (u->model.n == 0 && cluster_is_head(u->cluster)) {
+        printf("models     none asked for: start with --model NAME (GGUF files in %s)\n",
+               u->models_path);
+    }
+    fflush(stdout);
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    event_base_loopbreak(arg);
+}
+
+/* Until a signal ends it. */
+static int run(struct up *u, struct error *e)
+{
+    struct event *interrupt = evsignal_new(u->base, PROCESS_INTERRUPT, on_signal, u->base);
+    struct event *terminate = evsignal_new(u->base, PROCESS_TERMINATE, on_signal, u->base);
+    int code = 0;
+    if (interrupt == NULL || terminate == NULL || event_add(interrupt, NULL) != 0 ||
+        event_add(terminate, NULL) != 0 || event_base_dispatch(u->base) < 0) {
+        code = fail(e, ERR_IO, "the event loop does not run");
+    }
+    log_info("up", "ending");
+    if (interrupt != NULL) {
+        event_free(interrupt);
+    }
+    if (terminate != NULL) {
+        event_free(terminate);
+    }
+    return code;
+}
+
+static int up(struct up *u, struct error *e)
+{
+    if (evthread_use_pthreads() != 0 || (u->base = event_base_new()) == NULL) {
+        return fail(e, ERR_NOMEM, "memory for the event loop");
+    }
+    int code = find_folders(u, e);
+    code = code ? code : open_cluster(u, e);
+    code = code ? code : open_api(u, e);
+    if (code == 0) {
+        show(u);
+        code = run(u, e);
+    }
+    server_close(u->server);
+    if (u->cluster != NULL) {
+        cluster_stop(u->cluster);
+    }
+    api_close(u->api);
+    cluster_close(u->cluster);
+    event_base_free(u->base);
+    return code;
+}
+
+int cmd_up(int argc, char **argv)
+{
+    struct up u = { .port = DEFAULT_PORT, .peer_port = -1, .context = DEFAULT_CONTEXT };
+    const struct option_row rows[] = {
+        OPTION_TEXT("home", &u.home, "DIR", "keys of this device (~/.local/share/shoal)"),
+        OPTION_TEXT("models", &u.models, "DIR", "GGUF files (HOME/models)"),
+        OPTION_TEXT("name", &u.name, "NAME", "of this device, for people (the host's name)"),
+        OPTION_INT("port", &u.port, 0, 65534, "N", "HTTP on loopback (8420; 0: any)"),
+        OPTION_INT("peer-port", &u.peer_port, 0, 65535, "N", "for other devices (port + 1)"),
+        OPTION_TEXT("join", &u.join, "ADDRESS", "peer address of a member: host or host:port"),
+        OPTION_TEXT("invite", &u.invite, "TEXT", "an invitation, made by shoal invite"),
+        OPTION_LIST("model", &u.model, "NAME", "model to serve; may be given more than once"),
+        OPTION_TEXT("split", &u.split, "SPEC", "stages by '/', [LAYERS@]SHARES, shares by ':'"),
+        OPTION_INT("threads", &u.threads, 0, 256, "N", "of compute (all usable cores)"),
+        OPTION_TEXT("isa", &u.isa, "NAME", "kernels (the best that the processor has)"),
+        OPTION_INT("context", &u.context, 16, 1 << 20, "N", "most tokens of a session (4096)"),
+        OPTION_FLAG("exact", &u.exact, "f32 activations and KV, for checking"),
+        OPTION_FLAG("seal", &u.seal, "encrypt data channels within this machine too"),
+    };
+    const struct option_set set = { "up", rows, sizeof rows / sizeof rows[0] };
+    int code = EXIT_OK;
+    if (!options_start(&set, argc, argv, &code)) {
+        return code;
+    }
+    struct error e = { 0 };
+    if (up(&u, &e) != 0) {
+        fprintf(stderr, "shoal: %s\n", e.text);
+        return EXIT_FAILED;
+    }
+    return EXIT_OK;
+}
