@@ -1,0 +1,193 @@
+/* OpenAI's bodies: what is taken, and how what isn't is named. */
+#include "tests/test.h"
+
+#include <stdio.h>
+
+#include "api/openai_parse.h"
+
+#define M "\"model\":\"m\","
+#define MESSAGES M "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
+
+static void fields_are_taken(void **state)
+{
+    struct openai_request r;
+    struct api_problem p = { 0 };
+    const char *body =
+        "{" MESSAGES ",\"temperature\":0.5,\"top_p\":0.9,\"top_k\":40,\"min_p\":0.1,"
+        "\"presence_penalty\":-1,\"frequency_penalty\":1.5,\"repetition_penalty\":1.1,"
+        "\"seed\":-3,\"max_tokens\":7,\"stop\":[\"a\",\"\",\"bc\"],\"logprobs\":true,"
+        "\"top_logprobs\":3,\"logit_bias\":{\"5\":-100,\"7\":2.5},\"stream\":true,"
+        "\"stream_options\":{\"include_usage\":true},\"user\":\"u\",\"metadata\":{\"a\":\"b\"},"
+        "\"n\":1,\"tools\":[],\"tool_choice\":\"none\",\"response_format\":{\"type\":\"text\"},"
+        "\"modalities\":[\"text\"],\"store\":false,\"audio\":null,\"never_heard_of\":[1]}";
+    assert_int_equal(openai_parse(OPENAI_CHAT, bytes_text(body), &r, &p), 0);
+    assert_string_equal(r.model, "m");
+    assert_true(r.stream && r.include_usage && r.want_logprobs && r.has_seed);
+    assert_true(r.sampling.temperature == 0.5f && r.sampling.top_p == 0.9f);
+    assert_true(r.sampling.min_p == 0.1f && r.sampling.presence_penalty == -1.0f);
+    assert_true(r.sampling.frequency_penalty == 1.5f && r.sampling.repetition_penalty == 1.1f);
+    assert_int_equal(r.sampling.top_k, 40);
+    assert_int_equal((int64_t)r.sampling.seed, -3);
+    assert_int_equal(r.max_tokens, 7);
+    assert_int_equal(r.n_stops, 2);
+    assert_true(bytes_equal_text(r.stops[1], "bc"));
+    assert_int_equal(r.sampling.n_top, 3);
+    assert_int_equal(r.sampling.n_bias, 2);
+    assert_int_equal(r.sampling.bias[1].id, 7);
+    assert_true(r.sampling.bias[0].bias == -100.0f);
+    openai_request_done(&r);
+}
+
+static void defaults_are_openais(void **state)
+{
+    struct openai_request r;
+    struct api_problem p = { 0 };
+    const char *chat = "{" MESSAGES ",\"temperature\":null,\"stop\":null,\"max_tokens\":null}";
+    assert_int_equal(openai_parse(OPENAI_CHAT, bytes_text(chat), &r, &p), 0);
+    assert_true(r.sampling.temperature == 1.0f && r.sampling.top_p == 1.0f);
+    assert_int_equal(r.max_tokens, -1);
+    assert_false(r.stream || r.has_seed || r.want_logprobs);
+    openai_request_done(&r);
+    assert_int_equal(openai_parse(OPENAI_TEXT, bytes_text("{" M "\"prompt\":\"x\"}"), &r, &p), 0);
+    assert_int_equal(r.max_tokens, 16);
+    assert_int_equal(r.n_prompts, 1);
+    openai_request_done(&r);
+    assert_int_equal(
+        openai_parse(OPENAI_CHAT, bytes_text("{" MESSAGES ",\"top_p\":0,\"top_k\":-1}"), &r, &p),
+        0);
+    assert_int_equal(r.sampling.top_k, 1); /* a nucleus of nothing is its likeliest token */
+    openai_request_done(&r);
+}
+
+static void messages_take_the_templates_form(void **state)
+{
+    struct openai_request r;
+    struct api_problem p = { 0 };
+    const char *body =
+        "{" M "\"messages\":[{\"role\":\"developer\",\"content\":\"a\",\"name\":\"x\"},"
+        "{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"b\\u0000\"},"
+        "{\"type\":\"text\",\"text\":\"\\ud83d\\ude00\"}]},"
+        "{\"role\":\"assistant\",\"content\":\"d\",\"tool_calls\":[],\"refusal\":null}],"
+        "\"chat_template_kwargs\":{\"enable_thinking\":false,\"messages\":[]}}";
+    assert_int_equal(openai_parse(OPENAI_CHAT, bytes_text(body), &r, &p), 0);
+    json_t *list = json_object_get(r.conversation, "messages");
+    assert_int_equal(json_array_size(list), 3); /* variables don't replace the messages */
+    json_t *first = json_array_get(list, 0), *second = json_array_get(list, 1);
+    assert_string_equal(json_string_value(json_object_get(first, "role")), "system");
+    json_t *content = json_object_get(second, "content");
+    assert_int_equal(json_string_length(content), 6);
+    assert_memory_equal(json_string_value(content), "b\0\xf0\x9f\x98\x80", 6);
+    assert_true(json_is_false(json_object_get(r.conversation, "enable_thinking")));
+    assert_true(json_is_true(json_object_get(r.conversation, "add_generation_prompt")));
+    openai_request_done(&r);
+}
+
+struct refusal {
+    enum openai_endpoint endpoint;
+    const char *body, *param, *code;
+};
+
+static const struct refusal refusals[] = {
+    { OPENAI_CHAT, "", "", "invalid_json" },
+    { OPENAI_CHAT, "{\"a\":\"\\ud800\"}", "", "invalid_json" },
+    { OPENAI_CHAT, "[1]", "", "invalid_type" },
+    { OPENAI_CHAT, "{\"messages\":[]}", "model", "missing_required_parameter" },
+    { OPENAI_CHAT, "{\"model\":1}", "model", "invalid_type" },
+    { OPENAI_CHAT, "{\"model\":\"m\"}", "messages", "missing_required_parameter" },
+    { OPENAI_CHAT, "{" M "\"messages\":\"x\"}", "messages", "invalid_type" },
+    { OPENAI_CHAT, "{" M "\"messages\":[]}", "messages", "empty_array" },
+    { OPENAI_CHAT, "{" M "\"messages\":[1]}", "messages[0]", "invalid_type" },
+    { OPENAI_CHAT, "{" M "\"messages\":[{\"content\":\"x\"}]}", "messages[0].role",
+      "missing_required_parameter" },
+    { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"king\",\"content\":\"x\"}]}",
+      "messages[0].role", "invalid_value" },
+    { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}",
+      "messages[0].role", "unsupported_value" },
+    { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"user\"}]}", "messages[0].content",
+      "missing_required_parameter" },
+    { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"user\",\"content\":5}]}", "messages[0].content",
+      "invalid_type" },
+    { OPENAI_CHAT,
+      "{" M "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
+      "messages[0].content[0]", "unsupported_value" },
+    { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}",
+      "messages[0].content[0].text", "missing_required_parameter" },
+    { OPENAI_CHAT,
+      "{" M "\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{}]}]}",
+      "messages[0].tool_calls", "unsupported_parameter" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"temperature\":\"hot\"}", "temperature", "invalid_type" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"temperature\":2.1}", "temperature", "decimal_above_max_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"top_p\":-0.1}", "top_p", "decimal_below_min_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"presence_penalty\":-3}", "presence_penalty",
+      "decimal_below_min_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"max_tokens\":0}", "max_tokens", "integer_below_min_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"max_tokens\":1.5}", "max_tokens", "invalid_type" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"max_tokens\":1,\"max_completion_tokens\":1}", "max_tokens",
+      "invalid_parameter_combination" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"seed\":\"x\"}", "seed", "invalid_type" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\"]}", "stop",
+      "array_above_max_length" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"stop\":[1]}", "stop[0]", "invalid_type" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"logit_bias\":{\"x\":1}}", "logit_bias", "invalid_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"logit_bias\":{\"1\":101}}", "logit_bias", "invalid_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"logprobs\":5}", "logprobs", "invalid_type" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"logprobs\":true,\"top_logprobs\":21}", "top_logprobs",
+      "integer_above_max_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"top_logprobs\":2}", "top_logprobs",
+      "invalid_parameter_combination" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"stream\":1}", "stream", "invalid_type" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"stream_options\":{}}", "stream_options",
+      "invalid_parameter_combination" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"n\":2}", "n", "unsupported_parameter" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"tool_choice\":\"required\"}", "tool_choice",
+      "unsupported_parameter" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"functions\":[{}]}", "functions", "unsupported_parameter" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"store\":true}", "store", "unsupported_parameter" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"response_format\":{\"type\":\"json_object\"}}",
+      "response_format.type", "unsupported_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"modalities\":[\"text\",\"audio\"]}", "modalities",
+      "unsupported_value" },
+    { OPENAI_TEXT, "{\"model\":\"m\"}", "prompt", "missing_required_parameter" },
+    { OPENAI_TEXT, "{" M "\"prompt\":[]}", "prompt", "empty_array" },
+    { OPENAI_TEXT, "{" M "\"prompt\":5}", "prompt", "invalid_type" },
+    { OPENAI_TEXT, "{" M "\"prompt\":[\"a\",5]}", "prompt[1]", "invalid_type" },
+    { OPENAI_TEXT, "{" M "\"prompt\":[1,\"a\"]}", "prompt[1]", "invalid_type" },
+    { OPENAI_TEXT, "{" M "\"prompt\":[[1],[-1]]}", "prompt[1][0]", "invalid_value" },
+    { OPENAI_TEXT, "{" M "\"prompt\":[[]]}", "prompt[0]", "empty_array" },
+    { OPENAI_TEXT, "{" M "\"prompt\":\"x\",\"logprobs\":6}", "logprobs",
+      "integer_above_max_value" },
+    { OPENAI_TEXT, "{" M "\"prompt\":\"x\",\"best_of\":2}", "best_of", "unsupported_parameter" },
+    { OPENAI_TEXT, "{" M "\"prompt\":\"x\",\"suffix\":\"y\"}", "suffix", "unsupported_parameter" },
+    { OPENAI_TEXT, "{" M "\"prompt\":\"x\",\"echo\":true,\"logprobs\":1}", "echo",
+      "unsupported_parameter" },
+};
+
+static void refusals_name_the_field(void **state)
+{
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+        struct openai_request r;
+        struct api_problem p = { 0 };
+        const struct refusal *c = &refusals[i];
+        if (openai_parse(c->endpoint, bytes_text(c->body), &r, &p) == 0) {
+            fprintf(stderr, "taken: %s\n", c->body);
+            assert_true(false);
+        }
+        assert_int_equal(p.status, 400);
+        assert_string_equal(p.param, c->param);
+        assert_string_equal(p.code, c->code);
+        json_t *j = problem_json(&p);
+        assert_non_null(j);
+        json_decref(j);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fields_are_taken),
+        cmocka_unit_test(defaults_are_openais),
+        cmocka_unit_test(messages_take_the_templates_form),
+        cmocka_unit_test(refusals_name_the_field),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
