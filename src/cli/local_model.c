@@ -1,0 +1,192 @@
+/* See local_model.h: the same engine and API as a device, without its network. */
+#include "cli/local_model.h"
+
+#include "api/api.h"
+#include "backend/backend.h"
+#include "cluster/inprocess.h"
+#include "cluster/source.h"
+#include "engine/engine.h"
+#include "engine/served_text.h"
+#include "kernels/kernels.h"
+#include "os/clock.h"
+#include "os/cpu.h"
+
+#include <event2/event.h>
+#include <event2/thread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* How often a request looks at its stop flag while nothing comes. */
+#define LOOK_MS 50
+
+struct local_model {
+    struct source *source;
+    struct served_text *text;
+    struct engine *engine;
+    struct event_base *base;
+    struct api *api;
+    const char *id;
+    int context;
+};
+
+static int model_count(void *arg)
+{
+    (void)arg;
+    return 1;
+}
+
+static void model_at(void *arg, int index, struct api_model *ret)
+{
+    struct local_model *m = arg;
+    (void)index;
+    *ret = (struct api_model){ .id = m->id,
+                               .engine = m->engine,
+                               .vocab = served_text_vocab(m->text),
+                               .chat_template = served_text_template(m->text),
+                               .context = m->context };
+}
+
+static int open_engine(struct local_model *m, const struct local_model_options *o, struct error *e)
+{
+    struct executor *x = NULL;
+    struct placement_plan plan;
+    const struct program *p = source_program(m->source);
+    const struct kernels *kernels = kernels_choose(o->isa, e);
+    if (!kernels)
+        return ERR_ARG;
+    m->context = o->context < p->context ? (int)o->context : p->context;
+    plan_single(p->n_layers, 0, &plan);
+    const struct inprocess_options in = { .backend = &backend_cpu,
+                                          .program = p,
+                                          .source = source_weights(m->source),
+                                          .plan = &plan,
+                                          .kernels = kernels,
+                                          .threads = (int)(o->threads ? o->threads : cpu_cores()),
+                                          .max_rows = 512,
+                                          .max_sessions = 2,
+                                          .max_context = m->context };
+    int r = inprocess_open(&x, &in, e);
+    if (!r)
+        r = served_text_open(&m->text, source_gguf(m->source), p->vocab, e);
+    if (!r && !served_text_vocab(m->text))
+        r = fail(e, ERR_UNSUPPORTED, "%s has no vocabulary", o->path);
+    if (!r) {
+        const struct engine_options options = { .executor = x,
+                                                .vocab = p->vocab,
+                                                .is_eog = served_text_eog(m->text),
+                                                .max_requests = 1,
+                                                .max_queue = 1 };
+        r = engine_open(&m->engine, &options, e);
+    }
+    if (r && x)
+        x->ops->close(x);
+    return r;
+}
+
+int local_model_open(struct local_model **ret, const struct local_model_options *o, struct error *e)
+{
+    struct local_model *m = calloc(1, sizeof(*m));
+    uint64_t start = clock_now_ns();
+    if (!m)
+        return fail(e, ERR_NOMEM, "a model");
+    m->id = o->path;
+    fprintf(stderr, "loading %s ...", o->path);
+    int r = source_open(&m->source, o->path, e);
+    if (!r)
+        r = open_engine(m, o, e);
+    if (!r && (evthread_use_pthreads() || !(m->base = event_base_new())))
+        r = fail(e, ERR_NOMEM, "an event loop");
+    if (!r)
+        r = api_open(
+            &m->api,
+            &(struct api_options){ .base = m->base,
+                                   .provider = { model_count, model_at, NULL, NULL, NULL, m } },
+            e);
+    fprintf(stderr, r ? " failed\n" : " %.1f s, context %d\n",
+            (double)(clock_now_ns() - start) / (double)CLOCK_NS_PER_S, m->context);
+    if (r)
+        local_model_close(m);
+    else
+        *ret = m;
+    return r;
+}
+
+void local_model_close(struct local_model *m)
+{
+    if (!m)
+        return;
+    engine_close(m->engine);
+    api_close(m->api);
+    served_text_close(m->text);
+    source_close(m->source);
+    if (m->base)
+        event_base_free(m->base);
+    free(m);
+}
+
+/* The answer's way back; lives on the stack of one request. */
+struct reply {
+    struct responder responder;
+    int (*on_data)(void *arg, struct bytes data);
+    void *arg;
+    long status;
+    bool ended;
+};
+
+static void reply_begin(struct responder *r, int status, const char *content_type, bool stream,
+                        const char *headers)
+{
+    (void)content_type;
+    (void)stream;
+    (void)headers;
+    ((struct reply *)r)->status = status;
+}
+
+static int reply_write(struct responder *r, struct bytes data)
+{
+    struct reply *reply = (struct reply *)r;
+    return reply->on_data(reply->arg, data) ? ERR_CLOSED : 0;
+}
+
+static void reply_end(struct responder *r)
+{
+    ((struct reply *)r)->ended = true;
+}
+
+static const struct responder_ops reply_ops = { reply_begin, reply_write, reply_end };
+
+static void on_look(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg; /* it only turns the loop */
+}
+
+int local_model_post(struct local_model *m, const char *path, const char *body,
+                     int (*on_data)(void *arg, struct bytes data), void *arg, atomic_bool *stop,
+                     long *status, struct error *e)
+{
+    struct reply reply = { .responder = { .ops = &reply_ops }, .on_data = on_data, .arg = arg };
+    struct event *look = event_new(m->base, -1, EV_PERSIST, on_look, NULL);
+    const struct timeval period = { .tv_usec = LOOK_MS * 1000 };
+    if (!look || event_add(look, &period)) {
+        if (look)
+            event_free(look);
+        return fail(e, ERR_NOMEM, "a timer");
+    }
+    bool told = false;
+    api_handle(m->api,
+               &(struct api_request){ .method = "POST", .path = path, .body = bytes_text(body) },
+               &reply.responder);
+    while (!reply.ended) {
+        if (atomic_load(stop) && !told && reply.responder.closed) {
+            told = true;
+            reply.responder.closed(reply.responder.closed_arg);
+        }
+        if (!reply.ended)
+            event_base_loop(m->base, EVLOOP_ONCE);
+    }
+    event_free(look);
+    *status = reply.status;
+    return atomic_load(stop) ? fail(e, ERR_CANCELLED, "stopped") : 0;
+}

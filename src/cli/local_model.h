@@ -1,0 +1,31 @@
+/* A model file served inside this process, for `shoal run FILE`; for this folder only. */
+#ifndef SHOAL_CLI_LOCAL_MODEL_H
+#define SHOAL_CLI_LOCAL_MODEL_H
+
+#include "base/bytes.h"
+#include "base/error.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct local_model_options {
+    const char *path;
+    const char *isa;
+    int64_t threads; /* 0: all cores */
+    int64_t context;
+};
+
+struct local_model;
+
+/* Loads the file, telling of it on stderr. */
+int local_model_open(struct local_model **ret, const struct local_model_options *o,
+                     struct error *e);
+void local_model_close(struct local_model *m);
+
+/* One request to the API of this process; the reply's body goes to on_data. Setting *stop ends it
+ * within a token. */
+int local_model_post(struct local_model *m, const char *path, const char *body,
+                     int (*on_data)(void *arg, struct bytes data), void *arg, atomic_bool *stop,
+                     long *status, struct error *e);
+
+#endif
