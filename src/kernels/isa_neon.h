@@ -10,6 +10,8 @@
 #define ISA_NAME "neon"
 #endif
 #define ISA_ANY_TOKENS 0
+/* log2 of the tokens whose f32 chains fit the registers beside a row of weights. */
+#define ISA_DENSE_LOG 2
 /* Bytes are made signed by a flipped top bit, so nothing is left to the accumulator. */
 #define ISA_BIAS8 0
 #define ISA_ATTENTION_QUERIES 4

@@ -13,6 +13,8 @@
 #include <math.h>
 
 #define ISA_NAME "scalar"
+/* log2 of the tokens whose f32 chains fit the registers beside a row of weights. */
+#define ISA_DENSE_LOG 3
 #define ISA_BIAS8 128
 /* Queries and 16-wide value vectors that attention keeps in registers. */
 #define ISA_ATTENTION_QUERIES 4

@@ -84,9 +84,19 @@ static ALWAYS_INLINE size_t round64(size_t n)
     return (n + 63) & ~(size_t)63;
 }
 
-/* A block of a Q8 activation tile of T tokens: q[8][T][4] int8, then arrays of T: minus the sum of
- * all q, of the first 16, of the last 16 (int32), the scale, and scale times the sum (f32). */
-#define Q8_TOKEN_BYTES (KERNEL_BLOCK + 5 * 4)
+/* A block of a Q8 activation tile of T tokens: q[8][T][4] int8, then arrays of T, in this order:
+ * what the accumulators of biased weights start at (int32), the scale, scale times the sum (f32).
+ */
+enum q8_field {
+    Q8_SUM_8,    /* -8 * sum of all q */
+    Q8_SUM_128,  /* -128 * sum of all q */
+    Q8_FIRST_32, /* -32 * sum of the first 16 */
+    Q8_LAST_32,  /* -32 * sum of the last 16 */
+    Q8_SCALE,
+    Q8_SCALED_SUM,
+    Q8_FIELDS
+};
+#define Q8_TOKEN_BYTES (KERNEL_BLOCK + Q8_FIELDS * 4)
 
 static ALWAYS_INLINE int blocks_of(int cols)
 {

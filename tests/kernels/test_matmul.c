@@ -222,7 +222,7 @@ static void activations_are_clamped(void **state)
     float x[64], bad[] = { NAN, INFINITY, -INFINITY, -1.0f, 1e-44f, -3.4e38f, 1e-35f };
     int n;
     const struct kernels *const *all = kernels_all(&n);
-    uint8_t first[128], other[128]; /* 104 are used */
+    uint8_t first[128], other[128]; /* 112 are used */
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         for (size_t j = 0; j < ARRAY_LEN(bad); j++) {
             for (int k = 0; k < 64; k++)
