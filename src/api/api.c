@@ -30,7 +30,7 @@ static const struct route routes[] = {
 
 void reply_json(struct responder *r, int status, json_t *json, const char *headers)
 {
-    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *text = json != NULL ? json_dumps(json, API_JSON_FLAGS) : NULL;
     json_decref(json);
     r->closed = NULL;
     if (text == NULL) {

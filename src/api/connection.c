@@ -231,7 +231,7 @@ static void refuse(struct connection *c, int status, const char *text)
     struct api_problem p = { 0 };
     problem_set(&p, status, NULL, NULL, "%s", text);
     json_t *json = problem_json(&p);
-    char *body = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *body = json != NULL ? json_dumps(json, API_JSON_FLAGS) : NULL;
     json_decref(json);
     evtimer_del(c->deadline);
     c->keep_alive = false;

@@ -6,6 +6,9 @@
 
 #include <jansson.h>
 
+/* How answers are written: on one line, numbers as a float32 needs them. */
+#define API_JSON_FLAGS (JSON_COMPACT | JSON_REAL_PRECISION(9))
+
 /* Caller's struct, zero-initialised: status 0 is no problem. */
 struct api_problem {
     int status;       /* HTTP */

@@ -30,6 +30,7 @@ int server_open(struct server **ret, const struct server_options *options, struc
 /* Closes all connections; their requests are cancelled. NULL is fine. Before api_close. */
 void server_close(struct server *s);
 
+/* The port that it listens on. */
 int server_port(const struct server *s);
 /* Connections that are open. */
 int server_connections(const struct server *s);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "api/problem.h"
 #include "base/buffer.h"
 
 /* Bytes of one event: a turn's text with log probabilities stays far below. */
@@ -11,7 +12,7 @@
 
 int sse_json(struct responder *r, json_t *json)
 {
-    char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    char *text = json != NULL ? json_dumps(json, API_JSON_FLAGS) : NULL;
     json_decref(json);
     if (text == NULL) {
         return ERR_NOMEM;
