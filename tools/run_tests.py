@@ -52,7 +52,8 @@ def show_failure(name, result, text):
 
 
 def run_meson(build, suites, jobs):
-    command = ["meson", "test", "-C", build, "--no-rebuild", "--logbase", "testlog"]
+    command = ["meson", "test", "-C", build, "--no-rebuild", "--logbase", "testlog",
+               "--timeout-multiplier", "4"]  # shared machines: a limit only ends a hang
     for suite in suites:
         command += ["--suite", suite]
     if jobs:
