@@ -201,20 +201,29 @@ static void take_result(struct engine *g, const struct step_result *result)
     g->n_flights--;
 }
 
-static void update_rates(struct engine *g)
+/* Adds what was counted since the last time; rates only where it was long enough. Under lock. */
+static void take_counts(struct engine *g, uint64_t now)
 {
-    uint64_t now = clock_now_ns(), since = now - g->rate_since_ns;
-    if (since < RATE_WINDOW_NS)
-        return;
+    uint64_t since = now - g->rate_since_ns;
     double seconds = (double)since / (double)CLOCK_NS_PER_S;
-    mutex_lock(&g->lock);
-    g->stats.decode_tokens_per_second = (double)g->rate_decode / seconds;
-    g->stats.prefill_tokens_per_second = (double)g->rate_prefill / seconds;
+    if (g->rate_decode + g->rate_prefill > 0 && since > 0) {
+        g->stats.decode_tokens_per_second = (double)g->rate_decode / seconds;
+        g->stats.prefill_tokens_per_second = (double)g->rate_prefill / seconds;
+    }
     g->stats.completion_tokens += g->rate_decode;
     g->stats.prompt_tokens += g->rate_prefill;
-    mutex_unlock(&g->lock);
     g->rate_decode = g->rate_prefill = 0;
     g->rate_since_ns = now;
+}
+
+static void update_rates(struct engine *g)
+{
+    uint64_t now = clock_now_ns();
+    if (now - g->rate_since_ns < RATE_WINDOW_NS)
+        return;
+    mutex_lock(&g->lock);
+    take_counts(g, now);
+    mutex_unlock(&g->lock);
 }
 
 static int collect_one(struct engine *g, struct error *e)
@@ -243,9 +252,11 @@ static bool wait_for_work(struct engine *g)
 {
     mutex_lock(&g->lock);
     bool idle = g->n_flights == 0 && g->n_active == 0 && !g->waiting;
+    if (idle)
+        take_counts(g, clock_now_ns());
     while (idle && !g->submitted && !g->closing) {
-        g->stats.decode_tokens_per_second = g->stats.prefill_tokens_per_second = 0;
         condition_wait(&g->wake, &g->lock, 60 * CLOCK_NS_PER_S);
+        g->rate_since_ns = clock_now_ns();
     }
     bool closing = g->closing;
     mutex_unlock(&g->lock);

@@ -79,7 +79,7 @@ int engine_context(const struct engine *g);
 struct engine_stats {
     int active, queued;
     uint64_t prompt_tokens, completion_tokens, requests, failed;
-    double decode_tokens_per_second, prefill_tokens_per_second; /* over the last seconds */
+    double decode_tokens_per_second, prefill_tokens_per_second; /* when last busy, over seconds */
     bool broken; /* the placement failed; broken_text says why */
     char broken_text[256];
 };
