@@ -146,6 +146,7 @@ static void part_poll(struct cluster *c, struct part *p)
     }
     if (p->told == RANK_LOADING && (f.state == RANK_LOADED || f.state == RANK_SERVING)) {
         show_loaded(p, &f);
+        source_loaded(p->source);
     }
     p->told = f.state;
     if (f.state == RANK_ENDED) {

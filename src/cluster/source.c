@@ -58,6 +58,11 @@ void source_close(struct source *s)
     }
 }
 
+void source_loaded(const struct source *s)
+{
+    gguf_forget_pages(s->gguf);
+}
+
 const struct gguf *source_gguf(const struct source *s)
 {
     return s->gguf;

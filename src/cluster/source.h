@@ -12,6 +12,9 @@ struct source;
 int source_open(struct source **ret, const char *path, struct error *e);
 void source_close(struct source *s);
 
+/* The weights have been loaded: the file's pages in memory may go. Any thread. */
+void source_loaded(const struct source *s);
+
 /* Borrowed until source_close. */
 const struct gguf *source_gguf(const struct source *s);
 const struct program *source_program(const struct source *s);

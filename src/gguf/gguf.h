@@ -71,6 +71,10 @@ int gguf_open(struct gguf **ret, const char *path, struct error *e);
 int gguf_open_bytes(struct gguf **ret, struct bytes file, struct error *e);
 void gguf_close(struct gguf *g);
 
+/* Lets the pages of the files go that are in memory; they come back when they are read again.
+ * Called when the tensors have been loaded. */
+void gguf_forget_pages(const struct gguf *g);
+
 /* 2 or 3; and the alignment of tensor data in bytes, a power of two. */
 uint32_t gguf_version(const struct gguf *g);
 uint32_t gguf_alignment(const struct gguf *g);

@@ -339,6 +339,13 @@ int gguf_open_bytes(struct gguf **ret, struct bytes file, struct error *e)
     return r;
 }
 
+void gguf_forget_pages(const struct gguf *g)
+{
+    for (int i = 0; i < g->n_parts; i++)
+        if (g->parts[i].map.data)
+            file_map_advise(&g->parts[i].map, 0, g->parts[i].map.size, FILE_ADVICE_DONE);
+}
+
 void gguf_close(struct gguf *g)
 {
     if (!g)

@@ -86,16 +86,18 @@ void file_map_advise(const struct file_map *m, uint64_t offset, uint64_t size,
                      enum file_advice advice)
 {
     static const int numbers[FILE_ADVICE_COUNT] = {
-        [FILE_ADVICE_SEQUENTIAL] = POSIX_MADV_SEQUENTIAL,
-        [FILE_ADVICE_NEEDED] = POSIX_MADV_WILLNEED,
-        [FILE_ADVICE_DONE] = POSIX_MADV_DONTNEED,
+        [FILE_ADVICE_SEQUENTIAL] = MADV_SEQUENTIAL,
+        [FILE_ADVICE_NEEDED] = MADV_WILLNEED,
+        [FILE_ADVICE_DONE] = MADV_DONTNEED,
     };
     if (offset >= m->size || (unsigned)advice >= FILE_ADVICE_COUNT)
         return;
     if (size > m->size - offset)
         size = m->size - offset;
     uint64_t into = offset % (uint64_t)sysconf(_SC_PAGESIZE);
-    posix_madvise((void *)(m->data + (offset - into)), (size_t)(size + into), numbers[advice]);
+    /* Not posix_madvise: glibc passes DONTNEED over. The mapping is read-only and never written, so
+     * that pages which go come back from the file. */
+    madvise((void *)(m->data + (offset - into)), (size_t)(size + into), numbers[advice]);
 }
 
 int file_read_range(const char *path, uint64_t offset, void *ret, size_t size, struct error *e)
