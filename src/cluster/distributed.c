@@ -360,7 +360,10 @@ int distributed_open(struct executor **ret, const struct distributed_options *o,
                                  .vocab = o->vocab,
                                  .depth = o->plan->n_stages,
                                  .max_rows = o->max_rows,
-                                 .max_context = o->max_context };
+                                 .max_context = o->max_context,
+                                 .max_sessions = o->max_sessions,
+                                 .state_tokens = o->state_tokens,
+                                 .can_truncate = o->can_truncate };
     d->plan = *o->plan;
     d->epoch = o->epoch;
     mutex_init(&d->lock);

@@ -23,6 +23,9 @@ struct distributed_options {
     int vocab;
     int max_rows;
     int max_context;
+    int max_sessions; /* these three: see struct executor */
+    uint64_t state_tokens;
+    bool can_truncate;
     /* Called at the end of close, when no channel is left; may be NULL. */
     void (*on_close)(void *arg);
     void *arg;

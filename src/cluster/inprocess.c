@@ -141,16 +141,20 @@ static int open_head(struct inprocess *p, struct executor **ret, struct error *e
             (struct distributed_rank){ p->head[r], names[r], facts.vocab_first, facts.vocab_count };
         p->head[r] = NULL;
     }
-    return distributed_open(ret,
-                            &(struct distributed_options){ .plan = &p->plan,
-                                                           .ranks = ranks,
-                                                           .epoch = 1,
-                                                           .vocab = p->options.program->vocab,
-                                                           .max_rows = p->options.max_rows,
-                                                           .max_context = p->options.max_context,
-                                                           .on_close = inprocess_close,
-                                                           .arg = p },
-                            e);
+    return distributed_open(
+        ret,
+        &(struct distributed_options){ .plan = &p->plan,
+                                       .ranks = ranks,
+                                       .epoch = 1,
+                                       .vocab = p->options.program->vocab,
+                                       .max_rows = p->options.max_rows,
+                                       .max_context = p->options.max_context,
+                                       .max_sessions = p->options.max_sessions,
+                                       .state_tokens = p->options.state_tokens,
+                                       .can_truncate = rank_can_truncate(p->options.program),
+                                       .on_close = inprocess_close,
+                                       .arg = p },
+        e);
 }
 
 int inprocess_open(struct executor **ret, const struct inprocess_options *options, struct error *e)

@@ -283,14 +283,18 @@ static void place_serve(struct cluster *c, struct place *p)
         p->ranks[r].steps = NULL;
     }
     struct error e = { 0 };
-    int code = distributed_open(&p->executor,
-                                &(struct distributed_options){ .plan = &p->order.plan,
-                                                               .ranks = ranks,
-                                                               .epoch = p->epoch,
-                                                               .vocab = whole(p)->vocab,
-                                                               .max_rows = PLACE_MAX_ROWS,
-                                                               .max_context = p->context },
-                                &e);
+    int code = distributed_open(
+        &p->executor,
+        &(struct distributed_options){ .plan = &p->order.plan,
+                                       .ranks = ranks,
+                                       .epoch = p->epoch,
+                                       .vocab = whole(p)->vocab,
+                                       .max_rows = PLACE_MAX_ROWS,
+                                       .max_context = p->context,
+                                       .max_sessions = PLACE_MAX_SESSIONS,
+                                       .state_tokens = p->order.state_tokens,
+                                       .can_truncate = rank_can_truncate(whole(p)) },
+        &e);
     if (code == 0) {
         code = engine_open(&p->engine,
                            &(struct engine_options){ .executor = p->executor,
@@ -308,6 +312,7 @@ static void place_serve(struct cluster *c, struct place *p)
         return;
     }
     p->state = PLACE_SERVING;
+    source_loaded(p->source);
     p->retry_ns = 0;
     set_why(p, "");
     log_info("cluster", "%s: serving on %d device%s, context %d", p->file.id, n, n == 1 ? "" : "s",

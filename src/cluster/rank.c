@@ -55,6 +55,16 @@ int rank_program(const struct program *whole, const struct placement_plan *plan,
     return code;
 }
 
+bool rank_can_truncate(const struct program *whole)
+{
+    for (int i = 0; i < whole->n_states; i++) {
+        if (whole->states[i].kind != STATE_KV || whole->states[i].window != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void rank_vocab(const struct program *part, int *first, int *count)
 {
     *first = 0;
