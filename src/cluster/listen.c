@@ -117,9 +117,11 @@ int listen_open(struct cluster *c, struct error *e)
     int fd = -1;
     int code = tcp_listen(&fd, NULL, c->options.peer_port, e);
     if (code == ERR_BUSY) {
-        return fail(e, code,
-                    "peer port %d is taken (another shoal?): give another one by --peer-port",
-                    c->options.peer_port);
+        return fail(
+            e, code,
+            "peer port %d is taken (another shoal up?): give another one by --port N (peers "
+            "then use N + 1) or --peer-port N",
+            c->options.peer_port);
     }
     int port = code == 0 ? tcp_local_port(fd, e) : code;
     if (port < 0) {

@@ -58,6 +58,7 @@ struct place {
     struct {
         bool loaded, serving;
         int vocab_first, vocab_count;
+        int64_t weight_bytes;
         struct channel *steps;
         uint64_t progress, moved_ns; /* last seen heartbeat's progress, and when it changed */
     } ranks[PLAN_MAX_RANKS];
@@ -270,6 +271,26 @@ static void place_try(struct cluster *c, struct place *p)
     }
 }
 
+/* Each device's layers and memory, for the person who started this. */
+static void show_devices(struct cluster *c, const struct place *p)
+{
+    const struct placement_plan *plan = &p->order.plan;
+    for (int r = 0; r < plan->n_ranks; r++) {
+        const struct plan_stage *s = &plan->stages[plan_stage_of(plan, r)];
+        const struct device *d = device_find(c, p->order.devices[r]);
+        char label[DEVICE_LABEL] = "device", share[48] = "";
+        if (d != NULL) {
+            device_label(d, label);
+        }
+        if (s->n_ranks > 1) {
+            snprintf(share, sizeof share, ", rank %d of %d, share %d", r - s->rank + 1, s->n_ranks,
+                     plan->shares[r]);
+        }
+        log_info("cluster", "%s: %s holds layers %d-%d%s: %.1f MB of weights", p->file.id, label,
+                 s->first, s->end - 1, share, (double)p->ranks[r].weight_bytes / 1e6);
+    }
+}
+
 static void place_serve(struct cluster *c, struct place *p)
 {
     struct distributed_rank ranks[PLAN_MAX_RANKS];
@@ -315,6 +336,7 @@ static void place_serve(struct cluster *c, struct place *p)
     source_loaded(p->source);
     p->retry_ns = 0;
     set_why(p, "");
+    show_devices(c, p);
     log_info("cluster", "%s: serving on %d device%s, context %d", p->file.id, n, n == 1 ? "" : "s",
              p->context);
     places_announce(c, NULL);
@@ -440,6 +462,8 @@ int on_part_state(struct cluster *c, struct device *from, const json_t *m, struc
     int vocab = whole(p)->vocab;
     code = message_int(m, "vocab_first", 0, vocab, &p->ranks[rank].vocab_first, e);
     code = code ? code : message_int(m, "vocab_count", 0, vocab, &p->ranks[rank].vocab_count, e);
+    code =
+        code ? code : message_integer(m, "weights", 0, INT64_MAX, &p->ranks[rank].weight_bytes, e);
     if (code != 0) {
         return code;
     }

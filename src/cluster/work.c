@@ -11,6 +11,8 @@
 
 /* An idle rank looks at its stop flag this often. */
 #define IDLE_WAIT_NS 1000000000u
+/* How long a rank that told an error waits for the head to close. */
+#define LINGER_NS 1000000000u
 /* The head reads errors at once, or it is gone. */
 #define ERROR_TIMEOUT_NS 500000000u
 /* The most that an encoded step takes: see step_encode. */
@@ -20,6 +22,12 @@
 static uint64_t deadline(const struct work *w)
 {
     return clock_now_ns() + w->step_timeout_ns;
+}
+
+/* A neighbour that went or is late has its own cause; a frame that was altered is one itself. */
+static bool is_loss(int code)
+{
+    return code == ERR_CLOSED || code == ERR_TIMEOUT;
 }
 
 static void advance(struct work *w)
@@ -100,7 +108,7 @@ static int receive_inputs(struct work *w, struct error *e)
     size_t size = 0;
     int code = channel_recv(w->wires->previous, w->message, w->capacity, &size, deadline(w), e);
     if (code != 0) {
-        w->link_failed = true;
+        w->link_failed = is_loss(code);
         wrap(e, "hidden states from the stage before");
         return code;
     }
@@ -147,7 +155,7 @@ static int exchange(struct work *w, const struct instr *in, struct error *e)
     }
     int code = group_all_reduce(w->reduce, to, n, deadline(w), e);
     if (code != 0) {
-        w->link_failed = true;
+        w->link_failed = is_loss(code);
         wrap(e, "all-reduce of layer %d", in->layer);
     }
     return code;
@@ -170,7 +178,7 @@ static int send_hidden(struct work *w, struct error *e)
     for (int i = 0; i < w->wires->n_next; i++) {
         int code = channel_send(w->wires->next[i], w->parts, n, deadline(w), e);
         if (code != 0) {
-            w->link_failed = true;
+            w->link_failed = is_loss(code);
             wrap(e, "hidden states to the next stage");
             return code;
         }
@@ -185,7 +193,7 @@ static int send_done(struct work *w, struct error *e)
                 header);
     struct bytes part = bytes_of(header, sizeof header);
     int code = channel_send(w->wires->steps, &part, 1, deadline(w), e);
-    w->link_failed = w->link_failed || code != 0;
+    w->link_failed = w->link_failed || is_loss(code);
     return code;
 }
 
@@ -214,7 +222,7 @@ static int send_logits(struct work *w, struct error *e)
                                            (size_t)n * (size_t)width * sizeof *x) };
         int code = channel_send(w->wires->steps, parts, 2, deadline(w), e);
         if (code != 0) {
-            w->link_failed = true;
+            w->link_failed = is_loss(code);
             wrap(e, "logits to the head");
             return code;
         }
@@ -293,6 +301,31 @@ void work_tell(struct channel *head, uint32_t epoch, uint64_t step, bool link,
     channel_send(head, parts, 2, clock_now_ns() + ERROR_TIMEOUT_NS, NULL);
 }
 
+/* After an error was told: the neighbours learn at once that this rank is gone, but the head's
+ * channel stays open for a moment, since a head that is just sending a step would find it closed
+ * and never read why. */
+static void part_ways(struct work *w)
+{
+    const struct rank_wires *l = w->wires;
+    if (l->previous != NULL) {
+        channel_shutdown(l->previous);
+    }
+    for (int i = 0; i < l->n_next; i++) {
+        channel_shutdown(l->next[i]);
+    }
+    for (int i = 0; i < PLAN_MAX_RANKS; i++) {
+        if (l->group[i] != NULL) {
+            channel_shutdown(l->group[i]);
+        }
+    }
+    uint64_t until = clock_now_ns() + LINGER_NS;
+    int code = 0;
+    while (code == 0 && !atomic_load_explicit(w->stop, memory_order_acquire)) {
+        size_t size = 0;
+        code = channel_recv(l->steps, w->message, w->capacity, &size, until, NULL);
+    }
+}
+
 /* Decodes and does the step that lies in the message buffer. */
 static int take_step(struct work *w, size_t size, struct error *e)
 {
@@ -334,6 +367,7 @@ int work_serve(struct work *w, struct error *e)
         if (code != 0) {
             if (!atomic_load_explicit(w->stop, memory_order_acquire)) {
                 work_tell(w->wires->steps, w->epoch, w->step, w->link_failed, &local);
+                part_ways(w);
             }
             return fail(e, code, "%s", local.text);
         }
