@@ -54,7 +54,7 @@ struct jinja_cell;
  * strings: from the caller of jinja_string). */
 struct jinja_value {
     uint8_t kind;    /* enum jinja_kind */
-    uint8_t flavour; /* of an undefined or a view: which one */
+    uint8_t flavour; /* of an undefined or a view: which one; of a string: markup */
     uint32_t points; /* of a string: its code points; of an undefined: the kind it was asked of */
     uint32_t size;   /* of a string: its bytes */
     union {

@@ -156,17 +156,12 @@ static int own_attribute(struct run *r, struct jinja_value of, struct bytes name
 
 int get_attribute(struct run *r, struct jinja_value of, struct bytes name, struct jinja_value *ret)
 {
-    if (of.kind == JINJA_UNDEFINED) {
-        if (name.size >= 2 && name.data[0] == '_' && name.data[1] == '_') {
-            *ret = unsafe(of, name);
-            return is_unsafe(of) ? undefined_fail(r, of) : 0;
-        }
-        return undefined_fail(r, of);
-    }
     bool found;
     int code = own_attribute(r, of, name, ret, &found);
     if (code || found)
         return code;
+    if (of.kind == JINJA_UNDEFINED)
+        return undefined_fail(r, of);
     const struct jinja_value *v = of.kind == JINJA_DICT ? dict_find_text(of.as.dict, name) : NULL;
     *ret = v ? *v : undefined_attribute(of, name);
     return 0;
@@ -202,8 +197,6 @@ int get_item(struct run *r, struct jinja_value of, struct jinja_value key, struc
 {
     if (of.kind == JINJA_UNDEFINED)
         return undefined_fail(r, of);
-    if (is_unsafe(key))
-        return undefined_fail(r, key);
     if (of.kind == JINJA_DICT) {
         const struct jinja_value *v = dict_find(r, of.as.dict, key);
         if (v) {
@@ -324,10 +317,17 @@ int get_slice(struct run *r, struct jinja_value of, const struct jinja_value par
     return code;
 }
 
-int get_path(struct run *r, struct jinja_value of, struct jinja_value path, struct jinja_value *ret)
+int get_path(struct run *r, struct jinja_value of, struct jinja_value path,
+             const struct jinja_value *missing, struct jinja_value *ret)
 {
-    if (!is_string(path))
-        return get_item(r, of, path, ret);
+    if (missing && missing->kind == JINJA_NONE)
+        missing = NULL;
+    if (!is_string(path)) {
+        int code = get_item(r, of, path, ret);
+        if (!code && missing && ret->kind == JINJA_UNDEFINED)
+            *ret = *missing;
+        return code;
+    }
     struct bytes rest = string_bytes(path);
     struct jinja_value at = of;
     for (;;) {
@@ -346,6 +346,8 @@ int get_path(struct run *r, struct jinja_value of, struct jinja_value path, stru
             return run_fail(r, ERR_FORMAT, "attribute is not UTF-8");
         }
         int code = get_item(r, at, key, &at);
+        if (!code && missing && at.kind == JINJA_UNDEFINED)
+            at = *missing;
         if (code || !dot) {
             *ret = at;
             return code;

@@ -224,9 +224,6 @@ int call_builtin(struct run *r, const struct builtin *b, struct jinja_value self
     for (int i = 0; i < b->required; i++)
         if (is_absent(arg[i]))
             return run_fail(r, ERR_FORMAT, "%s misses required argument %d", b->name, i + 1);
-    for (int i = 0; i < n; i++)
-        if (is_unsafe(arg[i]))
-            return undefined_fail(r, arg[i]);
     int code = run_step(r, 1);
     return code ? code : b->fn(r, self, arg, c, ret);
 }
@@ -259,8 +256,6 @@ int apply_filter(struct run *r, struct bytes name, struct jinja_value input, con
     const struct builtin *b = find_filter(name);
     if (!b)
         return run_fail(r, ERR_FORMAT, "no filter named '%.*s'", BYTES_ARG(name));
-    if (is_unsafe(input))
-        return undefined_fail(r, input);
     return call_builtin(r, b, input, c, ret);
 }
 
@@ -273,7 +268,7 @@ int apply_test(struct run *r, struct bytes name, struct jinja_value input, const
     struct jinja_value v;
     int code = call_builtin(r, b, input, c, &v);
     if (!code)
-        *ret = truth_plain(v);
+        *ret = truth(v);
     return code;
 }
 
@@ -372,10 +367,9 @@ static int eval_logic(struct run *r, const struct node *n, struct jinja_value *r
 {
     bool is;
     int code = eval(r, n->a, ret);
-    if (!code)
-        code = truth(r, *ret, &is);
     if (code)
         return code;
+    is = truth(*ret);
     if (n->kind == NODE_NOT)
         *ret = jinja_bool(!is);
     else if (is == (n->kind == NODE_AND))
@@ -456,10 +450,9 @@ static int eval_condition(struct run *r, const struct node *n, struct jinja_valu
     struct jinja_value v;
     bool is;
     int code = eval(r, n->b, &v);
-    if (!code)
-        code = truth(r, v, &is);
     if (code)
         return code;
+    is = truth(v);
     if (is)
         return eval(r, n->a, ret);
     if (n->c)

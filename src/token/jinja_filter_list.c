@@ -7,7 +7,7 @@
 
 static bool flag(struct jinja_value v)
 {
-    return !is_absent(v) && truth_plain(v);
+    return !is_absent(v) && truth(v);
 }
 
 /* A stable merge sort of keys and values together. */
@@ -51,16 +51,23 @@ int sort_values(struct run *r, struct jinja_value *keys, struct jinja_value *val
 
 /* What a filter compares of an item: its attribute, if one is named, in lower case unless case
  * counts. */
-static int item_key(struct run *r, struct jinja_value item, struct jinja_value attribute,
-                    bool case_sensitive, struct jinja_value *ret)
+static int item_key_or(struct run *r, struct jinja_value item, struct jinja_value attribute,
+                       const struct jinja_value *missing, bool case_sensitive,
+                       struct jinja_value *ret)
 {
     int code = 0;
     *ret = item;
     if (!is_absent(attribute) && attribute.kind != JINJA_NONE)
-        code = get_path(r, item, attribute, ret);
+        code = get_path(r, item, attribute, missing, ret);
     if (!code && is_string(*ret) && !case_sensitive)
         code = string_case(r, *ret, CASE_LOWER, ret);
     return code;
+}
+
+static int item_key(struct run *r, struct jinja_value item, struct jinja_value attribute,
+                    bool case_sensitive, struct jinja_value *ret)
+{
+    return item_key_or(r, item, attribute, NULL, case_sensitive, ret);
 }
 
 /* "a,b" sorts by a, then by b: the key is then a list. */
@@ -391,12 +398,7 @@ FILTER(filter_dictsort)
 static int group_key(struct run *r, struct jinja_value item, const struct jinja_value *arg,
                      bool case_sensitive, struct jinja_value *ret)
 {
-    int code = item_key(r, item, arg[0], true, ret);
-    if (!code && ret->kind == JINJA_UNDEFINED && !is_absent(arg[1]) && arg[1].kind != JINJA_NONE)
-        *ret = arg[1];
-    if (!code && is_string(*ret) && !case_sensitive)
-        code = string_case(r, *ret, CASE_LOWER, ret);
-    return code;
+    return item_key_or(r, item, arg[0], is_absent(arg[1]) ? NULL : &arg[1], case_sensitive, ret);
 }
 
 FILTER(filter_groupby)

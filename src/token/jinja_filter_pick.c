@@ -23,6 +23,15 @@ static int keyword(const struct call *c, const char *name)
     return -1;
 }
 
+/* What can't be iterated but counts as false is empty here: none, 0. */
+static int picked_items(struct run *r, struct jinja_value v, const struct jinja_value **items,
+                        size_t *count)
+{
+    *items = NULL;
+    *count = 0;
+    return truth(v) ? value_items(r, v, items, count) : 0;
+}
+
 static int map_item(struct run *r, struct jinja_value item, const struct call *c,
                     struct jinja_value *ret)
 {
@@ -31,11 +40,8 @@ static int map_item(struct run *r, struct jinja_value item, const struct call *c
         struct call rest = rest_of(c, 1);
         return apply_filter(r, string_bytes(c->args[0]), item, &rest, ret);
     }
-    int code = get_path(r, item, c->keywords[attribute], ret);
-    if (!code && ret->kind == JINJA_UNDEFINED && missing >= 0 &&
-        c->keywords[missing].kind != JINJA_NONE)
-        *ret = c->keywords[missing];
-    return code;
+    return get_path(r, item, c->keywords[attribute], missing >= 0 ? &c->keywords[missing] : NULL,
+                    ret);
 }
 
 BUILTIN(filter_map)
@@ -51,7 +57,7 @@ BUILTIN(filter_map)
             !bytes_equal_text(more->names[i], "default"))
             return run_fail(r, ERR_FORMAT, "Unexpected keyword argument '%.*s'",
                             BYTES_ARG(more->names[i]));
-    int code = value_items(r, self, &items, &count);
+    int code = picked_items(r, self, &items, &count);
     if (!code)
         code = iterator_new(r, "generator", 0, &out);
     for (size_t i = 0; !code && i < count; i++) {
@@ -81,16 +87,18 @@ static int pick(struct run *r, struct jinja_value self, const struct call *c, bo
     struct bytes name = test ? string_bytes(rest.args[0]) : bytes_text("");
     if (test)
         rest = rest_of(&rest, 1);
-    int code = value_items(r, self, &items, &count);
+    int code = picked_items(r, self, &items, &count);
     if (!code)
         code = iterator_new(r, "generator", 0, &out);
     for (size_t i = 0; !code && i < count; i++) {
         bool is = false;
         v = items[i];
         if (attribute)
-            code = get_path(r, items[i], c->args[0], &v);
-        if (!code)
-            code = test ? apply_test(r, name, v, &rest, &is) : truth(r, v, &is);
+            code = get_path(r, items[i], c->args[0], NULL, &v);
+        if (!code && test)
+            code = apply_test(r, name, v, &rest, &is);
+        else if (!code)
+            is = truth(v);
         if (!code && is == want)
             code = list_add(r, &out, items[i]);
     }
@@ -121,8 +129,8 @@ BUILTIN(filter_rejectattr)
 
 BUILTIN(filter_default)
 {
-    bool use = self.kind == JINJA_UNDEFINED ||
-               (!is_absent(arg[1]) && truth_plain(arg[1]) && !truth_plain(self));
+    bool use =
+        self.kind == JINJA_UNDEFINED || (!is_absent(arg[1]) && truth(arg[1]) && !truth(self));
     *ret = !use ? self : is_absent(arg[0]) ? string_const("") : arg[0];
     return 0;
 }
@@ -191,7 +199,7 @@ TEST(test_float, self.kind == JINJA_FLOAT)
 TEST(test_number, is_number(self))
 TEST(test_string, is_string(self))
 TEST(test_mapping, self.kind == JINJA_DICT)
-TEST(test_iterable, is_iterable(self) && !is_unsafe(self))
+TEST(test_iterable, is_iterable(self))
 TEST(test_sequence, is_string(self) || self.kind == JINJA_LIST || self.kind == JINJA_TUPLE ||
                         self.kind == JINJA_DICT || self.kind == JINJA_RANGE ||
                         self.kind == JINJA_UNDEFINED)
@@ -200,7 +208,7 @@ TEST(test_callable, self.kind == JINJA_FUNCTION || self.kind == JINJA_MACRO ||
                         self.kind == JINJA_UNDEFINED)
 TEST(test_filter, is_string(self) && find_filter(string_bytes(self)))
 TEST(test_test, is_string(self) && find_test(string_bytes(self)))
-TEST(test_escaped, false)
+TEST(test_escaped, is_markup(self))
 #undef TEST
 
 /* Python's `is`: for texts and numbers, which have no identity here, equality of one kind. */

@@ -12,7 +12,7 @@
 
 static bool flag(struct jinja_value v)
 {
-    return !is_absent(v) && truth_plain(v);
+    return !is_absent(v) && truth(v);
 }
 
 static int integer_arg(struct run *r, struct jinja_value v, int64_t missing, int64_t *ret)
@@ -77,7 +77,10 @@ FILTER(filter_string)
 
 FILTER(filter_safe)
 {
-    return value_to_string(r, self, ret);
+    int code = value_to_string(r, self, ret);
+    if (!code)
+        ret->flavour = 1;
+    return code;
 }
 
 FILTER(filter_center)
@@ -213,13 +216,32 @@ static int escape(struct run *r, struct text *t, struct jinja_value s)
     return code;
 }
 
-FILTER(filter_escape)
+int string_escape(struct run *r, struct jinja_value s, struct jinja_value *ret)
 {
     struct text t = { 0 };
-    int code = value_to_string(r, self, &self);
+    if (is_markup(s)) {
+        *ret = s;
+        return 0;
+    }
+    int code = escape(r, &t, s);
     if (!code)
-        code = escape(r, &t, self);
-    return code ? code : text_value(r, &t, ret);
+        code = text_value(r, &t, ret);
+    if (!code)
+        ret->flavour = 1;
+    return code;
+}
+
+FILTER(filter_escape)
+{
+    int code = value_to_string(r, self, &self);
+    return code ? code : string_escape(r, self, ret);
+}
+
+FILTER(filter_forceescape)
+{
+    int code = value_to_string(r, self, &self);
+    self.flavour = 0;
+    return code ? code : string_escape(r, self, ret);
 }
 
 FILTER(filter_xmlattr)
@@ -228,7 +250,7 @@ FILTER(filter_xmlattr)
     int code = 0;
     if (self.kind != JINJA_DICT)
         return run_fail(r, ERR_FORMAT, "xmlattr needs a dict, not %s", type_name(self));
-    bool space = is_absent(arg[0]) || truth_plain(arg[0]);
+    bool space = is_absent(arg[0]) || truth(arg[0]);
     for (size_t i = 0; !code && i < self.as.dict->count; i++) {
         struct jinja_value key = self.as.dict->entries[i].key;
         struct jinja_value value = self.as.dict->entries[i].value;
@@ -568,7 +590,7 @@ const struct builtin jinja_text_filters[] = {
     { "wordcount", filter_wordcount, "", 0 },
     { "escape", filter_escape, "", 0 },
     { "e", filter_escape, "", 0 },
-    { "forceescape", filter_escape, "", 0 },
+    { "forceescape", filter_forceescape, "", 0 },
     { "xmlattr", filter_xmlattr, "autospace", 0 },
     { "urlencode", filter_urlencode, "", 0 },
     { "format", filter_format, "*", 0 },

@@ -235,10 +235,6 @@ int format_spec(struct run *r, struct text *t, struct jinja_value v, struct byte
         return code;
     if (is_string(v))
         return spec_string(r, t, v, &s);
-    if (v.kind == JINJA_BOOL && !s.type) {
-        code = value_to_string(r, v, &v);
-        return code ? code : spec_string(r, t, v, &s);
-    }
     if (is_number(v))
         return spec_number(r, t, v, &s);
     return run_fail(r, ERR_FORMAT, "unsupported format string passed to %s.__format__",
@@ -491,9 +487,7 @@ static int braces_field(struct braces *b, struct bytes field, struct jinja_value
         struct jinja_value key = string_of((const char *)name.data, name.size, name.size);
         if (item && i++ >= field.size)
             return run_fail(b->r, ERR_FORMAT, "Missing ']' in format string");
-        code = item ? get_path(b->r, *ret, key, ret) : get_attribute(b->r, *ret, name, ret);
-        if (!code && ret->kind == JINJA_UNDEFINED)
-            code = undefined_fail(b->r, *ret);
+        code = item ? get_path(b->r, *ret, key, NULL, ret) : get_attribute(b->r, *ret, name, ret);
     }
     return code;
 }

@@ -339,6 +339,12 @@ static inline bool is_absent(struct jinja_value v)
 {
     return v.kind == JINJA_ABSENT;
 }
+/* A text that counts as HTML already, as the filters safe and escape make it: what joins it is
+ * escaped. */
+static inline bool is_markup(struct jinja_value v)
+{
+    return v.kind == JINJA_STRING && v.flavour;
+}
 /* Numbers as Python has them: a bool is an int. */
 static inline bool is_integral(struct jinja_value v)
 {
@@ -371,11 +377,9 @@ struct jinja_value undefined_name(struct bytes name);
 struct jinja_value undefined_attribute(struct jinja_value of, struct bytes name);
 /* Fails with what an undefined value says of itself. */
 int undefined_fail(struct run *r, struct jinja_value v);
-bool is_unsafe(struct jinja_value v);
 
 const char *type_name(struct jinja_value v);
-bool truth_plain(struct jinja_value v);
-int truth(struct run *r, struct jinja_value v, bool *ret);
+bool truth(struct jinja_value v);
 int value_equal(struct run *r, struct jinja_value a, struct jinja_value b, bool *ret);
 /* *ret below, equal to or above 0; NaN makes *ret 2 (unordered). */
 int value_compare(struct run *r, struct jinja_value a, struct jinja_value b, enum op op, int *ret);
@@ -437,9 +441,10 @@ int get_attribute(struct run *r, struct jinja_value of, struct bytes name, struc
 int get_item(struct run *r, struct jinja_value of, struct jinja_value key, struct jinja_value *ret);
 int get_slice(struct run *r, struct jinja_value of, const struct jinja_value part[static 3],
               struct jinja_value *ret);
-/* A dotted path or an index, as filters take it. */
+/* A dotted path or an index, as filters take it. missing, where given, stands for each part that
+ * is undefined. */
 int get_path(struct run *r, struct jinja_value of, struct jinja_value path,
-             struct jinja_value *ret);
+             const struct jinja_value *missing, struct jinja_value *ret);
 
 /* A method of a string, list, tuple, dict, loop... or NULL. */
 const struct builtin *find_method(struct jinja_value of, struct bytes name, bool *unsafe);
@@ -465,6 +470,8 @@ int format_float(struct run *r, struct text *t, double f, char code, int precisi
 int format_time(struct run *r, struct bytes format, const struct jinja_clock *now,
                 struct jinja_value *ret);
 
+/* The text as markup, escaped unless it is. */
+int string_escape(struct run *r, struct jinja_value s, struct jinja_value *ret);
 /* Shared by methods and filters. */
 int string_case(struct run *r, struct jinja_value s, enum text_case to, struct jinja_value *ret);
 int string_capitalize(struct run *r, struct jinja_value s, struct jinja_value *ret);

@@ -162,9 +162,7 @@ static int write_value(struct json *w, struct jinja_value v)
         code = write_dict(w, v.as.dict);
         break;
     default:
-        code = is_unsafe(v) ? undefined_fail(r, v)
-                            : run_fail(r, ERR_FORMAT, "Object of type %s is not JSON serializable",
-                                       type_name(v));
+        code = run_fail(r, ERR_FORMAT, "Object of type %s is not JSON serializable", type_name(v));
     }
     run_leave(r);
     return code;
@@ -194,8 +192,8 @@ int value_json(struct run *r, struct jinja_value v, const struct jinja_value *ar
                struct jinja_value *ret)
 {
     struct json w = { .r = r,
-                      .ascii = !is_absent(arg[0]) && truth_plain(arg[0]),
-                      .sort = !is_absent(arg[3]) && truth_plain(arg[3]),
+                      .ascii = !is_absent(arg[0]) && truth(arg[0]),
+                      .sort = !is_absent(arg[3]) && truth(arg[3]),
                       .indent = string_const(""),
                       .comma = string_const(", "),
                       .colon = string_const(": ") };

@@ -134,8 +134,11 @@ static void ended_at(struct lexer *l, size_t i)
     l->line_start = i > 0 && l->s[i - 1] == '\n';
 }
 
+/* Jinja accepts a raw block or a comment that opens at the very end. */
 static int lex_raw(struct lexer *l, size_t tag)
 {
+    if (l->i >= l->size)
+        return 0;
     for (size_t i = l->i; i < l->size; i++) {
         if (!at_text(l, i, "{%"))
             continue;
@@ -155,6 +158,8 @@ static int lex_raw(struct lexer *l, size_t tag)
 
 static int lex_comment(struct lexer *l, size_t tag)
 {
+    if (l->i >= l->size)
+        return 0;
     for (size_t i = l->i; i < l->size; i++) {
         size_t end = match_end(l, i, "#}", true, true);
         if (end) {

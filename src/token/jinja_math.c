@@ -135,7 +135,11 @@ static int repeat(struct run *r, struct jinja_value v, int64_t times, struct jin
     if (is_string(v)) {
         struct text t = { 0 };
         int code = text_fill(r, &t, v.as.text, v.size, (uint64_t)times);
-        return code ? code : text_value(r, &t, ret);
+        if (!code)
+            code = text_value(r, &t, ret);
+        if (!code)
+            ret->flavour = v.flavour;
+        return code;
     }
     const struct jinja_list *l = v.as.list;
     struct jinja_value out;
@@ -151,6 +155,12 @@ static int repeat(struct run *r, struct jinja_value v, int64_t times, struct jin
 static int join(struct run *r, struct jinja_value a, struct jinja_value b, struct jinja_value *ret)
 {
     if (is_string(a)) {
+        bool markup = is_markup(a) || is_markup(b);
+        int code = markup ? string_escape(r, a, &a) : 0;
+        if (!code && markup)
+            code = string_escape(r, b, &b);
+        if (code)
+            return code;
         size_t size = (size_t)a.size + b.size;
         char *text = size < UINT32_MAX ? arena_alloc(&r->arena, size) : NULL;
         if (!text)
@@ -158,6 +168,7 @@ static int join(struct run *r, struct jinja_value a, struct jinja_value b, struc
         memcpy(text, a.as.text, a.size);
         memcpy(text + a.size, b.as.text, b.size);
         *ret = string_of(text, size, (size_t)a.points + b.points);
+        ret->flavour = markup;
         return run_step(r, size / 64);
     }
     struct jinja_value out;
@@ -179,8 +190,6 @@ static bool is_sequence(struct jinja_value v)
 int binary_op(struct run *r, enum op op, struct jinja_value a, struct jinja_value b,
               struct jinja_value *ret)
 {
-    if (is_unsafe(a) || is_unsafe(b))
-        return undefined_fail(r, is_unsafe(a) ? a : b);
     if (is_number(a) && is_number(b)) {
         bool whole =
             is_integral(a) && is_integral(b) && op != OP_DIV && !(op == OP_POW && as_int(b) < 0);

@@ -89,7 +89,7 @@ static int loop_filter(struct run *r, const struct node *n, struct frame *outer,
         if (!code)
             code = eval(r, n->c, &v);
         if (!code)
-            code = truth(r, v, &is);
+            is = truth(v);
         if (is)
             kept[n_kept++] = (*items)[i];
     }
@@ -340,10 +340,9 @@ static int exec_if(struct run *r, const struct node *n, int *flow)
     for (;;) {
         bool is;
         int code = eval(r, n->a, &v);
-        if (!code)
-            code = truth(r, v, &is);
         if (code)
             return code;
+        is = truth(v);
         if (is)
             return exec_body(r, &n->body, flow);
         if (n->orelse.count != 1 || n->orelse.items[0]->kind != NODE_IF)
@@ -371,7 +370,7 @@ static int exec_scope(struct run *r, const struct node *n, int *flow)
     if (!code && n->kind == NODE_AUTOESCAPE) {
         struct jinja_value v;
         code = eval(r, n->a, &v);
-        if (!code && truth_plain(v))
+        if (!code && truth(v))
             code = run_fail(r, ERR_UNSUPPORTED, "autoescape is not supported");
     }
     if (!code) {

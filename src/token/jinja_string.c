@@ -8,6 +8,14 @@
 #define LEFT 1
 #define RIGHT 2
 
+/* A capital sigma that ends a word has its own small letter. */
+static bool is_final_sigma(struct jinja_value s, size_t next, bool word)
+{
+    size_t i = next;
+    uint32_t c = i < s.size ? utf8_next(s.as.text, s.size, &i) : 0;
+    return word && !unicode_is_lower(c) && !unicode_is_upper(c) && !unicode_is_title(c);
+}
+
 int string_case(struct run *r, struct jinja_value s, enum text_case to, struct jinja_value *ret)
 {
     struct text t = { 0 };
@@ -16,6 +24,8 @@ int string_case(struct run *r, struct jinja_value s, enum text_case to, struct j
     for (size_t i = 0; !code && i < s.size;) {
         uint32_t c = utf8_next(s.as.text, s.size, &i), out[3];
         int n = unicode_case(c, to == CASE_TITLE && word ? CASE_LOWER : to, out);
+        if (c == 0x3a3 && out[0] == 0x3c3 && to != CASE_FOLD && is_final_sigma(s, i, word))
+            out[0] = 0x3c2;
         word = unicode_is_lower(c) || unicode_is_upper(c) || unicode_is_title(c);
         for (int k = 0; !code && k < n; k++)
             code = text_add_point(r, &t, out[k]);
@@ -154,11 +164,8 @@ static int split_space(struct run *r, struct jinja_value s, int64_t most, struct
         }
         if (from >= s.size)
             break;
-        if (most-- == 0) {
-            struct jinja_value rest = piece(s, from, s.size);
-            code = string_strip(r, rest, jinja_none(), RIGHT, &rest);
-            return code ? code : list_add(r, list, rest);
-        }
+        if (most-- == 0)
+            return list_add(r, list, piece(s, from, s.size));
         size_t to = from;
         for (i = from; i < s.size; to = i) {
             size_t next = i;
@@ -204,9 +211,7 @@ static int split_right(struct run *r, struct jinja_value s, struct jinja_value b
             break;
         size_t at = SIZE_MAX, after = 0;
         if (most == 0 && space) {
-            struct jinja_value rest = piece(s, 0, end);
-            code = string_strip(r, rest, jinja_none(), LEFT, &rest);
-            code = code ? code : list_add(r, list, rest);
+            code = list_add(r, list, piece(s, 0, end));
             break;
         }
         for (size_t i = end; most != 0 && i > 0;) {
@@ -310,7 +315,7 @@ int string_splitlines(struct run *r, struct jinja_value s, bool keep, struct jin
 
 METHOD(method_splitlines)
 {
-    return string_splitlines(r, self, !is_absent(arg[0]) && truth_plain(arg[0]), ret);
+    return string_splitlines(r, self, !is_absent(arg[0]) && truth(arg[0]), ret);
 }
 
 static int partition(struct run *r, struct jinja_value s, struct jinja_value by, bool right,

@@ -304,7 +304,7 @@ int value_repr(struct run *r, struct text *t, struct jinja_value v)
         return code;
     switch (v.kind) {
     case JINJA_UNDEFINED:
-        return is_unsafe(v) ? undefined_fail(r, v) : text_cstr(r, t, "Undefined");
+        return text_cstr(r, t, "Undefined");
     case JINJA_NONE:
         return text_cstr(r, t, "None");
     case JINJA_BOOL:
@@ -329,7 +329,7 @@ int value_str(struct run *r, struct text *t, struct jinja_value v)
     if (is_string(v))
         return text_add(r, t, v.as.text, v.size);
     if (v.kind == JINJA_UNDEFINED)
-        return is_unsafe(v) ? undefined_fail(r, v) : 0;
+        return 0;
     return value_repr(r, t, v);
 }
 

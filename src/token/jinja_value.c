@@ -57,11 +57,6 @@ struct jinja_value undefined_attribute(struct jinja_value of, struct bytes name)
     return v;
 }
 
-bool is_unsafe(struct jinja_value v)
-{
-    return v.kind == JINJA_UNDEFINED && v.flavour == UNDEFINED_UNSAFE;
-}
-
 static const char *kind_name(enum jinja_kind kind)
 {
     static const char *const names[JINJA_KIND_COUNT] = {
@@ -101,7 +96,7 @@ int undefined_fail(struct run *r, struct jinja_value v)
     }
 }
 
-bool truth_plain(struct jinja_value v)
+bool truth(struct jinja_value v)
 {
     switch (v.kind) {
     case JINJA_UNDEFINED:
@@ -125,14 +120,6 @@ bool truth_plain(struct jinja_value v)
     default:
         return true;
     }
-}
-
-int truth(struct run *r, struct jinja_value v, bool *ret)
-{
-    if (is_unsafe(v))
-        return undefined_fail(r, v);
-    *ret = truth_plain(v);
-    return 0;
 }
 
 /* ---- lists ---- */
@@ -209,7 +196,7 @@ int tuple_of(struct run *r, struct jinja_value a, struct jinja_value b, struct j
 
 bool is_hashable(struct jinja_value v, int depth)
 {
-    if (v.kind == JINJA_LIST || v.kind == JINJA_DICT || v.kind == JINJA_VIEW || is_unsafe(v))
+    if (v.kind == JINJA_LIST || v.kind == JINJA_DICT || v.kind == JINJA_VIEW)
         return false;
     if (v.kind != JINJA_TUPLE)
         return true;
@@ -388,8 +375,6 @@ int dict_new(struct run *r, size_t capacity, struct jinja_value *ret)
 int dict_put(struct run *r, struct jinja_value *dict, struct jinja_value key,
              struct jinja_value value)
 {
-    if (is_unsafe(key))
-        return undefined_fail(r, key);
     if (!is_hashable(key, 0))
         return run_fail(r, ERR_FORMAT, "unhashable type: '%s'", type_name(key));
     if (dict_add(&r->arena, dict->as.dict, key, value))
@@ -445,8 +430,6 @@ int value_equal(struct run *r, struct jinja_value a, struct jinja_value b, bool 
     int code = run_step(r, 1);
     if (code)
         return code;
-    if (is_unsafe(a) || is_unsafe(b))
-        return undefined_fail(r, is_unsafe(a) ? a : b);
     if (a.kind == b.kind && (a.kind == JINJA_LIST || a.kind == JINJA_TUPLE ||
                              a.kind == JINJA_RANGE || (a.kind == JINJA_VIEW && a.flavour == 0)))
         return items_equal(r, a.as.list, b.as.list, ret);
@@ -535,8 +518,6 @@ int value_relation(struct run *r, struct jinja_value a, struct jinja_value b, en
 int value_contains(struct run *r, struct jinja_value in, struct jinja_value item, bool *ret)
 {
     *ret = false;
-    if (is_unsafe(in) || is_unsafe(item))
-        return undefined_fail(r, is_unsafe(in) ? in : item);
     if (is_string(in)) {
         if (!is_string(item))
             return run_fail(r, ERR_FORMAT, "'in <string>' requires string as left operand, not %s",
@@ -562,8 +543,6 @@ int value_contains(struct run *r, struct jinja_value in, struct jinja_value item
 
 int value_length(struct run *r, struct jinja_value v, int64_t *ret)
 {
-    if (is_unsafe(v))
-        return undefined_fail(r, v);
     if (v.kind == JINJA_UNDEFINED)
         *ret = 0;
     else if (is_string(v))
@@ -607,8 +586,6 @@ int value_items(struct run *r, struct jinja_value v, const struct jinja_value **
 {
     *items = NULL;
     *count = 0;
-    if (is_unsafe(v))
-        return undefined_fail(r, v);
     if (v.kind == JINJA_UNDEFINED)
         return 0;
     if (v.kind == JINJA_ITERATOR) {

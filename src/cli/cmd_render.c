@@ -1,0 +1,92 @@
+/* shoal render: the prompt that a model's chat template makes of a conversation. */
+#include "cli/commands.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/options.h"
+#include "engine/chat.h"
+#include "gguf/gguf.h"
+#include "os/clock.h"
+
+/* As much JSON as the API takes. */
+#define MAX_INPUT ((size_t)64 << 20)
+
+static int read_json(json_t **ret, struct error *e)
+{
+    struct buffer text;
+    json_error_t problem;
+    static uint8_t chunk[1 << 16];
+    size_t n;
+    int r = 0;
+    buffer_init(&text, MAX_INPUT);
+    while (!r && (n = fread(chunk, 1, sizeof chunk, stdin)) > 0)
+        if (buffer_append(&text, bytes_of(chunk, n)))
+            r = fail(e, ERR_LIMIT, "the conversation has more than %zu bytes", MAX_INPUT);
+    if (!r && ferror(stdin))
+        r = fail(e, ERR_IO, "stdin can't be read");
+    if (!r) {
+        json_t *json = json_loadb(buffer_cstr(&text), text.size, JSON_ALLOW_NUL, &problem);
+        if (json)
+            *ret = json;
+        else
+            r = fail(e, ERR_FORMAT, "stdin is not JSON: line %d, column %d: %s", problem.line,
+                     problem.column, problem.text);
+    }
+    buffer_done(&text);
+    return r;
+}
+
+static int render(const char *path, struct buffer *out, struct error *e)
+{
+    struct gguf *g = NULL;
+    json_t *request = NULL;
+    struct bytes source;
+    struct chat_tokens tokens;
+    struct jinja_clock now = chat_clock(clock_wall_s());
+    int r = gguf_open(&g, path, e);
+    if (r)
+        goto out;
+    if ((r = gguf_get_text(g, "tokenizer.chat_template", "", &source, e)) ||
+        (r = chat_tokens_of(g, &tokens, e))) {
+        wrap(e, "%s", path);
+        goto out;
+    }
+    if (!source.size) {
+        r = fail(e, ERR_NOT_FOUND, "%s has no chat template (tokenizer.chat_template)", path);
+        goto out;
+    }
+    if (!(r = read_json(&request, e)) &&
+        (r = chat_render_text(source, request, &tokens, &now, out, e)))
+        wrap(e, "chat template");
+out:
+    json_decref(request);
+    gguf_close(g);
+    return r;
+}
+
+int cmd_render(int argc, char **argv)
+{
+    const char *model = NULL;
+    const struct option_row rows[] = {
+        OPTION_ARGUMENT("MODEL", &model,
+                        "GGUF file; stdin has a JSON array of messages, or an object with "
+                        "\"messages\", \"tools\" and other variables of the template"),
+    };
+    const struct option_set set = { "render", rows, sizeof rows / sizeof rows[0] };
+    int status = EXIT_OK;
+    struct error e = { 0 };
+    struct buffer out;
+    if (!options_start(&set, argc, argv, &status))
+        return status;
+    buffer_init(&out, MAX_INPUT);
+    if (render(model, &out, &e)) {
+        fprintf(stderr, "shoal: %s\n", e.text);
+        status = EXIT_FAILED;
+    } else if (fwrite(out.data, 1, out.size, stdout) != out.size || fflush(stdout)) {
+        fprintf(stderr, "shoal: stdout can't be written\n");
+        status = EXIT_FAILED;
+    }
+    buffer_done(&out);
+    return status;
+}
