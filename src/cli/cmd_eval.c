@@ -194,7 +194,9 @@ int cmd_eval(int argc, char **argv)
         OPTION_FLAG("exact", &o.exact, "f32 activations and KV cache"),
         OPTION_TEXT("split", &o.split, "SPEC", "ranks inside this process, as for shoal up"),
         OPTION_INT("threads", &o.threads, 1, 256, "N", "compute threads of each rank"),
-        OPTION_TEXT("isa", &o.isa, "NAME", "instruction set instead of the best one"),
+        OPTION_FLAG("expert-columns", &o.expert_columns,
+                    "split columns of every expert, not whole experts"),
+        OPTION_TEXT("isa", &o.isa, "NAME", "instruction set, or one by rank: avx2,scalar"),
         OPTION_INT("chunk", &o.chunk, 1, 4096, "N", "rows of prefill in one step"),
         OPTION_INT("beside", &o.beside, 0, 64, "N", "other sequences in the same steps"),
     };

@@ -8,10 +8,14 @@
 #include "engine/executor.h"
 #include "gguf/gguf.h"
 #include "kernels/kernels.h"
+#include "model/model.h"
 #include "os/clock.h"
 #include "os/cpu.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+#define ISA_NAME 32
 
 /* Rows of one other sequence in one step, and its length, at the most. */
 #define BESIDE_ROWS 9
@@ -29,6 +33,8 @@ struct beside {
 struct eval {
     struct eval_options options;
     struct source *source;
+    struct arena arena; /* of program, where it isn't the source's */
+    const struct program *program;
     struct executor *x;
     struct step_command commands[2 * MAX_BESIDE + 2];
     struct step_run runs[MAX_BESIDE + 1];
@@ -40,9 +46,43 @@ struct eval {
     uint64_t next_step;
 };
 
+/* The whole model's program; the source's own deals whole experts. */
+static int make_program(struct eval *v, struct error *e)
+{
+    struct program *own = NULL;
+    v->program = source_program(v->source);
+    if (!v->options.expert_columns)
+        return 0;
+    arena_init(&v->arena, 0);
+    int r = model_build(source_gguf(v->source), &(struct model_options){ .expert_columns = true },
+                        &v->arena, &own, e);
+    v->program = own;
+    return r;
+}
+
+/* The kernel table of each rank: the names in turn, from the first again when they are used up. */
+static int choose_kernels(const char *names, int n_ranks, const struct kernels **ret,
+                          struct error *e)
+{
+    const char *at = names;
+    for (int i = 0; i < n_ranks; i++) {
+        char name[ISA_NAME];
+        size_t n = at ? strcspn(at, ",") : 0;
+        if (n >= sizeof(name))
+            return fail(e, ERR_ARG, "no instruction set is called %.40s", at);
+        memcpy(name, at ? at : "", n);
+        name[n] = '\0';
+        ret[i] = kernels_choose(at ? name : NULL, e);
+        if (!ret[i])
+            return ERR_ARG;
+        at = at && at[n] ? at + n + 1 : names;
+    }
+    return 0;
+}
+
 static int make_plan(const struct eval *v, struct placement_plan *plan, struct error *e)
 {
-    int n_layers = source_program(v->source)->n_layers;
+    int n_layers = v->program->n_layers;
     if (v->options.split)
         return split_parse(v->options.split, n_layers, plan, e);
     plan_single(n_layers, 0, plan);
@@ -66,16 +106,15 @@ int eval_open(struct eval **ret, const struct eval_options *o, int max_tokens, s
     v->ids = calloc((size_t)rows, sizeof(*v->ids));
     v->wanted = calloc((size_t)rows, 1);
     int r = v->ids && v->wanted ? 0 : fail(e, ERR_NOMEM, "steps of %d rows", rows);
-    const struct kernels *kernels = r ? NULL : kernels_choose(o->isa, e);
-    if (!r && !kernels)
-        r = ERR_ARG;
-    if (r || (r = source_open(&v->source, o->model, e)) || (r = make_plan(v, &plan, e)))
+    const struct kernels *kernels[PLAN_MAX_RANKS];
+    if (r || (r = source_open(&v->source, o->model, e)) || (r = make_program(v, e)) ||
+        (r = make_plan(v, &plan, e)) || (r = choose_kernels(o->isa, plan.n_ranks, kernels, e)))
         goto out;
     struct inprocess_options in = { .backend = &backend_cpu,
-                                    .program = source_program(v->source),
+                                    .program = v->program,
                                     .source = source_weights(v->source),
                                     .plan = &plan,
-                                    .kernels = kernels,
+                                    .rank_kernels = kernels,
                                     .threads = (int)(o->threads ? o->threads : cpu_cores()),
                                     .exact = o->exact,
                                     .max_rows = rows,
@@ -99,6 +138,7 @@ void eval_close(struct eval *v)
         return;
     if (v->x)
         v->x->ops->close(v->x);
+    arena_done(&v->arena);
     source_close(v->source);
     free(v->ids);
     free(v->wanted);

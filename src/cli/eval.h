@@ -14,8 +14,10 @@ struct eval_options {
     const char *text;   /* file for perplexity */
     const char *logits; /* output file */
     const char *split;  /* SPEC, NULL: one rank */
-    const char *isa;
+    const char *isa;    /* one name, or names by rank: "avx2,scalar", from the first again when
+                         * there are more ranks; NULL: the best */
     bool exact;
+    bool expert_columns; /* a tensor split deals columns of every expert, else whole experts */
     int64_t threads, chunk, beside;
 };
 

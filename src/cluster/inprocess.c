@@ -66,6 +66,7 @@ static int open_ranks(struct inprocess *p, struct error *e)
     const struct inprocess_options *o = &p->options;
     int code = 0;
     for (int r = 0; r < p->plan.n_ranks && code == 0; r++) {
+        const struct kernels *kernels = o->rank_kernels != NULL ? o->rank_kernels[r] : o->kernels;
         code = rank_open(&p->ranks[r],
                          &(struct rank_options){ .backend = o->backend,
                                                  .program = o->program,
@@ -74,7 +75,7 @@ static int open_ranks(struct inprocess *p, struct error *e)
                                                  .rank = r,
                                                  .epoch = 1,
                                                  .threads = o->threads,
-                                                 .kernels = o->kernels,
+                                                 .kernels = kernels,
                                                  .exact = o->exact,
                                                  .max_rows = o->max_rows,
                                                  .max_sessions = o->max_sessions,

@@ -18,8 +18,9 @@ struct inprocess_options {
     const struct program *program;      /* the whole model; borrowed until the executor closes */
     const struct weight_source *source; /* borrowed likewise; called by all ranks' threads */
     const struct placement_plan *plan;  /* copied */
-    const struct kernels *kernels;      /* borrowed */
-    int threads;                        /* of each rank */
+    const struct kernels *kernels;      /* borrowed; of every rank, unless: */
+    const struct kernels *const *rank_kernels; /* (plan->n_ranks), borrowed for the call; or NULL */
+    int threads;                               /* of each rank */
     bool exact;
     int max_rows; /* of one step */
     int max_sessions;
