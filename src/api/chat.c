@@ -84,6 +84,10 @@ static int encode(struct api *a, const struct api_model *model,
     int code = render(a->options.provider.arg, model, request->conversation, &text, &e);
     if (code == ERR_NOMEM) {
         code = problem_from_error(p, &e);
+    } else if (code == ERR_UNSUPPORTED) {
+        code = problem_set(
+            p, 400, "unsupported_value", "model",
+            "Chat isn't possible: %s. Use /v1/completions with a prompt of your own.", e.text);
     } else if (code != 0) {
         code = problem_set(p, 400, "invalid_value", "messages",
                            "The model's chat template doesn't take this conversation: %s.", e.text);

@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Texts below this are encoded in a moment. */
+#define CHECKED_TEXT (64u << 10)
+
 int prompt_check_context(const struct api_model *model, size_t n, const char *param,
                          struct api_problem *p)
 {
@@ -16,12 +19,45 @@ int prompt_check_context(const struct api_model *model, size_t n, const char *pa
         model->context, n);
 }
 
+/* Bytes of the longest token, as text or as spelt. */
+static size_t longest_token(const struct vocab *v)
+{
+    size_t longest = 1;
+    for (int32_t id = 0; id < vocab_size(v); id++) {
+        size_t piece = vocab_piece(v, id).size, text = vocab_token_text(v, id).size;
+        longest = piece > longest ? piece : longest;
+        longest = text > longest ? text : longest;
+    }
+    return longest;
+}
+
+/* Megabytes would keep the event loop busy for nothing: a text that can't fit even if all its
+ * tokens were the longest one is refused before it is encoded. */
+static int check_size(const struct api_model *model, struct bytes text, const char *param,
+                      struct api_problem *p)
+{
+    if (text.size < CHECKED_TEXT) {
+        return 0;
+    }
+    size_t least = text.size / longest_token(model->vocab);
+    if (least < (size_t)model->context) {
+        return 0;
+    }
+    return problem_set(p, 400, "context_length_exceeded", param,
+                       "This model's context has %d tokens here, and your prompt of %zu bytes has "
+                       "at least %zu. Shorten the prompt.",
+                       model->context, text.size, least);
+}
+
 int prompt_encode(const struct api_model *model, struct bytes text, const char *param,
                   struct token_list *ids, struct api_problem *p)
 {
     const struct vocab *v = model->vocab;
     const struct vocab_encode_options o = { .add_special = true, .parse_special = true };
     struct error e = { 0 };
+    if (check_size(model, text, param, p) != 0) {
+        return -1;
+    }
     if (vocab_encode(v, text, &o, ids, &e) != 0) {
         return e.code == ERR_LIMIT ? problem_set(p, 400, "context_length_exceeded", param,
                                                  "The prompt is too long: %s.", e.text)

@@ -216,6 +216,10 @@ struct vocab *mock_vocab(void)
 
 /* --- the rig --- */
 
+static const char template[] =
+    "{% for m in messages %}{% if m.content == 'refuse me' %}{{ raise_exception('no such words') }}"
+    "{% endif %}{{ m.role }}:{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}";
+
 static int provide_count(void *arg)
 {
     return 2;
@@ -227,6 +231,7 @@ static void provide_at(void *arg, int index, struct api_model *ret)
     *ret = (struct api_model){ .id = "Mock-1",
                                .engine = r->engine,
                                .vocab = r->vocab,
+                               .chat_template = template,
                                .context = MOCK_CONTEXT,
                                .created_s = 1234 };
     if (index == 1) {
@@ -243,22 +248,6 @@ static int provide_forward(void *arg, const struct api_request *request,
     responder->ops->write(responder, request->body);
     responder->ops->end(responder);
     return 0;
-}
-
-static int provide_render(void *arg, const struct api_model *model, const json_t *conversation,
-                          struct buffer *out, struct error *e)
-{
-    size_t i = 0;
-    json_t *message = NULL;
-    json_array_foreach(json_object_get(conversation, "messages"), i, message)
-    {
-        const char *content = json_string_value(json_object_get(message, "content"));
-        if (strcmp(content, "refuse me") == 0) {
-            return fail(e, ERR_ARG, "no such words, please");
-        }
-        buffer_printf(out, "%s:%s", json_string_value(json_object_get(message, "role")), content);
-    }
-    return buffer_text(out, ">");
 }
 
 void rig_open(struct rig *r, struct server_options options, int keepalive_ms)
@@ -282,7 +271,6 @@ void rig_open(struct rig *r, struct server_options options, int keepalive_ms)
                                      .provider = { .count = provide_count,
                                                    .at = provide_at,
                                                    .forward = provide_forward,
-                                                   .render = provide_render,
                                                    .arg = r } };
     assert_int_equal(api_open(&r->api, &api, &e), 0);
     options.base = r->base;

@@ -247,7 +247,7 @@ static void logprobs_come_in_both_shapes(void **state)
 static void bad_requests_are_named(void **state)
 {
     struct rig r;
-    rig_open(&r, (struct server_options){ .max_body = 4096 }, 0);
+    rig_open(&r, (struct server_options){ .max_body = 1 << 18 }, 0);
     expect_error(&r, CHAT, "{", 400, NULL, "invalid_json");
     expect_error(&r, CHAT, HELLO ",\"model\":\"none\"}", 404, "model", "model_not_found");
     expect_error(&r, CHAT, HELLO ",\"temperature\":3}", 400, "temperature",
@@ -265,12 +265,17 @@ static void bad_requests_are_named(void **state)
     memset(body + strlen(body), 'x', MOCK_CONTEXT);
     snprintf(body + strlen(body), 16, "\"}");
     expect_error(&r, TEXT, body, 400, "prompt", "context_length_exceeded");
+    char *huge = malloc(200000);
+    snprintf(huge, 200000, "{\"model\":\"Mock-1\",\"prompt\":\"%0100000d\"}", 0);
+    expect_error(&r, TEXT, huge, 400, "prompt", "context_length_exceeded");
+    free(huge);
     expect_error(&r, "/v1/embeddings", "{}", 404, NULL, "unknown_url");
     expect_error(&r, "/v1/models", "{}", 405, NULL, "method_not_allowed");
-    char large[5000];
-    memset(large, ' ', sizeof large - 1);
-    large[sizeof large - 1] = '\0';
+    char *large = malloc((1 << 18) + 2);
+    memset(large, ' ', (1 << 18) + 1);
+    large[(1 << 18) + 1] = '\0';
     expect_error(&r, TEXT, large, 413, NULL, NULL);
+    free(large);
     rig_close(&r);
 }
 
