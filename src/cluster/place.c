@@ -34,6 +34,9 @@
 #define RETRY_MAX_NS (30 * SECOND_NS)
 /* Requests of a broken engine are told at once; its struct stays this long for late callers. */
 #define RETIRE_NS (2 * SECOND_NS)
+/* A rank that lost its neighbour tells of it before the neighbour's own end is seen here: that is
+ * given this long to be named instead. */
+#define BLAME_NS (SECOND_NS / 2)
 
 struct place {
     struct cluster *owner;
@@ -50,6 +53,8 @@ struct place {
     enum place_state state;
     char why[ERROR_TEXT];
     uint64_t retry_at, retry_ns, connect_until;
+    uint64_t blame_at; /* break then, for `blamed`; 0: nothing is wrong */
+    char blamed[ERROR_TEXT];
 
     /* Of the present attempt. */
     struct part_order order;
@@ -212,6 +217,7 @@ static void place_break(struct place *p, const char *why)
     retire(p, why);
     release_attempt(p);
     p->state = PLACE_WAITING;
+    p->blame_at = 0;
     p->retry_ns = served || p->retry_ns == 0 ? RETRY_NS : p->retry_ns * 2;
     p->retry_ns = p->retry_ns < RETRY_MAX_NS ? p->retry_ns : RETRY_MAX_NS;
     p->retry_at = clock_now_ns() + p->retry_ns;
@@ -260,7 +266,7 @@ static void place_try(struct cluster *c, struct place *p)
     }
     p->n_links = wire_links(&plan, p->links);
     p->state = PLACE_LOADING;
-    set_why(p, "");
+    snprintf(p->why, sizeof p->why, "it is being loaded");
     show_plan(p, devices);
     for (int r = 0; r < plan.n_ranks; r++) {
         struct device *d = devices[plan.device[r]];
@@ -424,7 +430,16 @@ static void rank_failed(struct cluster *c, struct place *p, struct device *from,
     const char *text = "no reason given";
     message_text(m, "text", ERROR_TEXT - 1, &text, NULL);
     snprintf(why, sizeof why, "%s: %.400s", device_label(from, label), text);
-    place_break(p, why);
+    int failure = 0;
+    message_int(m, "code", INT32_MIN, 0, &failure, NULL);
+    if (p->state == PLACE_SERVING && failure == ERR_CLOSED) {
+        if (p->blame_at == 0) {
+            p->blame_at = clock_now_ns() + BLAME_NS;
+            snprintf(p->blamed, sizeof p->blamed, "%s", why);
+        }
+    } else {
+        place_break(p, why);
+    }
     (void)c;
 }
 
@@ -559,6 +574,8 @@ void places_tick(struct cluster *c)
             engine_stats(p->engine, &stats);
             if (stats.broken) {
                 place_break(p, stats.broken_text);
+            } else if (p->blame_at != 0 && now >= p->blame_at) {
+                place_break(p, p->blamed);
             } else {
                 watch_progress(c, p);
             }
