@@ -54,10 +54,16 @@ class Device:
         self.cluster, self.name, self.home = cluster, name, home
         self.port, self.peer_port = free_port(), free_port()
         self.log_path = cluster.path / f"{name}.log"
-        command = [program, "up", "--home", home, "--port", self.port, "--peer-port",
-                   self.peer_port, *arguments]
+        command = [program, "up", "--home", home, "--name", name, "--port", self.port,
+                   "--peer-port", self.peer_port, *arguments]
+        self.command = [str(c) for c in command]
         self.log_file = open(self.log_path, "ab")
-        self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
+        self.process = None
+        self.start()
+
+    def start(self):
+        """Starts the process; again after its end, with the same home and ports."""
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL,
                                         stdout=self.log_file, stderr=self.log_file)
 
     @property

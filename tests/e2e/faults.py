@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Devices that die or hang, in every phase: faults.py BUILD [--trials N] [--seed N] [TEST]...
+
+Three devices share a model; one of them is killed (kill -9) or stopped (SIGSTOP, later SIGCONT)
+while it joins, loads, prefills, decodes or idles. Each time the client hears of it within five
+seconds, nobody else has to be restarted, and the next request works once the device is back.
+After all trials the others hold no more descriptors and no more memory than before.
+
+--trials is the number for each phase and signal (2); the long run takes 20.
+"""
+
+import argparse
+import http.client
+import json
+import random
+import signal
+import sys
+import threading
+import time
+
+import models
+from harness import Cluster, Failed, expect, run_tests
+
+MODEL = "slow"
+SPLIT = "3@1/3@1/3@1"
+# The synthetic vocabulary's end of text.
+END_TOKEN = "4"
+# The promise: a client hears of a lost device within this.
+LOSS_SECONDS = 5
+# A device is back, and the model placed again, well within this on a busy machine.
+BACK_SECONDS = 90
+PHASES = ("join", "load", "prefill", "decode", "idle")
+# Resident memory may differ by what an allocator keeps; a leaked placement is far larger (a share
+# of the model is 45 MB, its state more).
+MEMORY_SLACK = 16 << 20
+# A device that serves looks at its links again and again: a handful may be open for the moment.
+DESCRIPTOR_SLACK = 3
+
+
+class Ask(threading.Thread):
+    """A streamed completion; knows when its first token and its end came, and with what error."""
+
+    def __init__(self, device, prompt, max_tokens):
+        super().__init__(daemon=True)
+        self.device = device
+        self.body = json.dumps({"model": MODEL, "prompt": prompt, "max_tokens": max_tokens,
+                                "stream": True, "temperature": 1,
+                                "logit_bias": {END_TOKEN: -100}})
+        self.began, self.ended, self.error, self.whole = threading.Event(), None, None, False
+        self.start()
+
+    def run(self):
+        try:
+            c = http.client.HTTPConnection("127.0.0.1", self.device.port, timeout=60)
+            c.request("POST", "/v1/completions", self.body, {"Content-Type": "application/json"})
+            r = c.getresponse()
+            if r.status != 200:
+                self.error = json.loads(r.read())["error"]["message"]
+            else:
+                self.read_events(r)
+            c.close()
+        except (OSError, http.client.HTTPException, ValueError, KeyError) as e:
+            self.error = f"no error of ours: {e!r}"
+        self.ended = time.monotonic()
+        self.began.set()
+
+    def read_events(self, reply):
+        for line in reply:
+            line = line.decode().strip()
+            if line == "data: [DONE]":
+                self.whole = True
+            elif line.startswith("data:"):
+                event = json.loads(line[5:])
+                if "error" in event:
+                    self.error = event["error"]["message"]
+                elif event["choices"]:
+                    self.began.set()
+
+
+class Trials:
+    """A cluster of a head and two workers, and the means to hurt one of them."""
+
+    def __init__(self, context, cluster, rng):
+        self.rng = rng
+        self.cluster = cluster
+        self.head = cluster.up("--model", MODEL, "--split", SPLIT, "--threads", "1", name="head")
+        self.workers = [cluster.join(self.head, "--threads", "1", name=n) for n in ("anna", "ben")]
+        self.head.wait_model(MODEL, BACK_SECONDS)
+        self.slowest = 0.0
+
+    def prompt(self, n):
+        """Ids that no earlier prompt began with."""
+        return [self.rng.randrange(10, 250) for _ in range(n)]
+
+    def others(self, victim):
+        return [d for d in [self.head, *self.workers] if d is not victim]
+
+    def strike(self, victim, how):
+        if how == "kill":
+            victim.kill()
+        else:
+            victim.process.send_signal(signal.SIGSTOP)
+        return time.monotonic()
+
+    def bring_back(self, victim, how):
+        if how == "kill":
+            victim.start()
+        else:
+            victim.process.send_signal(signal.SIGCONT)
+
+    def wait_placing(self, count):
+        """Until the head has begun to place the model more than `count` times."""
+        end = time.monotonic() + BACK_SECONDS
+        while self.head.log().count("placing on") <= count:
+            expect(time.monotonic() < end, f"no new placement:\n{self.head.log()[-2000:]}")
+            time.sleep(0.005)
+
+    def check_error(self, asked, struck, victim, phase):
+        asked.join(LOSS_SECONDS + 30)
+        expect(asked.ended is not None, f"{phase}: the client still waits")
+        late = max(0.0, asked.ended - struck)
+        expect(asked.error is not None, f"{phase}: the answer ended without an error")
+        expect("no error of ours" not in asked.error, f"{phase}: {asked.error}")
+        expect(late <= LOSS_SECONDS, f"{phase}: the error came after {late:.1f} s: {asked.error}")
+        if phase in ("prefill", "decode", "idle"):
+            expect(victim.name in asked.error,
+                   f"{phase}: the error doesn't name {victim.name}: {asked.error}")
+        self.slowest = max(self.slowest, late)
+
+    def back_and_working(self, victim, others, pids, phase):
+        self.head.wait_model(MODEL, BACK_SECONDS)
+        for d, pid in zip(others, pids):
+            expect(d.process.poll() is None and d.process.pid == pid, f"{phase}: {d.name} ended")
+        for d in others:
+            d.wait_until(lambda d=d: d.answers(MODEL), f"answer after {phase}", BACK_SECONDS)
+
+    def trial(self, phase, how, victim):
+        others = self.others(victim)
+        pids = [d.process.pid for d in others]
+        door = self.rng.choice(others)
+        pause = self.rng.random()
+        if phase in ("join", "load"):
+            # It leaves first, so that it can join and load again.
+            placed = self.head.log().count("placing on")
+            victim.kill()
+            self.wait_waiting()
+            victim.start()
+            if phase == "load":
+                self.wait_placing(placed)
+            time.sleep(pause * (0.3 if phase == "join" else 0.1))
+            struck = self.strike(victim, how)
+            asked = Ask(door, self.prompt(8), 4000)
+            asked.join(LOSS_SECONDS)
+            # It may have come too late to be in time for the request; then that just works.
+            if asked.ended is None or asked.error is not None:
+                self.check_error(asked, struck, victim, phase)
+        elif phase == "idle":
+            time.sleep(pause * 0.3)
+            struck = self.strike(victim, how)
+            time.sleep(pause * 0.3)
+            self.check_error(Ask(door, self.prompt(8), 4000), struck, victim, phase)
+        else:
+            asked = Ask(door, self.prompt(3500 if phase == "prefill" else 8), 4000)
+            if phase == "decode":
+                expect(asked.began.wait(60) and asked.error is None, f"no stream: {asked.error}")
+            time.sleep(0.05 + pause * 0.3)
+            expect(phase == "decode" or not asked.began.is_set(), "prefill was too short to be met")
+            struck = self.strike(victim, how)
+            self.check_error(asked, struck, victim, phase)
+        self.bring_back(victim, how)
+        self.back_and_working(victim, others, pids, f"{phase}, {how}")
+
+    def wait_waiting(self):
+        """Until the head has seen that the placement is gone."""
+        self.head.wait_until(lambda: all(m["state"] != "serving" for m in
+                                         self.head.status()["models"] if m["id"] == MODEL),
+                             "end of the placement", LOSS_SECONDS + 5)
+
+
+def usage(devices):
+    return {d.name: (d.descriptors(), d.memory()) for d in devices}
+
+
+def hurt(context, how, victim_index):
+    rng = random.Random(f"{context.seed} {how} {victim_index}")
+    with context.cluster() as c:
+        t = Trials(context, c, rng)
+        victim = t.workers[victim_index]
+        survivors = [d for d in t.others(victim)]
+        # One of each phase first: buffers, caches and the allocator have their size then.
+        for phase in PHASES:
+            t.trial(phase, how, victim)
+        before = usage(survivors)
+        for n in range(context.trials - 1):
+            for phase in rng.sample(PHASES, len(PHASES)):
+                t.trial(phase, how, victim)
+        after = usage(survivors)
+        for d in survivors:
+            (fds, memory), (fds_now, memory_now) = before[d.name], after[d.name]
+            expect(fds_now <= fds + DESCRIPTOR_SLACK,
+                   f"{d.name}: {fds} descriptors before, {fds_now} after")
+            expect(memory_now <= memory + MEMORY_SLACK,
+                   f"{d.name}: {memory >> 20} MiB before, {memory_now >> 20} MiB after")
+            print(f"{how}: {d.name}: {fds} -> {fds_now} descriptors, {memory / 2**20:.1f} -> "
+                  f"{memory_now / 2**20:.1f} MiB")
+        print(f"{how}: {len(PHASES) * context.trials} trials, slowest error "
+              f"{t.slowest:.2f} s after the signal")
+
+
+def killed_workers(context):
+    hurt(context, "kill", 0)
+
+
+def stopped_workers(context):
+    hurt(context, "stop", 1)
+
+
+TESTS = [killed_workers, stopped_workers]
+
+
+class Context:
+    def __init__(self, arguments):
+        self.trials, self.seed = arguments.trials, arguments.seed
+        self.program = f"{arguments.build}/src/cli/shoal"
+        self.models = models.folder(arguments.build)
+        print(f"seed {self.seed}, {self.trials} trials a phase and signal")
+
+    def cluster(self):
+        return Cluster(self.program, self.models)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("build")
+    parser.add_argument("--trials", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("tests", nargs="*")
+    arguments = parser.parse_args()
+    sys.argv[1:] = [arguments.build, *arguments.tests]
+    return run_tests(TESTS, lambda: Context(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
