@@ -27,7 +27,8 @@ test-unit: build-test/build.ninja
 	@tools/run_tests.py build-test --suite unit --suite fuzz
 
 test-long: build-test/build.ninja
-	@tools/run_tests.py build-test --suite unit --suite fuzz --suite golden --suite e2e --suite long
+	@tools/run_tests.py build-test --suite unit --suite simulation --suite fuzz \
+	  --suite golden --suite e2e --suite long
 
 build-test/build.ninja:
 	@tools/deps.sh

@@ -54,6 +54,7 @@ wait_for() { # seconds what command...
 }
 
 serving() { "$shoal" status --json --url "$url" | grep -q '"state": *"serving"'; }
+loaded() { ! "$shoal" status --json --url "$url" | grep -qE '"weight_bytes": *0[,}]'; }
 answers() { curl -fs -m 2 "$url/health"; }
 
 # The text of each event, as it arrives.
@@ -92,6 +93,7 @@ for device in kelp cove; do
     wait_for 20 "$device joining" grep -q "$device (.*joined" "$state/reef.log"
 done
 wait_for 60 "placing the model" serving
+wait_for 10 "a report of all devices" loaded
 "$shoal" status --url "$url"
 
 echo

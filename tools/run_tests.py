@@ -24,7 +24,7 @@ import time
 # cmocka's standard output, and the same form from our python tests.
 CASE = re.compile(r"^\[\s+(OK|FAILED|SKIPPED)\s+\] (\S+)")
 REASON = re.compile(r"^skip: (.*)")
-DEFAULT_SUITES = ["unit", "fuzz", "golden", "e2e"]
+DEFAULT_SUITES = ["unit", "simulation", "fuzz", "golden", "e2e"]
 
 
 def count_cases(text):
