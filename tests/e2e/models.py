@@ -9,6 +9,7 @@ MODELS = {
     "wide": ["--preset", "wide", "--arch", "llama", "--type", "Q8_0", "--seed", "1"],
     "other": ["--preset", "wide", "--arch", "llama", "--type", "Q4_K", "--seed", "2", "--layers",
               "4"],
+    "tiny": ["--preset", "tiny", "--arch", "llama", "--type", "F32", "--seed", "4"],
     # Slow enough that loading and prefill can be met on their way.
     "slow": ["--preset", "wide", "--arch", "llama", "--type", "Q8_0", "--seed", "3", "--layers",
              "9", "--width", "1024", "--heads", "16", "--kv-heads", "4", "--ffn", "4096",
