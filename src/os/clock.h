@@ -31,4 +31,12 @@ static inline uint64_t clock_deadline(uint64_t ns)
     return ns > UINT64_MAX - now ? UINT64_MAX : now + ns;
 }
 
+/* Sleeps at least `ns` nanoseconds; a signal may end it sooner. */
+static inline void clock_sleep(uint64_t ns)
+{
+    struct timespec t = { .tv_sec = (time_t)(ns / CLOCK_NS_PER_S),
+                          .tv_nsec = (long)(ns % CLOCK_NS_PER_S) };
+    nanosleep(&t, NULL);
+}
+
 #endif

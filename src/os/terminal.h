@@ -15,4 +15,9 @@ static inline bool terminal_on_output(void)
     return isatty(STDOUT_FILENO);
 }
 
+static inline bool terminal_on_errors(void)
+{
+    return isatty(STDERR_FILENO);
+}
+
 #endif
