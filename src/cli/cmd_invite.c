@@ -7,12 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/folders.h"
 #include "cli/options.h"
 #include "os/clock.h"
-#include "os/env.h"
 #include "secure/invitation.h"
 
-#define PATH_TEXT 1024
 #define DEFAULT_HOURS 24
 
 static int invite(const char *home, int64_t hours, const struct option_list *addresses,
@@ -59,15 +58,13 @@ int cmd_invite(int argc, char **argv)
     if (!options_start(&set, argc, argv, &code)) {
         return code;
     }
-    char path[PATH_TEXT];
+    struct folders folders;
     struct error e = { 0 };
-    const char *data = env_get("XDG_DATA_HOME", "");
-    if (home == NULL) {
-        snprintf(path, sizeof path, "%s%s", data[0] ? data : env_get("HOME", "."),
-                 data[0] ? "/shoal" : "/.local/share/shoal");
-        home = path;
+    if (folders_find(home, NULL, &folders, &e) != 0) {
+        fprintf(stderr, "shoal: %s\n", e.text);
+        return EXIT_USAGE;
     }
-    if (invite(home, hours, &addresses, &e) != 0) {
+    if (invite(folders.home, hours, &addresses, &e) != 0) {
         fprintf(stderr, "shoal: %s\n", e.text);
         return EXIT_FAILED;
     }

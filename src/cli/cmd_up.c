@@ -7,12 +7,12 @@
 #include "api/api.h"
 #include "api/server.h"
 #include "backend/backend.h"
+#include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/peer_reply.h"
 #include "cluster/cluster.h"
 #include "engine/served_text.h"
 #include "kernels/kernels.h"
-#include "os/env.h"
 #include "os/log.h"
 #include "os/process.h"
 
@@ -20,7 +20,6 @@
 #include <event2/thread.h>
 #include <string.h>
 
-#define PATH_TEXT 1024
 #define DEFAULT_PORT 8420
 /* Positions of one session unless told otherwise: a long conversation, and little memory. */
 #define DEFAULT_CONTEXT 4096
@@ -30,7 +29,7 @@ struct up {
     int64_t port, peer_port, threads, context;
     struct option_list model;
     bool seal, exact;
-    char home_path[PATH_TEXT], models_path[PATH_TEXT];
+    struct folders folders;
 
     struct event_base *base;
     struct cluster *cluster;
@@ -74,23 +73,11 @@ static json_t *status(void *arg)
 
 static int find_folders(struct up *u, struct error *e)
 {
-    const char *data = env_get("XDG_DATA_HOME", ""), *user = env_get("HOME", "");
-    int n = 0;
-    if (u->home != NULL) {
-        n = snprintf(u->home_path, PATH_TEXT, "%s", u->home);
-    } else if (data[0] != '\0') {
-        n = snprintf(u->home_path, PATH_TEXT, "%s/shoal", data);
-    } else if (user[0] != '\0') {
-        n = snprintf(u->home_path, PATH_TEXT, "%s/.local/share/shoal", user);
-    } else {
-        return fail(e, ERR_ARG, "neither HOME nor XDG_DATA_HOME is set: give --home DIR");
+    int code = folders_find(u->home, u->models, &u->folders, e);
+    if (code == 0 && u->folders.home[0] == '\0') {
+        code = fail(e, ERR_ARG, "neither HOME nor XDG_DATA_HOME is set: give --home DIR");
     }
-    int m = u->models != NULL ? snprintf(u->models_path, PATH_TEXT, "%s", u->models)
-                              : snprintf(u->models_path, PATH_TEXT, "%.1000s/models", u->home_path);
-    if (n >= PATH_TEXT || m >= PATH_TEXT) {
-        return fail(e, ERR_ARG, "a folder's name has more than %d bytes", PATH_TEXT - 1);
-    }
-    return 0;
+    return code;
 }
 
 static int open_cluster(struct up *u, struct error *e)
@@ -102,8 +89,8 @@ static int open_cluster(struct up *u, struct error *e)
     int peer_port = u->peer_port >= 0 ? (int)u->peer_port : u->port > 0 ? (int)u->port + 1 : 0;
     int code = cluster_open(&u->cluster,
                             &(struct cluster_options){ .base = u->base,
-                                                       .home = u->home_path,
-                                                       .models_dir = u->models_path,
+                                                       .home = u->folders.home,
+                                                       .models_dir = u->folders.models,
                                                        .name = u->name,
                                                        .peer_port = peer_port,
                                                        .join = u->join,
@@ -160,7 +147,7 @@ static void show(const struct up *u)
     }
     if (u->model.n == 0 && cluster_is_head(u->cluster)) {
         printf("models     none asked for: start with --model NAME (GGUF files in %s)\n",
-               u->models_path);
+               u->folders.models);
     }
     fflush(stdout);
 }

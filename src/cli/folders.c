@@ -1,0 +1,31 @@
+/* Folders of this user: see folders.h. */
+#include "cli/folders.h"
+
+#include <stdio.h>
+
+#include "os/env.h"
+
+int folders_find(const char *home, const char *models, struct folders *ret, struct error *e)
+{
+    const char *data = env_get("XDG_DATA_HOME", ""), *user = env_get("HOME", "");
+    struct folders f;
+    int n = 0;
+    if (home != NULL) {
+        n = snprintf(f.home, sizeof f.home, "%s", home);
+    } else if (data[0] != '\0') {
+        n = snprintf(f.home, sizeof f.home, "%s/shoal", data);
+    } else if (user[0] != '\0') {
+        n = snprintf(f.home, sizeof f.home, "%s/.local/share/shoal", user);
+    } else if (models == NULL) {
+        return fail(e, ERR_ARG, "neither HOME nor XDG_DATA_HOME is set: name the folder");
+    } else {
+        f.home[0] = '\0';
+    }
+    int m = models != NULL ? snprintf(f.models, sizeof f.models, "%s", models)
+                           : snprintf(f.models, sizeof f.models, "%.1000s/models", f.home);
+    if (n < 0 || m < 0 || n >= FOLDER_TEXT || m >= FOLDER_TEXT) {
+        return fail(e, ERR_ARG, "a folder's name has more than %d bytes", FOLDER_TEXT - 1);
+    }
+    *ret = f;
+    return 0;
+}
