@@ -7,7 +7,6 @@
 #include <immintrin.h>
 
 #define ISA_NAME "avx2"
-#define ISA_ANY_TOKENS 0
 /* log2 of the tokens whose f32 chains fit the registers beside a row of weights. */
 #define ISA_DENSE_LOG 2
 #define ISA_BIAS8 128
@@ -221,7 +220,7 @@ static ALWAYS_INLINE vi add_pairs(vi acc, vi words, int factor)
 /* words[t] = or += pair sums of w * a in int16. */
 static ALWAYS_INLINE void dot_words(vi *words, vb w, const uint8_t *a, int tokens, int first)
 {
-    UNROLL
+    UNROLL_TOKENS
     for (int t = 0; t < tokens; t++) {
         __m256i x = _mm256_set1_epi32(load_i32(a + t * 4));
         __m256i pa = _mm256_maddubs_epi16(w.a, x), pb = _mm256_maddubs_epi16(w.b, x);
@@ -247,12 +246,12 @@ static ALWAYS_INLINE void dot_tokens(vi *acc, const vb *w, const uint8_t *a, int
             dot_words(low, w[j], x, tokens, first);
         }
         if (bits == 6 && j == 1) {
-            UNROLL
+            UNROLL_TOKENS
             for (int t = 0; t < tokens; t++)
                 acc[t] = add_pairs(acc[t], low[t], 1);
         }
     }
-    UNROLL
+    UNROLL_TOKENS
     for (int t = 0; t < tokens; t++) {
         acc[t] = add_pairs(acc[t], low[t], 1);
         if (bits == 8)
@@ -265,7 +264,7 @@ static ALWAYS_INLINE void dot_half(vi *acc, const vb *w, const uint8_t *a, int t
 {
     /* 16 registers: four tokens at a time, two where a token needs two sums. */
     const int step = bits == 8 ? 2 : 4;
-    UNROLL
+    UNROLL_TOKENS
     for (int t = 0; t < tokens; t += step)
         dot_tokens(acc + t, w, a + t * 4, stride, tokens - t < step ? tokens - t : step, bits);
 }

@@ -7,7 +7,6 @@
 #include <immintrin.h>
 
 #define ISA_NAME "avx512"
-#define ISA_ANY_TOKENS 0
 /* log2 of the tokens whose f32 chains fit the registers beside a row of weights. */
 #define ISA_DENSE_LOG 3
 #define ISA_BIAS8 128
@@ -191,7 +190,7 @@ static ALWAYS_INLINE void dot_half(vi *acc, const vb *w, const uint8_t *a, int t
 {
     UNROLL
     for (int j = 0; j < 4; j++) {
-        UNROLL
+        UNROLL_TOKENS
         for (int t = 0; t < tokens; t++)
             acc[t] = _mm512_dpbusd_epi32(acc[t], w[j],
                                          _mm512_set1_epi32(load_i32(a + (j * stride + t) * 4)));

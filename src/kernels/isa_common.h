@@ -22,8 +22,24 @@
 #include <stdint.h>
 #include <string.h>
 
+/* The vector tables have a body for each type and number of tokens, with everything inlined and
+ * unrolled. A compact build (the scalar table, sanitizers) has one body for all: it takes seconds
+ * to compile instead of minutes. */
+#if defined(KERNELS_COMPACT)
+#define ISA_ANY_TOKENS 1
+#define SPECIALISED __attribute__((noinline))
+#define INLINED inline
+#define UNROLL_TOKENS
+#else
+#define ISA_ANY_TOKENS 0
+#define SPECIALISED ALWAYS_INLINE
+#define INLINED ALWAYS_INLINE
+#define UNROLL_TOKENS UNROLL
+#endif
+
 /* Complete unrolling of loops with constant bounds: accumulators must become registers. */
-#if defined(UNROLL)
+#if defined(ISA_ROLLED)
+#define UNROLL
 #elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else

@@ -9,7 +9,6 @@
 #ifndef ISA_NAME
 #define ISA_NAME "neon"
 #endif
-#define ISA_ANY_TOKENS 0
 /* log2 of the tokens whose f32 chains fit the registers beside a row of weights. */
 #define ISA_DENSE_LOG 2
 /* Bytes are made signed by a flipped top bit, so nothing is left to the accumulator. */
@@ -285,7 +284,7 @@ static ALWAYS_INLINE int32x4_t dot_quarter(int32x4_t acc, const vb *w, int quart
 static ALWAYS_INLINE void dot_half(vi *acc, const vb *w, const uint8_t *a, int tokens, int stride,
                                    int bits)
 {
-    UNROLL
+    UNROLL_TOKENS
     for (int t = 0; t < tokens; t++) {
         UNROLL
         for (int i = 0; i < 4; i++)

@@ -2,9 +2,11 @@
 #ifndef SHOAL_KERNELS_ISA_SCALAR_H
 #define SHOAL_KERNELS_ISA_SCALAR_H
 
-/* One body for any number of tokens and no unrolling: there are no registers to fill. */
-#define ISA_ANY_TOKENS 1
-#define UNROLL
+/* There are no registers to fill. */
+#ifndef KERNELS_COMPACT
+#define KERNELS_COMPACT
+#endif
+#define ISA_ROLLED
 
 #include "kernels/isa_common.h"
 
@@ -36,84 +38,84 @@ typedef struct {
         r.v[i] = (expr);                                                                           \
     return r
 
-static ALWAYS_INLINE vf vf_load(const float *p)
+static inline vf vf_load(const float *p)
 {
     vf r;
     LANES(p[i]);
 }
-static ALWAYS_INLINE void vf_store(float *p, vf a)
+static inline void vf_store(float *p, vf a)
 {
     memcpy(p, a.v, 64);
 }
-static ALWAYS_INLINE vf vf_set1(float x)
+static inline vf vf_set1(float x)
 {
     vf r;
     LANES(x);
 }
-static ALWAYS_INLINE vf vf_zero(void)
+static inline vf vf_zero(void)
 {
     return vf_set1(0);
 }
-static ALWAYS_INLINE vf vf_add(vf a, vf b)
+static inline vf vf_add(vf a, vf b)
 {
     vf r;
     LANES(a.v[i] + b.v[i]);
 }
-static ALWAYS_INLINE vf vf_sub(vf a, vf b)
+static inline vf vf_sub(vf a, vf b)
 {
     vf r;
     LANES(a.v[i] - b.v[i]);
 }
-static ALWAYS_INLINE vf vf_mul(vf a, vf b)
+static inline vf vf_mul(vf a, vf b)
 {
     vf r;
     LANES(a.v[i] * b.v[i]);
 }
-static ALWAYS_INLINE vf vf_div(vf a, vf b)
+static inline vf vf_div(vf a, vf b)
 {
     vf r;
     LANES(a.v[i] / b.v[i]);
 }
-static ALWAYS_INLINE vf vf_fma(vf a, vf b, vf c)
+static inline vf vf_fma(vf a, vf b, vf c)
 {
     vf r;
     LANES(fmaf(a.v[i], b.v[i], c.v[i]));
 }
-static ALWAYS_INLINE vf vf_max(vf a, vf b)
+static inline vf vf_max(vf a, vf b)
 {
     vf r;
     LANES(a.v[i] > b.v[i] ? a.v[i] : b.v[i]);
 }
-static ALWAYS_INLINE vf vf_min(vf a, vf b)
+static inline vf vf_min(vf a, vf b)
 {
     vf r;
     LANES(a.v[i] < b.v[i] ? a.v[i] : b.v[i]);
 }
-static ALWAYS_INLINE vf vf_abs(vf a)
+static inline vf vf_abs(vf a)
 {
     vf r;
     LANES(f32_from_bits(f32_bits(a.v[i]) & 0x7fffffffu));
 }
-static ALWAYS_INLINE vf vf_select_lt(vf a, vf b, vf x, vf y)
+static inline vf vf_select_lt(vf a, vf b, vf x, vf y)
 {
     vf r;
     LANES(a.v[i] < b.v[i] ? x.v[i] : y.v[i]);
 }
-static ALWAYS_INLINE vf vf_load_half(const void *p)
+static inline vf vf_load_half(const void *p)
 {
     uint16_t h[16];
     memcpy(h, p, 32);
     vf r;
     LANES(half_to_f32(h[i]));
 }
-static ALWAYS_INLINE void vf_store_half(void *p, vf a)
+static inline void vf_store_half(void *p, vf a)
 {
     uint16_t h[16];
     for (int i = 0; i < 16; i++)
         h[i] = half_from_f32(a.v[i]);
     memcpy(p, h, 32);
 }
-static ALWAYS_INLINE vf vf_load_bf16(const void *p)
+static inline vf vf_load_bf16(const void *p)
 {
     uint16_t h[16];
     memcpy(h, p, 32);
@@ -121,139 +123,139 @@ static ALWAYS_INLINE vf vf_load_bf16(const void *p)
     LANES(bf16_to_f32(h[i]));
 }
 
-static ALWAYS_INLINE vi vi_load(const void *p)
+static inline vi vi_load(const void *p)
 {
     vi r;
     memcpy(r.v, p, 64);
     return r;
 }
-static ALWAYS_INLINE vi vi_set1(int32_t x)
+static inline vi vi_set1(int32_t x)
 {
     vi r;
     LANES(x);
 }
-static ALWAYS_INLINE vi vi_zero(void)
+static inline vi vi_zero(void)
 {
     return vi_set1(0);
 }
-static ALWAYS_INLINE vi vi_add(vi a, vi b)
+static inline vi vi_add(vi a, vi b)
 {
     vi r;
     LANES(a.v[i] + b.v[i]);
 }
-static ALWAYS_INLINE vi vi_sub(vi a, vi b)
+static inline vi vi_sub(vi a, vi b)
 {
     vi r;
     LANES(a.v[i] - b.v[i]);
 }
-static ALWAYS_INLINE vi vi_mul(vi a, vi b)
+static inline vi vi_mul(vi a, vi b)
 {
     vi r;
     LANES(a.v[i] * b.v[i]);
 }
-static ALWAYS_INLINE vi vi_and(vi a, int32_t mask)
+static inline vi vi_and(vi a, int32_t mask)
 {
     vi r;
     LANES(a.v[i] & mask);
 }
-static ALWAYS_INLINE vi vi_or(vi a, vi b)
+static inline vi vi_or(vi a, vi b)
 {
     vi r;
     LANES(a.v[i] | b.v[i]);
 }
-static ALWAYS_INLINE vi vi_shl(vi a, int n)
+static inline vi vi_shl(vi a, int n)
 {
     vi r;
     LANES((int32_t)((uint32_t)a.v[i] << n));
 }
-static ALWAYS_INLINE vi vi_shr(vi a, int n)
+static inline vi vi_shr(vi a, int n)
 {
     vi r;
     LANES((int32_t)((uint32_t)a.v[i] >> n));
 }
-static ALWAYS_INLINE vi vi_load_i8(const void *p)
+static inline vi vi_load_i8(const void *p)
 {
     const int8_t *b = p;
     vi r;
     LANES(b[i]);
 }
-static ALWAYS_INLINE vi vi_load_u8(const void *p)
+static inline vi vi_load_u8(const void *p)
 {
     const uint8_t *b = p;
     vi r;
     LANES(b[i]);
 }
-static ALWAYS_INLINE vi vi_load_u16(const void *p)
+static inline vi vi_load_u16(const void *p)
 {
     uint16_t h[16];
     memcpy(h, p, 32);
     vi r;
     LANES(h[i]);
 }
-static ALWAYS_INLINE void vi_store_i8(void *p, vi a)
+static inline void vi_store_i8(void *p, vi a)
 {
     int8_t *b = p;
     for (int i = 0; i < 16; i++)
         b[i] = (int8_t)a.v[i];
 }
-static ALWAYS_INLINE int32_t vi_sum(vi a)
+static inline int32_t vi_sum(vi a)
 {
     int32_t sum = 0;
     for (int i = 0; i < 16; i++)
         sum += a.v[i];
     return sum;
 }
-static ALWAYS_INLINE vi vi_from_vf(vf a)
+static inline vi vi_from_vf(vf a)
 {
     vi r;
     LANES((int32_t)lrintf(a.v[i]));
 }
-static ALWAYS_INLINE vf vf_from_vi(vi a)
+static inline vf vf_from_vi(vi a)
 {
     vf r;
     LANES((float)a.v[i]);
 }
-static ALWAYS_INLINE vf vf_bits(vi a)
+static inline vf vf_bits(vi a)
 {
     vf r;
     memcpy(r.v, a.v, 64);
     return r;
 }
 
-static ALWAYS_INLINE vb vb_load(const void *p)
+static inline vb vb_load(const void *p)
 {
     vb r;
     memcpy(r.v, p, 64);
     return r;
 }
-static ALWAYS_INLINE vb vb_and(vb a, uint8_t mask)
+static inline vb vb_and(vb a, uint8_t mask)
 {
     vb r;
     LANES(a.v[i] & mask * 0x01010101u);
 }
-static ALWAYS_INLINE vb vb_or(vb a, vb b)
+static inline vb vb_or(vb a, vb b)
 {
     vb r;
     LANES(a.v[i] | b.v[i]);
 }
-static ALWAYS_INLINE vb vb_shl(vb a, int n)
+static inline vb vb_shl(vb a, int n)
 {
     vb r;
     LANES(a.v[i] << n);
 }
-static ALWAYS_INLINE vb vb_shr(vb a, int n)
+static inline vb vb_shr(vb a, int n)
 {
     vb r;
     LANES(a.v[i] >> n);
 }
-static ALWAYS_INLINE vb vb_lookup(const uint8_t table[16], vb a)
+static inline vb vb_lookup(const uint8_t table[16], vb a)
 {
     vb r;
     LANES((uint32_t)table[a.v[i] & 15] | (uint32_t)table[a.v[i] >> 8 & 15] << 8 |
           (uint32_t)table[a.v[i] >> 16 & 15] << 16 | (uint32_t)table[a.v[i] >> 24 & 15] << 24);
 }
 /* Byte k (0..3) of each lane. */
-static ALWAYS_INLINE vi vi_from_vb(vb a, int k)
+static inline vi vi_from_vb(vb a, int k)
 {
     vi r;
     LANES((int32_t)(a.v[i] >> (8 * k) & 255));
@@ -261,8 +263,8 @@ static ALWAYS_INLINE vi vi_from_vb(vb a, int k)
 
 #undef LANES
 
-static ALWAYS_INLINE void dot_half(vi *acc, const vb *w, const uint8_t *a, int tokens, int stride,
-                                   int bits)
+static inline void dot_half(vi *acc, const vb *w, const uint8_t *a, int tokens, int stride,
+                            int bits)
 {
     for (int j = 0; j < 4; j++)
         for (int t = 0; t < tokens; t++) {
