@@ -81,9 +81,8 @@ static int cell_attribute(struct run *r, struct jinja_value of, struct bytes nam
     return 0;
 }
 
-/* What Python's getattr finds: fields and methods, not items. */
-static int own_attribute(struct run *r, struct jinja_value of, struct bytes name,
-                         struct jinja_value *ret, bool *found)
+/* What every Python object has, and the sandbox hides. */
+static bool is_hidden(struct bytes name)
 {
     static const char *const common[] = { "__class__",
                                           "__dict__",
@@ -96,58 +95,77 @@ static int own_attribute(struct run *r, struct jinja_value of, struct bytes name
                                           "__repr__",
                                           "__str__",
                                           "__dir__",
-                                          "__getattribute__",
                                           "__reduce__",
                                           "__reduce_ex__",
+                                          "__getattribute__",
                                           "__sizeof__",
+                                          "__format__",
+                                          "__ne__",
                                           "__subclasshook__",
                                           "__init_subclass__",
-                                          "__format__",
                                           "__setattr__",
                                           "__delattr__",
-                                          "__ne__",
                                           "__lt__",
                                           "__le__",
                                           "__gt__",
                                           "__ge__" };
-    *found = false;
     for (size_t i = 0; i < ARRAY_LEN(common); i++)
-        if (bytes_equal_text(name, common[i])) {
-            *ret = unsafe(of, name);
-            *found = true;
-            return 0;
-        }
-    int code = 0;
-    if (of.kind == JINJA_LOOP) {
-        code = loop_attribute(r, of.as.loop, name, ret, found);
-    } else if (of.kind == JINJA_MACRO) {
-        code = macro_attribute(r, of.as.macro, name, ret, found);
-    } else if (of.kind == JINJA_CYCLER || of.kind == JINJA_JOINER) {
-        code = cell_attribute(r, of, name, ret, found);
-    } else if (of.kind == JINJA_NAMESPACE) {
-        const struct jinja_value *v = dict_find_text(of.as.dict, name);
-        *found = v && !(name.size && name.data[0] == '_');
+        if (bytes_equal_text(name, common[i]))
+            return true;
+    return false;
+}
+
+static void namespace_attribute(struct jinja_value of, struct bytes name, struct jinja_value *ret,
+                                bool *found)
+{
+    const struct jinja_value *v = dict_find_text(of.as.dict, name);
+    *found = v;
+    if (v)
+        *ret = name.size && name.data[0] == '_' ? unsafe(of, name) : *v;
+}
+
+/* Fields of the values that have any. */
+static int field(struct run *r, struct jinja_value of, struct bytes name, struct jinja_value *ret,
+                 bool *found)
+{
+    *found = false;
+    switch (of.kind) {
+    case JINJA_LOOP:
+        return loop_attribute(r, of.as.loop, name, ret, found);
+    case JINJA_MACRO:
+        return macro_attribute(r, of.as.macro, name, ret, found);
+    case JINJA_CYCLER:
+        return cell_attribute(r, of, name, ret, found);
+    case JINJA_NAMESPACE:
+        namespace_attribute(of, name, ret, found);
+        return 0;
+    case JINJA_TUPLE: /* a group of groupby */
+        *found =
+            of.flavour && (bytes_equal_text(name, "grouper") || bytes_equal_text(name, "list"));
         if (*found)
-            *ret = *v;
-        else if (v) {
-            *found = true;
-            *ret = unsafe(of, name);
-        }
+            *ret = of.as.list->items[name.size == 4];
+        return 0;
+    default:
         return 0;
     }
+}
+
+/* What Python's getattr finds: fields and methods, not items. */
+static int own_attribute(struct run *r, struct jinja_value of, struct bytes name,
+                         struct jinja_value *ret, bool *found)
+{
+    bool mutates = false;
+    *found = true;
+    if (is_hidden(name)) {
+        *ret = unsafe(of, name);
+        return 0;
+    }
+    int code = field(r, of, name, ret, found);
     if (code || *found)
         return code;
-    if (of.kind == JINJA_TUPLE && of.flavour) { /* a group of groupby */
-        *found = bytes_equal_text(name, "grouper") || bytes_equal_text(name, "list");
-        if (*found) {
-            *ret = of.as.list->items[name.size == 4];
-            return 0;
-        }
-    }
-    bool is_unsafe_method = false;
-    const struct builtin *b = find_method(of, name, &is_unsafe_method);
-    *found = b || is_unsafe_method;
-    if (is_unsafe_method)
+    const struct builtin *b = find_method(of, name, &mutates);
+    *found = b || mutates;
+    if (mutates)
         *ret = unsafe(of, name);
     else if (b)
         return bind_method(r, b, of, ret);
@@ -187,6 +205,7 @@ static bool sequence_item(struct jinja_value of, struct jinja_value key, struct 
         size_t from = string_offset(of, (size_t)i), to = from;
         utf8_next(of.as.text, of.size, &to);
         *ret = string_of(of.as.text + from, to - from, 1);
+        ret->flavour = of.flavour;
     } else {
         *ret = of.as.list->items[i];
     }
@@ -299,8 +318,12 @@ int get_slice(struct run *r, struct jinja_value of, const struct jinja_value par
         code = slice_indices(r, part, n, &start, &step, &count);
     if (code)
         return code;
-    if (is_string(of))
-        return slice_string(r, of, start, step, count, ret);
+    if (is_string(of)) {
+        code = slice_string(r, of, start, step, count, ret);
+        if (!code)
+            ret->flavour = of.flavour;
+        return code;
+    }
     struct jinja_value out;
     code = list_new(r, of.kind == JINJA_TUPLE ? JINJA_TUPLE : JINJA_LIST, (size_t)count, &out);
     for (int64_t i = 0; !code && i < count; i++)

@@ -234,6 +234,8 @@ int call_value(struct run *r, struct jinja_value f, const struct call *c, struct
     case JINJA_UNDEFINED:
         return undefined_fail(r, f);
     case JINJA_FUNCTION:
+        if (is_markup(f.as.function->self))
+            return call_markup(r, f.as.function, c, ret);
         return call_builtin(r, f.as.function->builtin, f.as.function->self, c, ret);
     case JINJA_MACRO:
         return macro_call(r, f.as.macro, c, ret);

@@ -23,11 +23,20 @@ static int integer_arg(struct run *r, struct jinja_value v, int64_t missing, int
     return 0;
 }
 
+/* ret is markup where self was. */
+static int as_markup(struct jinja_value self, struct jinja_value *ret)
+{
+    ret->flavour = self.flavour;
+    return 0;
+}
+
 static int case_filter(struct run *r, struct jinja_value self, enum text_case to,
                        struct jinja_value *ret)
 {
     int code = value_to_string(r, self, &self);
-    return code ? code : string_case(r, self, to, ret);
+    if (!code)
+        code = string_case(r, self, to, ret);
+    return code ? code : as_markup(self, ret);
 }
 
 FILTER(filter_upper)
@@ -43,7 +52,9 @@ FILTER(filter_lower)
 FILTER(filter_capitalize)
 {
     int code = value_to_string(r, self, &self);
-    return code ? code : string_capitalize(r, self, ret);
+    if (!code)
+        code = string_capitalize(r, self, ret);
+    return code ? code : as_markup(self, ret);
 }
 
 /* Words begin after whitespace, hyphens and opening brackets, unlike in str.title(). */
@@ -67,7 +78,9 @@ FILTER(filter_title)
 FILTER(filter_trim)
 {
     int code = value_to_string(r, self, &self);
-    return code ? code : string_strip(r, self, arg[0], 3, ret);
+    if (!code)
+        code = string_strip(r, self, arg[0], 3, ret);
+    return code ? code : as_markup(self, ret);
 }
 
 FILTER(filter_string)

@@ -65,7 +65,7 @@ static int integer_digits(struct run *r, struct text *t, int64_t v, const struct
 /* Puts separators between the digits that follow lead. */
 static int group_digits(struct run *r, struct text *t, size_t lead, const struct spec *s)
 {
-    if (!s->group)
+    if (!s->group || !t->size)
         return 0;
     size_t end = lead;
     int every = s->type == 'b' || s->type == 'o' || (s->type | 32) == 'x' ? 4 : 3;
@@ -90,17 +90,18 @@ static int group_digits(struct run *r, struct text *t, size_t lead, const struct
 static int pad_body(struct run *r, struct text *t, const struct text *body, size_t lead,
                     const struct spec *s, char align)
 {
+    const char *data = body->size ? body->data : "";
     size_t points = 0;
-    utf8_check(bytes_of(body->data, body->size), &points);
+    utf8_check(bytes_of(data, body->size), &points);
     uint64_t n = s->width > (int)points ? (uint64_t)s->width - points : 0;
     uint64_t left = align == '>' ? n : align == '^' ? n / 2 : 0;
     int code = text_fill(r, t, s->fill.as.text, s->fill.size, left);
     if (!code)
-        code = text_add(r, t, body->data, lead);
+        code = text_add(r, t, data, lead);
     if (!code && align == '=')
         code = text_fill(r, t, s->fill.as.text, s->fill.size, n);
     if (!code)
-        code = text_add(r, t, body->data + lead, body->size - lead);
+        code = text_add(r, t, data + lead, body->size - lead);
     if (!code && align != '=')
         code = text_fill(r, t, s->fill.as.text, s->fill.size, n - left);
     return code;
@@ -248,6 +249,7 @@ struct percent {
     struct text t;
     struct jinja_value values;
     size_t used;
+    bool markup; /* values are escaped */
 };
 
 static int next_value(struct percent *p, struct jinja_value *ret)
@@ -321,11 +323,74 @@ static int percent_text(struct percent *p, struct jinja_value v, struct spec *s,
     }
     code = s->type == 's' ? value_str(r, body, v) : value_repr(r, body, v);
     struct jinja_value text;
+    if (!code && p->markup && !is_markup(v)) {
+        code = text_value(r, body, &text);
+        if (!code)
+            code = string_escape(r, text, &text);
+        *body = (struct text){ .data = (char *)(uintptr_t)text.as.text, .size = text.size };
+    }
     if (!code && s->precision >= 0) {
         code = text_value(r, body, &text);
         if (!code && (uint32_t)s->precision < text.points)
             body->size = string_offset(text, (size_t)s->precision);
     }
+    return code;
+}
+
+/* "(key)" of a conversion, if there is one. */
+static int conversion_key(struct percent *p, struct bytes s, size_t *i, struct jinja_value *v,
+                          bool *named)
+{
+    struct run *r = p->r;
+    *named = *i < s.size && s.data[*i] == '(';
+    if (!*named)
+        return 0;
+    size_t start = ++*i;
+    for (int open = 1; *i < s.size; ++*i) {
+        open += s.data[*i] == '(' ? 1 : s.data[*i] == ')' ? -1 : 0;
+        if (!open)
+            break;
+    }
+    if (*i >= s.size)
+        return run_fail(r, ERR_FORMAT, "incomplete format key");
+    struct bytes key = bytes_of(s.data + start, (*i)++ - start);
+    if (p->values.kind != JINJA_DICT)
+        return run_fail(r, ERR_FORMAT, "format requires a mapping");
+    const struct jinja_value *found = dict_find_text(p->values.as.dict, key);
+    if (!found)
+        return run_fail(r, ERR_FORMAT, "no key '%.*s' in the mapping", BYTES_ARG(key));
+    *v = *found;
+    return 0;
+}
+
+/* Flags, width and precision. align becomes '<' for "-", '=' for "0". */
+static int conversion_flags(struct percent *p, struct bytes s, size_t *i, struct spec *spec)
+{
+    bool left = false, zero = false;
+    for (; *i < s.size && s.data[*i] && strchr("#0- +", s.data[*i]); ++*i) {
+        char c = (char)s.data[*i];
+        left = left || c == '-';
+        zero = zero || c == '0';
+        spec->alternate = spec->alternate || c == '#';
+        if (c == '+' || (c == ' ' && !spec->sign))
+            spec->sign = c;
+    }
+    int code = star_or_number(p, s, i, MAX_WIDTH, &spec->width);
+    if (spec->width < 0) {
+        left = true;
+        spec->width = -spec->width;
+    }
+    if (!code && *i < s.size && s.data[*i] == '.') {
+        ++*i;
+        code = star_or_number(p, s, i, MAX_WIDTH, &spec->precision);
+        if (spec->precision < 0)
+            spec->precision = 0;
+    }
+    while (*i < s.size && s.data[*i] && strchr("hlL", s.data[*i]))
+        ++*i;
+    spec->align = left ? '<' : zero ? '=' : '>';
+    if (!code && *i >= s.size)
+        code = run_fail(p->r, ERR_FORMAT, "incomplete format");
     return code;
 }
 
@@ -335,57 +400,19 @@ static int conversion(struct percent *p, struct bytes s, size_t *i)
     struct spec spec = { .fill = string_const(" "), .precision = -1 };
     struct run *r = p->r;
     struct jinja_value v;
-    bool left = false, zero = false, named = false;
-    int code = 0;
-    if (*i < s.size && s.data[*i] == '(') {
-        size_t start = ++*i;
-        for (int open = 1; *i < s.size; ++*i) {
-            open += s.data[*i] == '(' ? 1 : s.data[*i] == ')' ? -1 : 0;
-            if (!open)
-                break;
-        }
-        if (*i >= s.size)
-            return run_fail(r, ERR_FORMAT, "incomplete format key");
-        struct bytes key = bytes_of(s.data + start, (*i)++ - start);
-        if (p->values.kind != JINJA_DICT)
-            return run_fail(r, ERR_FORMAT, "format requires a mapping");
-        const struct jinja_value *found = dict_find_text(p->values.as.dict, key);
-        if (!found)
-            return run_fail(r, ERR_FORMAT, "no key '%.*s' in the mapping", BYTES_ARG(key));
-        v = *found;
-        named = true;
-    }
-    for (; *i < s.size && strchr("#0- +", s.data[*i]) && s.data[*i]; ++*i) {
-        char c = (char)s.data[*i];
-        left = left || c == '-';
-        zero = zero || c == '0';
-        spec.alternate = spec.alternate || c == '#';
-        if (c == '+' || (c == ' ' && !spec.sign))
-            spec.sign = c;
-    }
-    code = star_or_number(p, s, i, MAX_WIDTH, &spec.width);
-    if (spec.width < 0) {
-        left = true;
-        spec.width = -spec.width;
-    }
-    if (!code && *i < s.size && s.data[*i] == '.') {
-        ++*i;
-        code = star_or_number(p, s, i, MAX_WIDTH, &spec.precision);
-        if (spec.precision < 0)
-            spec.precision = 0;
-    }
-    while (*i < s.size && strchr("hlL", s.data[*i]) && s.data[*i])
-        ++*i;
-    if (!code && *i >= s.size)
-        return run_fail(r, ERR_FORMAT, "incomplete format");
+    bool named;
+    int code = conversion_key(p, s, i, &v, &named);
+    if (!code)
+        code = conversion_flags(p, s, i, &spec);
     if (code)
         return code;
     spec.type = (char)s.data[(*i)++];
     if (spec.type == '%')
         return text_cstr(r, &p->t, "%");
-    bool number = strchr("diouxXeEfFgG", spec.type) && spec.type;
+    bool number = spec.type && strchr("diouxXeEfFgG", spec.type);
     if (!number && (!spec.type || !strchr("crsa", spec.type)))
-        return run_fail(r, ERR_FORMAT, "unsupported format character '%c'", spec.type);
+        return run_fail(r, ERR_FORMAT, "unsupported format character U+%02X",
+                        (unsigned)(uint8_t)spec.type);
     if (!named)
         code = next_value(p, &v);
     struct text body = { 0 };
@@ -395,16 +422,15 @@ static int conversion(struct percent *p, struct bytes s, size_t *i)
             number ? percent_number(p, v, &spec, &body, &lead) : percent_text(p, v, &spec, &body);
     if (code)
         return code;
-    bool zeros = zero && number && !left;
-    if (zeros)
+    if (spec.align == '=' && number)
         spec.fill = string_const("0");
-    return pad_body(r, &p->t, &body, lead, &spec, left ? '<' : zeros ? '=' : '>');
+    return pad_body(r, &p->t, &body, lead, &spec, spec.align == '=' && !number ? '>' : spec.align);
 }
 
 int format_percent(struct run *r, struct jinja_value pattern, struct jinja_value values,
                    struct jinja_value *ret)
 {
-    struct percent p = { .r = r, .values = values };
+    struct percent p = { .r = r, .values = values, .markup = is_markup(pattern) };
     struct bytes s = string_bytes(pattern);
     int code = 0;
     for (size_t i = 0; !code && i < s.size;) {
@@ -422,7 +448,10 @@ int format_percent(struct run *r, struct jinja_value pattern, struct jinja_value
     size_t count = values.kind == JINJA_TUPLE ? values.as.list->count : loose ? 0 : 1;
     if (p.used < count && !(values.kind == JINJA_UNDEFINED))
         return run_fail(r, ERR_FORMAT, "not all arguments converted during string formatting");
-    return text_value(r, &p.t, ret);
+    code = text_value(r, &p.t, ret);
+    if (!code)
+        ret->flavour = p.markup;
+    return code;
 }
 
 /* ---- str.format ---- */

@@ -286,7 +286,9 @@ struct text {
     size_t capacity;
 };
 
+/* Records a failure at the node under evaluation; returns code. */
 int run_fail(struct run *r, int code, const char *format, ...) PRINTF_LIKE(3, 4);
+/* The arena's limit is reached: ERR_LIMIT. */
 int run_nomem(struct run *r);
 /* Counts n units of work; ERR_LIMIT when the budget is spent. */
 int run_step(struct run *r, uint64_t n);
@@ -296,11 +298,17 @@ static inline void run_leave(struct run *r)
     r->depth--;
 }
 
+/* The text_ functions append; 0 or a recorded failure. */
 int text_add(struct run *r, struct text *t, const void *data, size_t size);
+/* One code point. */
 int text_add_point(struct run *r, struct text *t, uint32_t point);
+/* A constant text. */
 int text_cstr(struct run *r, struct text *t, const char *s);
+/* Short formatted text, numbers above all. */
 int text_printf(struct run *r, struct text *t, const char *format, ...) PRINTF_LIKE(3, 4);
+/* unit, times over. */
 int text_fill(struct run *r, struct text *t, const char *unit, size_t unit_size, uint64_t times);
+/* The text as a string, which borrows it. */
 int text_value(struct run *r, const struct text *t, struct jinja_value *ret);
 
 /* UTF-8. */
@@ -314,14 +322,23 @@ bool utf8_check(struct bytes text, size_t *points);
 /* Byte offset of code point number n (n <= points). */
 size_t string_offset(struct jinja_value s, size_t n);
 
+/* Python's str.isspace, isalpha, ... of one code point. */
 bool unicode_is_space(uint32_t c);
+/* str.isalpha. */
 bool unicode_is_alpha(uint32_t c);
+/* str.isdigit. */
 bool unicode_is_digit(uint32_t c);
+/* str.isdecimal. */
 bool unicode_is_decimal(uint32_t c);
+/* str.isnumeric. */
 bool unicode_is_numeric(uint32_t c);
+/* str.isprintable. */
 bool unicode_is_printable(uint32_t c);
+/* str.isupper. */
 bool unicode_is_upper(uint32_t c);
+/* str.islower. */
 bool unicode_is_lower(uint32_t c);
+/* A title-case letter that is neither upper nor lower case. */
 bool unicode_is_title(uint32_t c);
 enum text_case { CASE_LOWER, CASE_UPPER, CASE_TITLE, CASE_FOLD };
 /* Puts the case form, which may be several code points, into out and returns their number. */
@@ -372,14 +389,20 @@ struct jinja_value string_const(const char *text);
 struct jinja_value string_of(const char *text, size_t size, size_t points);
 int string_copy(struct run *r, struct bytes text, struct jinja_value *ret);
 
+/* An undefined value that explains itself with this constant text. */
 struct jinja_value undefined_hint(const char *hint);
+/* A variable that does not exist; the name is borrowed. */
 struct jinja_value undefined_name(struct bytes name);
+/* An attribute or item that `of` does not have; the name is borrowed. */
 struct jinja_value undefined_attribute(struct jinja_value of, struct bytes name);
 /* Fails with what an undefined value says of itself. */
 int undefined_fail(struct run *r, struct jinja_value v);
 
+/* What Python calls the value's type. */
 const char *type_name(struct jinja_value v);
+/* Python's truth of a value. */
 bool truth(struct jinja_value v);
+/* a == b. */
 int value_equal(struct run *r, struct jinja_value a, struct jinja_value b, bool *ret);
 /* *ret below, equal to or above 0; NaN makes *ret 2 (unordered). */
 int value_compare(struct run *r, struct jinja_value a, struct jinja_value b, enum op op, int *ret);
@@ -392,11 +415,17 @@ int value_items(struct run *r, struct jinja_value v, const struct jinja_value **
                 size_t *count);
 bool is_iterable(struct jinja_value v);
 
+/* An empty list, or tuple, range or view, in the rendering's arena; capacity is a hint. */
 int list_new(struct run *r, enum jinja_kind kind, size_t capacity, struct jinja_value *ret);
+/* Appends; only to lists that no template has seen yet. */
 int list_add(struct run *r, struct jinja_value *list, struct jinja_value item);
+/* What Python would give as an iterator: used up by the first loop over it. */
 int iterator_new(struct run *r, const char *name, size_t capacity, struct jinja_value *ret);
+/* A pair. */
 int tuple_of(struct run *r, struct jinja_value a, struct jinja_value b, struct jinja_value *ret);
+/* An empty dict in the rendering's arena. */
 int dict_new(struct run *r, size_t capacity, struct jinja_value *ret);
+/* Adds or replaces; an unhashable key fails as in Python. */
 int dict_put(struct run *r, struct jinja_value *dict, struct jinja_value key,
              struct jinja_value value);
 /* NULL when absent; unhashable keys are never found. */
@@ -415,30 +444,47 @@ int value_json(struct run *r, struct jinja_value v, const struct jinja_value *ar
 
 /* ---- evaluation ---- */
 
+/* The value of an expression. */
 int eval(struct run *r, const struct node *n, struct jinja_value *ret);
+/* Runs statements; *flow tells of a break or continue, which ends them early. */
 int exec_body(struct run *r, const struct node_list *body, int *flow);
+/* Runs a body in a scope of its own; *ret is what it wrote. */
 int run_capture(struct run *r, const struct node_list *body, struct jinja_value *ret);
+/* loop(items) of a recursive loop. */
 int run_loop_call(struct run *r, struct jinja_loop *loop, struct jinja_value items,
                   struct jinja_value *ret);
+/* Calls a macro or a call block; *ret is what it wrote. */
 int macro_call(struct run *r, const struct jinja_macro *m, const struct call *c,
                struct jinja_value *ret);
+/* The arguments of a call, evaluated; first, where given, goes before them. args may be NULL. */
 int eval_args(struct run *r, const struct node_args *args, const struct jinja_value *first,
               struct call *ret);
+/* Calls anything that can be called. */
 int call_value(struct run *r, struct jinja_value f, const struct call *c, struct jinja_value *ret);
+/* Binds the arguments to the builtin's parameters and calls it. */
 int call_builtin(struct run *r, const struct builtin *b, struct jinja_value self,
                  const struct call *c, struct jinja_value *ret);
+/* The filter of this name applied to input. */
 int apply_filter(struct run *r, struct bytes name, struct jinja_value input, const struct call *c,
                  struct jinja_value *ret);
+/* The test of this name applied to input. */
 int apply_test(struct run *r, struct bytes name, struct jinja_value input, const struct call *c,
                bool *ret);
+/* Sets a variable of one scope; the name is borrowed. */
 int frame_set(struct run *r, struct frame *f, struct bytes name, struct jinja_value value);
+/* A new scope inside parent; NULL after a failure, which is recorded. */
 struct frame *frame_push(struct run *r, struct frame *parent);
+/* The variable, global or function of this name, or undefined. */
 int name_lookup(struct run *r, struct bytes name, struct jinja_value *ret);
 
+/* a op b for the arithmetic operators. */
 int binary_op(struct run *r, enum op op, struct jinja_value a, struct jinja_value b,
               struct jinja_value *ret);
+/* of.name: methods and fields before items. */
 int get_attribute(struct run *r, struct jinja_value of, struct bytes name, struct jinja_value *ret);
+/* of[key]: items before methods and fields. */
 int get_item(struct run *r, struct jinja_value of, struct jinja_value key, struct jinja_value *ret);
+/* of[start:stop:step], each none where not given. */
 int get_slice(struct run *r, struct jinja_value of, const struct jinja_value part[static 3],
               struct jinja_value *ret);
 /* A dotted path or an index, as filters take it. missing, where given, stands for each part that
@@ -449,6 +495,9 @@ int get_path(struct run *r, struct jinja_value of, struct jinja_value path,
 /* A method of a string, list, tuple, dict, loop... or NULL. */
 const struct builtin *find_method(struct jinja_value of, struct bytes name, bool *unsafe);
 int bind_method(struct run *r, const struct builtin *b, struct jinja_value self,
+                struct jinja_value *ret);
+/* A method of a text that is markup. */
+int call_markup(struct run *r, const struct jinja_function *f, const struct call *c,
                 struct jinja_value *ret);
 const struct builtin *find_filter(struct bytes name);
 const struct builtin *find_test(struct bytes name);

@@ -358,6 +358,45 @@ const struct builtin *find_method(struct jinja_value of, struct bytes name, bool
     }
 }
 
+/* Markup's methods give markup; those that put their arguments into the text escape them. */
+int call_markup(struct run *r, const struct jinja_function *f, const struct call *c,
+                struct jinja_value *ret)
+{
+    static const char *const plain[] = { "split",      "rsplit",     "splitlines", "partition",
+                                         "rpartition", "startswith", "endswith",   "find",
+                                         "rfind",      "index",      "rindex",     "count",
+                                         NULL };
+    struct call escaped = *c;
+    struct jinja_value *args = arena_array(&r->arena, struct jinja_value, c->count);
+    struct jinja_value *keywords = arena_array(&r->arena, struct jinja_value, c->keyword_count);
+    if (!args || !keywords)
+        return run_nomem(r);
+    bool keep = is_one_of(bytes_text(f->builtin->name), plain);
+    int code = 0;
+    for (int i = 0; !code && i < c->count; i++) {
+        args[i] = c->args[i];
+        if (!keep && is_string(args[i]))
+            code = string_escape(r, args[i], &args[i]);
+    }
+    for (int i = 0; !code && i < c->keyword_count; i++) {
+        keywords[i] = c->keywords[i];
+        if (!keep && is_string(keywords[i]))
+            code = string_escape(r, keywords[i], &keywords[i]);
+    }
+    escaped.args = args;
+    escaped.keywords = keywords;
+    if (!code)
+        code = call_builtin(r, f->builtin, f->self, &escaped, ret);
+    if (code)
+        return code;
+    if (is_string(*ret))
+        ret->flavour = 1;
+    for (size_t i = 0; is_items(*ret) && i < ret->as.list->count; i++)
+        if (is_string(ret->as.list->items[i]))
+            ret->as.list->items[i].flavour = 1;
+    return 0;
+}
+
 int bind_method(struct run *r, const struct builtin *b, struct jinja_value self,
                 struct jinja_value *ret)
 {

@@ -593,8 +593,11 @@ METHOD(method_join)
                             type_name(items[i]));
         if (i)
             code = text_add(r, &t, self.as.text, self.size);
+        struct jinja_value item = items[i];
+        if (!code && is_markup(self))
+            code = string_escape(r, item, &item);
         if (!code)
-            code = text_add(r, &t, items[i].as.text, items[i].size);
+            code = text_add(r, &t, item.as.text, item.size);
     }
     return code ? code : text_value(r, &t, ret);
 }

@@ -314,7 +314,11 @@ int value_repr(struct run *r, struct text *t, struct jinja_value v)
     case JINJA_FLOAT:
         return float_repr(r, t, v.as.real);
     case JINJA_STRING:
-        return string_repr(r, t, v);
+        if (!is_markup(v))
+            return string_repr(r, t, v);
+        code = text_cstr(r, t, "Markup(");
+        code = code ? code : string_repr(r, t, v);
+        return code ? code : text_cstr(r, t, ")");
     default:
         code = run_enter(r);
         if (!code)

@@ -142,7 +142,8 @@ static int list_reserve(struct arena *a, struct jinja_list *l, size_t more)
 int jinja_list_new(struct arena *a, size_t capacity, struct jinja_value *ret, struct error *e)
 {
     struct jinja_list *l = arena_alloc(a, sizeof(*l));
-    if (!l || (capacity && list_reserve(a, l, capacity)))
+    /* Never NULL items, so that offsets into an empty list are defined. */
+    if (!l || list_reserve(a, l, capacity ? capacity : 1))
         return fail(e, ERR_NOMEM, "no memory for a list of %zu", capacity);
     *ret = (struct jinja_value){ .kind = JINJA_LIST, .as.list = l };
     return 0;
