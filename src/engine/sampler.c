@@ -14,6 +14,9 @@
 
 /* As llama.cpp's default: far enough back to see a loop of a sentence. */
 #define DEFAULT_WINDOW 64
+/* Where exp stops, far from denormals, and the weight that counts as none. */
+#define EXP_LEAST (-700.0)
+#define WEIGHT_LEAST 1e-303
 /* OpenAI: -100 is a ban. */
 #define BIAS_BAN (-100.0f)
 
@@ -26,6 +29,7 @@ struct sampler {
     int vocab;
     float *adjusted;       /* (vocab) logits after bias and penalties */
     uint32_t *counts;      /* (vocab) all zero between calls */
+    double *weights;       /* (vocab) exp of the scaled logits, 1 at the largest */
     struct candidate *set; /* (vocab) candidates of the present pick */
 };
 
@@ -40,9 +44,11 @@ int sampler_open(struct sampler **ret, int vocab, struct error *e)
         s->vocab = vocab;
         s->adjusted = malloc(n * sizeof *s->adjusted);
         s->counts = calloc(n, sizeof *s->counts);
+        s->weights = malloc(n * sizeof *s->weights);
         s->set = malloc(n * sizeof *s->set);
     }
-    if (s == NULL || s->adjusted == NULL || s->counts == NULL || s->set == NULL) {
+    if (s == NULL || s->adjusted == NULL || s->counts == NULL || s->weights == NULL ||
+        s->set == NULL) {
         sampler_close(s);
         return fail(e, ERR_NOMEM, "sampler for a vocabulary of %d tokens", vocab);
     }
@@ -57,6 +63,7 @@ void sampler_close(struct sampler *s)
     }
     free(s->adjusted);
     free(s->counts);
+    free(s->weights);
     free(s->set);
     free(s);
 }
@@ -76,30 +83,116 @@ static inline bool before(struct candidate a, struct candidate b)
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-/* The model's own distribution: its log-sum-exp, the n_top likeliest tokens. */
-static double report_top(const struct sampler *s, const float *logits, int n_top,
-                         struct sampler_pick *ret)
+/* exp of EXP_LEAST <= x <= 0, in operations that a compiler can do for several
+ * values at once: 2^k times a Taylor polynomial around 0 of what is left, within 2 units in the
+ * last place. The same bits everywhere, as nothing is contracted. */
+static inline double exp_negative(double x)
+{
+    static const double ln2_high = 0x1.62e42fefa0000p-1, ln2_low = 0x1.cf79abc9e3b3ap-40;
+    double shifted = x * 0x1.71547652b82fep+0 + 0x1.8p52; /* k in the lowest bits */
+    double k = shifted - 0x1.8p52;
+    double r = (x - k * ln2_high) - k * ln2_low;
+    double p = 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    p = p * r + 1.0;
+    p = p * r + 1.0;
+    uint64_t bits = 0, scale = 0;
+    memcpy(&bits, &shifted, sizeof bits);
+    memcpy(&scale, &p, sizeof scale);
+    scale += bits << 52; /* adds k to the exponent */
+    memcpy(&p, &scale, sizeof p);
+    return p;
+}
+
+/* Four sums side by side, always added in the same order. */
+static double sum_weights(const struct sampler *s)
+{
+    double a = 0.0, b = 0.0, c = 0.0, d = 0.0;
+    int i = 0;
+    for (; i + 4 <= s->vocab; i += 4) {
+        a += s->weights[i];
+        b += s->weights[i + 1];
+        c += s->weights[i + 2];
+        d += s->weights[i + 3];
+    }
+    for (; i < s->vocab; i++) {
+        a += s->weights[i];
+    }
+    return (a + b) + (c + d);
+}
+
+/* Weights of all tokens; returns their sum. */
+static double weigh(struct sampler *s, float max, double scale)
+{
+    for (int i = 0; i < s->vocab; i++) { /* loops without branches, for several at once */
+        double x = ((double)s->adjusted[i] - (double)max) * scale;
+        s->weights[i] = x > EXP_LEAST ? x : EXP_LEAST;
+    }
+    for (int i = 0; i < s->vocab; i++) {
+        s->weights[i] = exp_negative(s->weights[i]);
+    }
+    for (int i = 0; i < s->vocab; i++) { /* banned tokens have no weight at all */
+        s->weights[i] = s->weights[i] > WEIGHT_LEAST ? s->weights[i] : 0.0;
+    }
+    return sum_weights(s);
+}
+
+/* The first of the largest logits, which have no NaN. */
+static int32_t argmax(const float *logits, int n)
+{
+    float lanes[8];
+    int i = 0;
+    for (int k = 0; k < 8; k++) {
+        lanes[k] = -INFINITY;
+    }
+    for (; i + 8 <= n; i += 8) {
+        for (int k = 0; k < 8; k++) {
+            lanes[k] = logits[i + k] > lanes[k] ? logits[i + k] : lanes[k];
+        }
+    }
+    for (; i < n; i++) {
+        lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
+    }
+    for (int k = 1; k < 8; k++) {
+        lanes[0] = lanes[k] > lanes[0] ? lanes[k] : lanes[0];
+    }
+    int32_t best = 0;
+    while (logits[best] != lanes[0]) {
+        best++;
+    }
+    return best;
+}
+
+/* The n_top likeliest tokens of the model's own distribution; returns its log-sum-exp. Before
+ * anything is adjusted. */
+static double report_top(struct sampler *s, int n_top, struct sampler_pick *ret)
 {
     struct candidate top[SAMPLER_MAX_TOP];
     int n = 0;
-    float max = -INFINITY;
-    for (int32_t i = 0; i < s->vocab; i++) {
-        struct candidate c = { clean(logits[i]), i };
-        max = c.logit > max ? c.logit : max;
-        if (n_top == 0 || (n == n_top && !before(c, top[n - 1]))) {
-            continue;
+    float least = -INFINITY; /* of a full list: most tokens are below it */
+    for (int32_t i = 0; i < s->vocab && n_top > 0; i++) {
+        struct candidate c = { s->adjusted[i], i };
+        if (n == n_top && c.logit <= least) {
+            continue; /* ties stay with the lower id, which came first */
         }
         int at = n < n_top ? n++ : n - 1;
         for (; at > 0 && before(c, top[at - 1]); at--) {
             top[at] = top[at - 1];
         }
         top[at] = c;
+        least = top[n - 1].logit;
     }
-    double sum = 0.0;
-    for (int i = 0; i < s->vocab && max > -INFINITY; i++) {
-        sum += exp((double)clean(logits[i]) - (double)max);
-    }
-    double lse = sum > 0.0 ? (double)max + log(sum) : 0.0;
+    float max = s->adjusted[argmax(s->adjusted, s->vocab)];
+    double lse = max > -INFINITY ? (double)max + log(weigh(s, max, 1.0)) : 0.0;
     for (int i = 0; i < n; i++) {
         ret->top[i].id = top[i].id;
         ret->top[i].logprob = (float)((double)top[i].logit - lse);
@@ -146,12 +239,8 @@ static void penalize_presence(struct sampler *s, const struct sampling *o,
     }
 }
 
-static void adjust(struct sampler *s, const struct sampling *o, const float *logits,
-                   const struct sampler_history *h)
+static void adjust(struct sampler *s, const struct sampling *o, const struct sampler_history *h)
 {
-    for (int i = 0; i < s->vocab; i++) {
-        s->adjusted[i] = clean(logits[i]);
-    }
     if (o->repetition_penalty > 0.0f && o->repetition_penalty != 1.0f) {
         penalize_repetition(s, o, h);
     }
@@ -165,17 +254,6 @@ static void adjust(struct sampler *s, const struct sampling *o, const float *log
             s->adjusted[id] = o->bias[i].bias <= BIAS_BAN ? -INFINITY : clean(l);
         }
     }
-}
-
-static int32_t argmax(const float *logits, int n)
-{
-    int32_t best = 0;
-    for (int32_t i = 1; i < n; i++) {
-        if (clean(logits[i]) > clean(logits[best])) {
-            best = i;
-        }
-    }
-    return best;
 }
 
 /* Restores the heap below `at`; the root is the candidate that comes last (top-k drops it) or,
@@ -233,16 +311,12 @@ static int select_top_k(struct sampler *s, int k)
 
 /* The smallest set of first tokens whose share reaches top_p, in order, without top-k. A token
  * below (1 - p) / vocab of the whole can't be in it: all such together hold less than 1 - p. */
-static int select_top_p(struct sampler *s, float max, double temperature, double top_p)
+static int select_top_p(struct sampler *s, double total, double top_p)
 {
-    double total = 0.0;
-    for (int i = 0; i < s->vocab; i++) {
-        total += exp(((double)s->adjusted[i] - (double)max) / temperature);
-    }
-    double least = log((1.0 - top_p) * total / s->vocab) * temperature + (double)max;
+    double least = (1.0 - top_p) * total / s->vocab;
     int n = 0;
     for (int32_t i = 0; i < s->vocab; i++) {
-        if ((double)s->adjusted[i] >= least || s->adjusted[i] == max) {
+        if (s->weights[i] >= least) {
             s->set[n++] = (struct candidate){ s->adjusted[i], i };
         }
     }
@@ -252,7 +326,7 @@ static int select_top_p(struct sampler *s, float max, double temperature, double
     int kept = 0;
     while (kept < n && reached < top_p * total) {
         struct candidate c = s->set[0];
-        reached += exp(((double)c.logit - (double)max) / temperature);
+        reached += s->weights[c.id];
         kept++;
         s->set[0] = s->set[n - kept];
         s->set[n - kept] = c;
@@ -270,36 +344,35 @@ static int select_top_p(struct sampler *s, float max, double temperature, double
     return kept;
 }
 
-/* Cuts a set in order to its nucleus. */
-static int cut_top_p(const struct sampler *s, int n, double temperature, double top_p)
+/* Cuts a set in order, whose weights are known, to its nucleus. */
+static int cut_top_p(const struct sampler *s, int n, double top_p)
 {
-    double max = (double)s->set[0].logit, total = 0.0, reached = 0.0;
+    double total = 0.0, reached = 0.0;
     for (int i = 0; i < n; i++) {
-        total += exp(((double)s->set[i].logit - max) / temperature);
+        total += s->weights[s->set[i].id];
     }
     int kept = 0;
     while (kept < n && reached < top_p * total) {
-        reached += exp(((double)s->set[kept].logit - max) / temperature);
+        reached += s->weights[s->set[kept].id];
         kept++;
     }
     return kept > 0 ? kept : 1;
 }
 
-/* Draws from the set: the first whose running share passes the random number. */
-static int32_t draw(const struct sampler *s, int n, double max, double temperature, double unit)
+/* Draws from the first n of the set: the first whose running share passes the random number. */
+static int32_t draw_from_set(const struct sampler *s, int n, double min_p, double unit)
 {
     double total = 0.0, reached = 0.0;
-    for (int i = 0; i < n; i++) {
-        total += exp(((double)s->set[i].logit - max) / temperature);
-    }
     int32_t last = s->set[0].id;
     for (int i = 0; i < n; i++) {
-        double w = exp(((double)s->set[i].logit - max) / temperature);
-        if (w <= 0.0) {
-            continue;
-        }
+        double w = s->weights[s->set[i].id];
+        total += w >= min_p ? w : 0.0;
+    }
+    for (int i = 0; i < n; i++) {
+        double w = s->weights[s->set[i].id];
+        w = w >= min_p ? w : 0.0;
         reached += w;
-        last = s->set[i].id;
+        last = w > 0.0 ? s->set[i].id : last;
         if (reached > unit * total) {
             break;
         }
@@ -307,33 +380,45 @@ static int32_t draw(const struct sampler *s, int n, double max, double temperatu
     return last;
 }
 
+/* The same from the whole vocabulary in the order of ids. */
+static int32_t draw_from_all(struct sampler *s, double min_p, double unit)
+{
+    for (int i = 0; i < s->vocab && min_p > 0.0; i++) {
+        s->weights[i] *= s->weights[i] >= min_p ? 1.0 : 0.0;
+    }
+    double threshold = unit * sum_weights(s), reached = 0.0;
+    int32_t last = 0;
+    for (int32_t i = 0; i < s->vocab; i++) {
+        reached += s->weights[i];
+        if (reached > threshold) {
+            return i;
+        }
+        last = s->weights[i] > 0.0 ? i : last; /* rounding may leave the sum below its threshold */
+    }
+    return last;
+}
+
+/* max: the largest logit, not -infinity, whose weight is 1, so that a draw finds one. Tokens whose
+ * weight is below min_p are left out of it. */
 static int32_t sample(struct sampler *s, const struct sampling *o, float max, double unit)
 {
-    double temperature = (double)o->temperature, top_p = (double)o->top_p;
+    double scale = 1.0 / (double)o->temperature, top_p = (double)o->top_p;
+    double min_p = o->min_p > 0.0f ? fmin((double)o->min_p, 1.0) : 0.0;
     bool nucleus = o->top_p > 0.0f && o->top_p < 1.0f;
-    int n = 0;
     if (o->top_k > 0 && o->top_k < s->vocab) {
-        n = select_top_k(s, o->top_k);
-        n = nucleus ? cut_top_p(s, n, temperature, top_p) : n;
-    } else if (nucleus) {
-        n = select_top_p(s, max, temperature, top_p);
-    } else {
-        for (int32_t i = 0; i < s->vocab; i++) {
-            s->set[i] = (struct candidate){ s->adjusted[i], i };
-        }
-        n = s->vocab;
-    }
-    if (o->min_p > 0.0f) {
-        double least = (double)max + temperature * log((double)o->min_p);
-        int kept = 0;
+        int n = select_top_k(s, o->top_k);
         for (int i = 0; i < n; i++) {
-            if ((double)s->set[i].logit >= least || s->set[i].logit == max) {
-                s->set[kept++] = s->set[i];
-            }
+            double x = ((double)s->set[i].logit - (double)max) * scale;
+            s->weights[s->set[i].id] = x > EXP_LEAST ? exp_negative(x) : 0.0;
         }
-        n = kept;
+        n = nucleus ? cut_top_p(s, n, top_p) : n;
+        return draw_from_set(s, n, min_p, unit);
     }
-    return draw(s, n, (double)max, temperature, unit);
+    double total = weigh(s, max, scale);
+    if (nucleus) {
+        return draw_from_set(s, select_top_p(s, total, top_p), min_p, unit);
+    }
+    return draw_from_all(s, min_p, unit);
 }
 
 void sampler_pick(struct sampler *s, const struct sampling *o, const float *logits,
@@ -342,13 +427,19 @@ void sampler_pick(struct sampler *s, const struct sampling *o, const float *logi
     int n_top = o->n_top < 0 ? 0 : o->n_top > SAMPLER_MAX_TOP ? SAMPLER_MAX_TOP : o->n_top;
     n_top = n_top < s->vocab ? n_top : s->vocab;
     bool wanted = o->want_logprob || n_top > 0;
+    for (int i = 0; i < s->vocab; i++) {
+        s->adjusted[i] = clean(logits[i]);
+    }
     ret->n_top = 0;
-    double lse = wanted ? report_top(s, logits, n_top, ret) : 0.0;
-    adjust(s, o, logits, history);
+    double lse = wanted ? report_top(s, n_top, ret) : 0.0;
+    adjust(s, o, history);
     ret->id = argmax(s->adjusted, s->vocab);
     float max = s->adjusted[ret->id];
     if (max == -INFINITY) { /* everything is banned: the model's own choice */
-        ret->id = argmax(logits, s->vocab);
+        for (int i = 0; i < s->vocab; i++) {
+            s->adjusted[i] = clean(logits[i]);
+        }
+        ret->id = argmax(s->adjusted, s->vocab);
     } else if (o->temperature > 0.0f) {
         double unit = random_unit(random_at(o->seed, (uint64_t)history->n));
         ret->id = sample(s, o, max, unit);
