@@ -13,6 +13,8 @@
 #define ENGINE_MAX_CACHED 16
 /* A shorter common beginning is not worth a session. */
 #define ENGINE_MIN_PREFIX 8
+/* Checkpoints of one session. */
+#define ENGINE_MAX_CHECKPOINTS 4
 /* Steps in flight at the most. */
 #define ENGINE_MAX_DEPTH 16
 /* Rows of prefill in one step while others decode: bounds how long a long prompt stalls them. */
@@ -21,6 +23,14 @@
 #define ENGINE_PREFILL 512
 
 enum request_phase { REQUEST_QUEUED, REQUEST_PREFILL, REQUEST_DECODE, REQUEST_ENDED };
+
+/* States that a session can be taken back to, by ascending position. Their ids are of the same
+ * count as sessions', so that STEP_FREE can name either. */
+struct checkpoints {
+    uint32_t id[ENGINE_MAX_CHECKPOINTS];
+    int position[ENGINE_MAX_CHECKPOINTS];
+    int n;
+};
 
 struct request {
     struct request *next; /* in the queue of submissions; guarded by the engine's lock */
@@ -34,7 +44,8 @@ struct request {
     int in_flight; /* steps that hold rows of it */
     uint32_t session;
     bool has_session;
-    _Atomic bool cancelled; /* set by any thread */
+    struct checkpoints checkpoints; /* of the session */
+    _Atomic bool cancelled;         /* set by any thread */
     uint64_t submitted_ns, started_ns, first_ns;
     int cached;
 };
@@ -43,6 +54,7 @@ struct request {
 struct cached {
     bool used;
     uint32_t session;
+    struct checkpoints checkpoints;
     int32_t *tokens;
     int n;
     uint64_t last_used;
@@ -114,5 +126,21 @@ bool engine_take_session(struct engine *g, struct request *r);
 /* The request is over: its session becomes a cached one, or is freed. */
 void engine_leave_session(struct engine *g, struct request *r);
 void engine_free_cached(struct engine *g);
+/* Room for one more checkpoint; with `evict`, made by dropping the oldest cached sessions. */
+bool engine_room_for_checkpoint(struct engine *g, bool evict);
+
+/* checkpoint.c: only where the executor can't truncate. */
+/* Before r's next run joins a step: remembers the state there when a checkpoint is due. */
+void engine_checkpoint(struct engine *g, struct request *r);
+/* Where r's next run of prefill must end at the latest. */
+int engine_prefill_end(const struct engine *g, const struct request *r);
+/* Index of the last checkpoint at or before position, or -1. */
+int engine_nearest_checkpoint(const struct checkpoints *c, int position);
+/* Frees the checkpoints beyond a position; -1: all. */
+void engine_drop_checkpoints(struct engine *g, struct checkpoints *c, int beyond);
+/* Frees one checkpoint of an active request; false when there is none. */
+bool engine_free_a_checkpoint(struct engine *g);
+/* Checkpoints held, of all sessions. */
+int engine_checkpoints(const struct engine *g);
 
 #endif

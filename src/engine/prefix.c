@@ -1,5 +1,6 @@
 /* Sessions, and the prefix cache: a finished request's session stays until its room is needed, so
- * that a chat's next turn only prefills what is new. */
+ * that a chat's next turn only prefills what is new. Where the state can't go back, the nearest
+ * checkpoint serves. */
 #include "engine/internal.h"
 
 #include <stdlib.h>
@@ -21,10 +22,11 @@ static uint64_t capacity(const struct engine *g)
     return tokens / PAGE + (uint64_t)g->options.max_requests;
 }
 
-/* Pages that active requests may come to need, and cached sessions hold. */
+/* Pages that active requests may come to need, and cached sessions hold. A checkpoint shares its
+ * session's pages but for the last one, which is copied when the session goes on. */
 static uint64_t promised(const struct engine *g)
 {
-    uint64_t total = 0;
+    uint64_t total = (uint64_t)engine_checkpoints(g);
     for (int i = 0; i < g->n_active; i++)
         if (g->active[i]->has_session)
             total += pages(g->active[i]->capacity);
@@ -36,7 +38,7 @@ static uint64_t promised(const struct engine *g)
 
 static int sessions_in_use(const struct engine *g)
 {
-    int n = 0;
+    int n = engine_checkpoints(g);
     for (int i = 0; i < g->n_active; i++)
         n += g->active[i]->has_session;
     for (int i = 0; i < ENGINE_MAX_CACHED; i++)
@@ -52,6 +54,7 @@ static int max_sessions(const struct engine *g)
 static void drop(struct engine *g, struct cached *c)
 {
     engine_command(g, STEP_FREE, c->session, 0, 0);
+    engine_drop_checkpoints(g, &c->checkpoints, -1);
     free(c->tokens);
     *c = (struct cached){ 0 };
 }
@@ -82,9 +85,10 @@ static int common(const struct engine *g, const struct cached *c, const struct r
     int n = 0, most = c->n < r->n_prompt - 1 ? c->n : r->n_prompt - 1;
     while (n < most && c->tokens[n] == r->tokens[n])
         n++;
-    if (n < c->n && !g->x->can_truncate)
-        return 0;
-    return n;
+    if (n == c->n || g->x->can_truncate)
+        return n;
+    int checkpoint = engine_nearest_checkpoint(&c->checkpoints, n);
+    return checkpoint < 0 ? 0 : c->checkpoints.position[checkpoint];
 }
 
 static struct cached *best_prefix(struct engine *g, const struct request *r, int *length)
@@ -103,6 +107,33 @@ static struct cached *best_prefix(struct engine *g, const struct request *r, int
     return best;
 }
 
+bool engine_room_for_checkpoint(struct engine *g, bool evict)
+{
+    for (;;) {
+        if (promised(g) < capacity(g) && sessions_in_use(g) < max_sessions(g))
+            return true;
+        struct cached *victim = evict ? oldest(g, NULL) : NULL;
+        if (!victim)
+            return false;
+        drop(g, victim);
+    }
+}
+
+/* The cached session becomes the request's, taken back to its first `length` positions. */
+static void adopt(struct engine *g, struct request *r, struct cached *c, int length)
+{
+    r->session = c->session;
+    r->checkpoints = c->checkpoints;
+    engine_drop_checkpoints(g, &r->checkpoints, length);
+    if (length < c->n && g->x->can_truncate)
+        engine_command(g, STEP_TRUNCATE, r->session, 0, length);
+    else if (length < c->n)
+        engine_command(g, STEP_RESTORE, r->session, r->checkpoints.id[r->checkpoints.n - 1], 0);
+    r->n_sent = r->n_done = r->cached = length;
+    free(c->tokens);
+    *c = (struct cached){ 0 };
+}
+
 bool engine_take_session(struct engine *g, struct request *r)
 {
     int length;
@@ -119,18 +150,13 @@ bool engine_take_session(struct engine *g, struct request *r)
         } else if (reuse) {
             drop(g, reuse);
             reuse = NULL;
-        } else {
+        } else if (!engine_free_a_checkpoint(g)) {
             return false;
         }
     }
     r->has_session = true;
     if (reuse) {
-        r->session = reuse->session;
-        if (length < reuse->n)
-            engine_command(g, STEP_TRUNCATE, r->session, 0, length);
-        r->n_sent = r->n_done = r->cached = length;
-        free(reuse->tokens);
-        *reuse = (struct cached){ 0 };
+        adopt(g, r, reuse, length);
         return true;
     }
     r->session = g->next_session++;
@@ -153,11 +179,13 @@ void engine_leave_session(struct engine *g, struct request *r)
     if (!slot || !tokens || r->n_done < ENGINE_MIN_PREFIX) {
         free(tokens);
         engine_command(g, STEP_FREE, r->session, 0, 0);
+        engine_drop_checkpoints(g, &r->checkpoints, -1);
         return;
     }
     memcpy(tokens, r->tokens, (size_t)r->n_done * sizeof(*tokens));
     *slot = (struct cached){ .used = true,
                              .session = r->session,
+                             .checkpoints = r->checkpoints,
                              .tokens = tokens,
                              .n = r->n_done,
                              .last_used = ++g->clock };

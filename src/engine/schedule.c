@@ -17,6 +17,7 @@ static void add_run(struct engine *g, struct flight *f, struct request *r, int c
 {
     struct step *s = &g->step;
     bool wanted = r->n_sent + count == r->n_tokens;
+    engine_checkpoint(g, r);
     g->runs[s->n_runs++] =
         (struct step_run){ .session = r->session, .first = r->n_sent, .count = count };
     for (int i = 0; i < count; i++) {
@@ -87,7 +88,8 @@ bool engine_form_step(struct engine *g, struct flight *f)
         struct request *r = g->active[i];
         if (!prefill_ready(r))
             continue;
-        int count = r->n_tokens - r->n_sent < budget ? r->n_tokens - r->n_sent : budget;
+        int left = engine_prefill_end(g, r) - r->n_sent;
+        int count = left < budget ? left : budget;
         add_run(g, f, r, count);
         budget -= count;
     }

@@ -16,7 +16,7 @@
 #define MAX_FLIGHT 4
 
 struct fake_session {
-    bool used;
+    bool used, is_checkpoint;
     uint32_t id;
     int32_t ids[CONTEXT];
     int n;
@@ -32,6 +32,7 @@ struct fake {
     int fail_at; /* step whose collect fails; 0: never */
     bool silent; /* collect only times out */
     bool down;
+    int restores, checkpoints, in_use, most_in_use;
 };
 
 static struct fake_session *session_of(struct fake *f, uint32_t id)
@@ -42,26 +43,51 @@ static struct fake_session *session_of(struct fake *f, uint32_t id)
     return NULL;
 }
 
+static struct fake_session *free_slot(struct fake *f)
+{
+    for (int i = 0; i < MAX_SESSIONS; i++)
+        if (!f->sessions[i].used) {
+            f->in_use++;
+            f->most_in_use = f->in_use > f->most_in_use ? f->in_use : f->most_in_use;
+            return &f->sessions[i];
+        }
+    fail_test("more than %d sessions", MAX_SESSIONS);
+    return NULL;
+}
+
 static void do_command(struct fake *f, const struct step_command *c)
 {
-    struct fake_session *s = session_of(f, c->session);
+    struct fake_session *s = session_of(f, c->session), *other = session_of(f, c->other);
     switch (c->op) {
     case STEP_CREATE:
         assert_null(s);
-        for (int i = 0; i < MAX_SESSIONS && !s; i++)
-            if (!f->sessions[i].used)
-                s = &f->sessions[i];
-        assert_non_null(s);
-        *s = (struct fake_session){ .used = true, .id = c->session };
+        *free_slot(f) = (struct fake_session){ .used = true, .id = c->session };
         break;
     case STEP_TRUNCATE:
         assert_non_null(s);
+        assert_true(f->x.can_truncate);
         assert_true(c->position <= s->n);
         s->n = c->position;
+        break;
+    case STEP_CHECKPOINT:
+        assert_non_null(s);
+        assert_null(other);
+        other = free_slot(f);
+        *other = *s;
+        other->id = c->other;
+        other->is_checkpoint = true;
+        f->checkpoints++;
+        break;
+    case STEP_RESTORE:
+        assert_true(s && other && !s->is_checkpoint && other->is_checkpoint);
+        memcpy(s->ids, other->ids, sizeof(s->ids));
+        s->n = other->n;
+        f->restores++;
         break;
     case STEP_FREE:
         assert_non_null(s);
         s->used = false;
+        f->in_use--;
         break;
     default:
         fail_test("unexpected command %d", (int)c->op);
@@ -339,6 +365,78 @@ static void a_common_beginning_is_not_computed_again(void **state)
     engine_close(g);
 }
 
+/* Sequences taken back to any earlier position by checkpoint and replay, where the state itself
+ * can't go back: the tokens of a fresh run, and only the part behind the checkpoint is computed. */
+static void a_state_that_cannot_go_back_is_restored_and_replayed(void **state)
+{
+    (void)state;
+    const int cuts[] = { 199, 180, 150, 100, 30 };
+    for (size_t i = 0; i < ARRAY_LEN(cuts); i++) {
+        struct fake f;
+        struct client c = { 0 }, fresh = { 0 };
+        struct error e = { 0 };
+        int32_t prompt[CONTEXT];
+        for (int k = 0; k < 220; k++)
+            prompt[k] = k * 7 % 40;
+        fake_init(&f, 1 + (int)i % 3);
+        f.x.can_truncate = false;
+        f.x.max_sessions = 6;
+        struct engine *g = open_engine(&f, 2, 0);
+        assert_int_equal(submit(g, &c, prompt, 200, 20, 1, &e), 0);
+        wait_end(&c);
+        assert_true(f.checkpoints > 0);
+        for (int k = cuts[i]; k < 220; k++)
+            prompt[k] = k * 5 % 40 + 1;
+        assert_int_equal(submit(g, &c, prompt, 220, 10, 7, &e), 0);
+        wait_end(&c);
+        assert_true(c.usage.cached_tokens <= cuts[i]);
+        assert_true(cuts[i] < 64 || c.usage.cached_tokens >= cuts[i] - 80);
+        assert_int_equal(f.restores, c.usage.cached_tokens > 0);
+        assert_true(f.most_in_use <= 6);
+        engine_close(g);
+        fake_init(&f, 1);
+        g = open_engine(&f, 2, 0);
+        assert_int_equal(submit(g, &fresh, prompt, 220, 10, 7, &e), 0);
+        wait_end(&fresh);
+        assert_int_equal(fresh.n, c.n);
+        assert_memory_equal(fresh.ids, c.ids, (size_t)c.n * sizeof(int32_t));
+        engine_close(g);
+    }
+}
+
+/* Many requests with common beginnings in little room: checkpoints come and go, and no session
+ * goes beyond what the executor holds. */
+static void checkpoints_stay_within_their_room(void **state)
+{
+    (void)state;
+    static struct client alone[12], among[12];
+    int32_t prompt[CONTEXT];
+    for (int room = 3; room <= 12; room += 3) {
+        struct fake f;
+        struct error e = { 0 };
+        fake_init(&f, 2);
+        f.x.can_truncate = false;
+        f.x.max_sessions = room;
+        struct engine *g = open_engine(&f, 3, 0);
+        for (int round = 0; round < 2; round++)
+            for (int i = 0; i < 12; i++) {
+                struct client *c = round ? &among[i] : &alone[i];
+                for (int k = 0; k < 160; k++)
+                    prompt[k] = (k * 3 + (k < 20 * (i % 4) ? 0 : i)) % 40;
+                assert_int_equal(submit(g, c, prompt, 160, 30, (uint64_t)i, &e), 0);
+                if (!round)
+                    wait_end(c);
+            }
+        for (int i = 0; i < 12; i++) {
+            wait_end(&among[i]);
+            assert_int_equal(among[i].n, alone[i].n);
+            assert_memory_equal(among[i].ids, alone[i].ids, (size_t)alone[i].n * sizeof(int32_t));
+        }
+        assert_true(f.most_in_use <= room);
+        engine_close(g);
+    }
+}
+
 static void a_cancelled_request_ends_and_others_go_on(void **state)
 {
     (void)state;
@@ -454,6 +552,8 @@ int main(void)
         cmocka_unit_test(tokens_do_not_depend_on_company),
         cmocka_unit_test(limits_end_requests),
         cmocka_unit_test(a_common_beginning_is_not_computed_again),
+        cmocka_unit_test(a_state_that_cannot_go_back_is_restored_and_replayed),
+        cmocka_unit_test(checkpoints_stay_within_their_room),
         cmocka_unit_test(a_cancelled_request_ends_and_others_go_on),
         cmocka_unit_test(a_lost_placement_tells_everybody_why),
         cmocka_unit_test(silence_has_a_deadline),
