@@ -10,7 +10,7 @@ all: $(BUILD)/build.ninja
 
 $(BUILD)/build.ninja:
 	@tools/deps.sh
-	meson setup $(BUILD)
+	meson setup $(BUILD) -Dtests=disabled
 
 deps:
 	tools/deps.sh
