@@ -6,6 +6,7 @@
 #include "backend/backend.h"
 #include "cluster/data.h"
 #include "cluster/source.h"
+#include "gguf/gguf.h"
 #include "os/clock.h"
 #include "os/log.h"
 #include "transport/transport.h"
@@ -145,8 +146,14 @@ static void part_poll(struct cluster *c, struct part *p)
         return;
     }
     if (p->told == RANK_LOADING && (f.state == RANK_LOADED || f.state == RANK_SERVING)) {
+        struct error e = { 0 };
+        if (source_loaded(p->source, &e) != 0) {
+            tell_failed(c, &p->order, &e);
+            part_end(p);
+            data_forget(c, p->order.placement);
+            return;
+        }
         show_loaded(p, &f);
-        source_loaded(p->source);
     }
     p->told = f.state;
     if (f.state == RANK_ENDED) {
@@ -223,14 +230,35 @@ static const struct model_file *find_file(struct cluster *c, const struct part_o
     return NULL;
 }
 
+/* Opens the file that is asked for; one that was written to since the folder was looked at is
+ * looked at again. */
+static int open_source(struct cluster *c, struct part *p, struct error *e)
+{
+    for (int again = 0; again < 2; again++) {
+        const struct model_file *file = find_file(c, &p->order, e);
+        if (file == NULL) {
+            return e->code;
+        }
+        int code = source_open(&p->source, file->path, e);
+        if (code == 0 && gguf_modified_ns(source_gguf(p->source)) == file->changed_ns) {
+            return 0;
+        }
+        source_close(p->source);
+        p->source = NULL;
+        if (code != 0 && again > 0) {
+            return code;
+        }
+        *e = (struct error){ 0 };
+        bool changed = false;
+        models_scan(&c->models, c->options.models_dir, &changed, NULL);
+    }
+    return fail(e, ERR_IO, "%s is being written to", p->order.model_id);
+}
+
 static int part_start(struct cluster *c, struct part *p, struct error *e)
 {
     const struct part_order *o = &p->order;
-    const struct model_file *file = find_file(c, o, e);
-    if (file == NULL) {
-        return e->code;
-    }
-    int code = source_open(&p->source, file->path, e);
+    int code = open_source(c, p, e);
     if (code == 0 && source_program(p->source)->n_layers != o->plan.n_layers) {
         code = fail(e, ERR_FORMAT, "the model has %d layers, the plan %d",
                     source_program(p->source)->n_layers, o->plan.n_layers);

@@ -339,7 +339,7 @@ static void place_serve(struct cluster *c, struct place *p)
         return;
     }
     p->state = PLACE_SERVING;
-    source_loaded(p->source);
+    source_loaded(p->source, NULL); /* only its program and text are used here */
     p->retry_ns = 0;
     set_why(p, "");
     show_devices(c, p);

@@ -24,6 +24,9 @@ static int tensor_bytes(void *arg, const char *name, const uint8_t **data, uint6
     if (t == NULL) {
         return fail(e, ERR_NOT_FOUND, "no tensor '%s'", name);
     }
+    if (t->data == NULL) {
+        return fail(e, ERR_STATE, "tensor '%s' was asked for after loading", name);
+    }
     *data = t->data;
     *size = t->bytes;
     return 0;
@@ -58,9 +61,11 @@ void source_close(struct source *s)
     }
 }
 
-void source_loaded(const struct source *s)
+int source_loaded(struct source *s, struct error *e)
 {
-    gguf_forget_pages(s->gguf);
+    int code = gguf_check(s->gguf, e);
+    gguf_drop_tensors(s->gguf);
+    return code;
 }
 
 const struct gguf *source_gguf(const struct source *s)

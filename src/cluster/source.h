@@ -12,8 +12,10 @@ struct source;
 int source_open(struct source **ret, const char *path, struct error *e);
 void source_close(struct source *s);
 
-/* The weights have been loaded: the file's pages in memory may go. Any thread. */
-void source_loaded(const struct source *s);
+/* The weights have been loaded: the file is let go, and asking for weights is ERR_STATE from then
+ * on. Not while another thread asks for them. ERR_IO when the file changed meanwhile, so that the
+ * weights can't be trusted. */
+int source_loaded(struct source *s, struct error *e);
 
 /* Borrowed until source_close. */
 const struct gguf *source_gguf(const struct source *s);

@@ -71,9 +71,16 @@ int gguf_open(struct gguf **ret, const char *path, struct error *e);
 int gguf_open_bytes(struct gguf **ret, struct bytes file, struct error *e);
 void gguf_close(struct gguf *g);
 
-/* Lets the pages of the files go that are in memory; they come back when they are read again.
- * Called when the tensors have been loaded. */
-void gguf_forget_pages(const struct gguf *g);
+/* Lets go of the tensors' bytes, whose data is NULL from then on; keys, names and shapes stay. From
+ * then on nothing that happens to the files matters. Called when the tensors have been loaded. */
+void gguf_drop_tensors(struct gguf *g);
+
+/* ERR_IO, naming the file, when one was cut short or written to since it was opened: what was read
+ * of its tensors can't be trusted. Keys, names and shapes can: they are copied on opening. */
+int gguf_check(const struct gguf *g, struct error *e);
+
+/* When the (first) file was written to last, in ns since 1970, as seen on opening. */
+int64_t gguf_modified_ns(const struct gguf *g);
 
 /* 2 or 3; and the alignment of tensor data in bytes, a power of two. */
 uint32_t gguf_version(const struct gguf *g);

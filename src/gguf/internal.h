@@ -11,6 +11,7 @@
 
 struct gguf_part {
     struct file_map map; /* data NULL when opened from memory */
+    const char *path;    /* of map; in the arena */
     struct bytes file;
     uint64_t data_start;
 };

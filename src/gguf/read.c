@@ -252,6 +252,32 @@ static int index_tensors(struct gguf *g, struct error *e)
 }
 
 /* Opens part i of n beside the first one: NAME-00001-of-00003.gguf. */
+/* Maps a part and reads its header, which stays as it is whatever happens to the file. */
+static int open_part(struct gguf *g, int i, const char *path, struct error *e)
+{
+    struct gguf_part *p = &g->parts[i];
+    size_t n = strlen(path) + 1;
+    char *copy = arena_array(&g->arena, char, n);
+    if (!copy)
+        return fail(e, ERR_NOMEM, "a path");
+    memcpy(copy, path, n);
+    p->path = copy;
+    int r = file_map_open(&p->map, path, e);
+    if (r)
+        return r;
+    p->file = bytes_of(p->map.data, (size_t)p->map.size);
+    g->n_parts = i + 1;
+    r = read_part(g, i, e);
+    if (!r)
+        r = file_map_keep(&p->map, p->data_start, e);
+    /* Zeros in place of lost bytes may have been read as anything: that is the true reason. */
+    if (file_map_changed(&p->map, path)) {
+        *e = (struct error){ 0 };
+        return fail(e, ERR_IO, "%s changed while it was read", path);
+    }
+    return r ? wrap(e, "%s", path) : 0;
+}
+
 static int open_next_part(struct gguf *g, const char *path, int i, int n, struct error *e)
 {
     char ending[48], next[4096];
@@ -264,14 +290,7 @@ static int open_next_part(struct gguf *g, const char *path, int i, int n, struct
     int size = snprintf(next, sizeof(next), "%.*s%s", (int)(length - tail), path, ending);
     if (size < 0 || (size_t)size >= sizeof(next))
         return fail(e, ERR_LIMIT, "the path is too long");
-    struct gguf_part *p = &g->parts[i];
-    int r = file_map_open(&p->map, next, e);
-    if (r)
-        return r;
-    p->file = bytes_of(p->map.data, (size_t)p->map.size);
-    g->n_parts = i + 1;
-    r = read_part(g, i, e);
-    return r ? wrap(e, "%s", next) : 0;
+    return open_part(g, i, next, e);
 }
 
 static struct gguf *new_gguf(struct error *e)
@@ -295,15 +314,7 @@ int gguf_open(struct gguf **ret, const char *path, struct error *e)
     struct gguf *g = new_gguf(err);
     if (!g)
         return ERR_NOMEM;
-    int r = file_map_open(&g->parts[0].map, path, err);
-    if (r) {
-        gguf_close(g);
-        return r;
-    }
-    g->parts[0].file = bytes_of(g->parts[0].map.data, (size_t)g->parts[0].map.size);
-    r = read_part(g, 0, err);
-    if (r)
-        wrap(err, "%s", path);
+    int r = open_part(g, 0, path, err);
     for (int i = 1; !r && i < g->split_count; i++)
         r = open_next_part(g, path, i, g->split_count, err);
     g->reading = 0;
@@ -339,11 +350,26 @@ int gguf_open_bytes(struct gguf **ret, struct bytes file, struct error *e)
     return r;
 }
 
-void gguf_forget_pages(const struct gguf *g)
+void gguf_drop_tensors(struct gguf *g)
 {
     for (int i = 0; i < g->n_parts; i++)
-        if (g->parts[i].map.data)
-            file_map_advise(&g->parts[i].map, 0, g->parts[i].map.size, FILE_ADVICE_DONE);
+        file_map_drop(&g->parts[i].map, g->parts[i].data_start);
+    for (int i = 0; i < g->n_tensors; i++)
+        if (g->parts[g->tensors[i].part].map.data)
+            g->tensors[i].data = NULL;
+}
+
+int gguf_check(const struct gguf *g, struct error *e)
+{
+    for (int i = 0; i < g->n_parts; i++)
+        if (g->parts[i].map.data && file_map_changed(&g->parts[i].map, g->parts[i].path))
+            return fail(e, ERR_IO, "%s changed while it was read", g->parts[i].path);
+    return 0;
+}
+
+int64_t gguf_modified_ns(const struct gguf *g)
+{
+    return g->parts[0].map.identity.modified_ns;
 }
 
 void gguf_close(struct gguf *g)

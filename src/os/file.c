@@ -1,6 +1,8 @@
 /* Files: see file.h. */
 #include "os/file.h"
 
+#include "os/fault.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -57,6 +59,7 @@ int file_map_open(struct file_map *ret, const char *path, struct error *e)
             goto out;
         }
         m.data = p;
+        m.guard = fault_guard(p, (size_t)m.size);
     }
     *ret = m;
 out:
@@ -66,8 +69,10 @@ out:
 
 void file_map_close(struct file_map *m)
 {
-    if (m && m->data)
-        munmap((void *)m->data, (size_t)m->size);
+    if (m && m->data) {
+        fault_release(m->guard);
+        munmap((void *)m->data, (size_t)(m->dropped ? m->dropped : m->size));
+    }
     if (m)
         *m = (struct file_map){ 0 };
 }
@@ -82,6 +87,53 @@ bool file_map_unchanged(const struct file_map *m, const char *path)
            now.size == m->identity.size && now.modified_ns == m->identity.modified_ns;
 }
 
+bool file_map_changed(const struct file_map *m, const char *path)
+{
+    struct stat s;
+    if (fault_happened(m->guard))
+        return true;
+    if (stat(path, &s))
+        return false;
+    struct file_identity now = identity_of(&s);
+    return now.device == m->identity.device && now.inode == m->identity.inode &&
+           (now.size != m->identity.size || now.modified_ns != m->identity.modified_ns);
+}
+
+static uint64_t whole_pages(uint64_t size)
+{
+    return size_round_up(size, (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
+int file_map_keep(struct file_map *m, uint64_t size, struct error *e)
+{
+    uint64_t pages = whole_pages(size < m->size ? size : m->size);
+    uint64_t bytes = pages < m->size ? pages : m->size;
+    if (!bytes)
+        return 0;
+    void *copy = malloc((size_t)bytes);
+    if (!copy)
+        return fail(e, ERR_NOMEM, "%" PRIu64 " bytes of a file", bytes);
+    memcpy(copy, m->data, (size_t)bytes);
+    void *p = mmap((void *)m->data, (size_t)pages, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    int r = p == MAP_FAILED ? fail(e, ERR_NOMEM, "%" PRIu64 " bytes of a file", bytes) : 0;
+    if (!r) {
+        memcpy(p, copy, (size_t)bytes);
+        mprotect(p, (size_t)pages, PROT_READ);
+    }
+    free(copy);
+    return r;
+}
+
+void file_map_drop(struct file_map *m, uint64_t size)
+{
+    uint64_t keep = whole_pages(size), end = m->dropped ? m->dropped : m->size;
+    if (!m->data || keep == 0 || keep >= end)
+        return;
+    munmap((void *)(m->data + keep), (size_t)(end - keep));
+    m->dropped = keep;
+}
+
 void file_map_advise(const struct file_map *m, uint64_t offset, uint64_t size,
                      enum file_advice advice)
 {
@@ -90,7 +142,7 @@ void file_map_advise(const struct file_map *m, uint64_t offset, uint64_t size,
         [FILE_ADVICE_NEEDED] = MADV_WILLNEED,
         [FILE_ADVICE_DONE] = MADV_DONTNEED,
     };
-    if (offset >= m->size || (unsigned)advice >= FILE_ADVICE_COUNT)
+    if (offset >= m->size || m->dropped || (unsigned)advice >= FILE_ADVICE_COUNT)
         return;
     if (size > m->size - offset)
         size = m->size - offset;

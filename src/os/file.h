@@ -14,11 +14,16 @@ struct file_identity {
     int64_t modified_ns;
 };
 
-/* A whole file in memory, read-only. */
+struct fault_guard;
+
+/* A whole file in memory, read-only. A file that is cut short while it is mapped reads as zeros
+ * from there on, and file_map_changed says so. */
 struct file_map {
     const uint8_t *data;
     uint64_t size;
     struct file_identity identity;
+    struct fault_guard *guard;
+    uint64_t dropped; /* bytes from here on are mapped no more; 0: all are mapped */
 };
 
 /* Maps path. ERR_NOT_FOUND, ERR_IO; an empty file gives size 0 and data NULL. */
@@ -27,6 +32,18 @@ void file_map_close(struct file_map *m);
 
 /* True when path still names the file that was mapped, unchanged. */
 bool file_map_unchanged(const struct file_map *m, const char *path);
+
+/* True when what was read through the mapping can't be trusted: the file was cut short, or path
+ * still names it but its size or time of change are others. A file that was deleted or replaced by
+ * another keeps its content here. */
+bool file_map_changed(const struct file_map *m, const char *path);
+
+/* Copies the first `size` bytes into memory of our own at the same address: from then on nothing
+ * that happens to the file changes them. Nobody else may read there meanwhile. ERR_NOMEM. */
+int file_map_keep(struct file_map *m, uint64_t size, struct error *e);
+
+/* Unmaps what lies behind the first `size` bytes, whole pages only; those may be read no more. */
+void file_map_drop(struct file_map *m, uint64_t size);
 
 enum file_advice {
     FILE_ADVICE_SEQUENTIAL, /* will be read from front to end soon */

@@ -4,6 +4,7 @@
 #include "os/file.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static char folder[] = "/tmp/shoal-file-XXXXXX", path[64];
 
@@ -39,6 +40,68 @@ static void maps_and_tells_changes(void **state)
     file_map_close(&m);
 }
 
+/* A file of `pages` pages, page i full of bytes 'a' + i. */
+static void write_pages(int pages, size_t page)
+{
+    struct error e = { 0 };
+    struct buffer b;
+    buffer_init(&b, (size_t)pages * page);
+    for (size_t i = 0; i < (size_t)pages * page; i++) {
+        char c = (char)('a' + (int)(i / page));
+        assert_int_equal(buffer_append(&b, bytes_of(&c, 1)), 0);
+    }
+    assert_int_equal(file_write_atomic(path, buffer_bytes(&b), 0600, &e), 0);
+    buffer_done(&b);
+}
+
+static void a_file_cut_short_reads_as_zeros(void **state)
+{
+    struct error e = { 0 };
+    struct file_map m = { 0 };
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    write_pages(4, page);
+    assert_int_equal(file_map_open(&m, path, &e), 0);
+    assert_false(file_map_changed(&m, path));
+    assert_int_equal(file_map_keep(&m, page + 1, &e), 0);
+    assert_int_equal(truncate(path, (off_t)page), 0);
+    /* Two pages are ours, the others went with the file. */
+    assert_int_equal(m.data[page], 'b');
+    assert_int_equal(m.data[2 * page - 1], 'b');
+    assert_int_equal(((const volatile uint8_t *)m.data)[3 * page], 0);
+    assert_true(file_map_changed(&m, path));
+    assert_int_equal(remove(path), 0);
+    assert_true(file_map_changed(&m, path));
+    file_map_close(&m);
+    /* The next mapping starts afresh. */
+    write_pages(1, page);
+    assert_int_equal(file_map_open(&m, path, &e), 0);
+    assert_false(file_map_changed(&m, path));
+    file_map_close(&m);
+}
+
+static void a_file_written_to_has_changed_and_a_deleted_one_has_not(void **state)
+{
+    struct error e = { 0 };
+    struct file_map m = { 0 };
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    write_pages(3, page);
+    assert_int_equal(file_map_open(&m, path, &e), 0);
+    assert_int_equal(remove(path), 0);
+    assert_false(file_map_changed(&m, path));
+    assert_int_equal(m.data[2 * page], 'c');
+    file_map_drop(&m, 1);
+    assert_int_equal(m.data[page - 1], 'a');
+    file_map_close(&m);
+    write_pages(3, page);
+    assert_int_equal(file_map_open(&m, path, &e), 0);
+    FILE *f = fopen(path, "a");
+    assert_non_null(f);
+    assert_int_equal(fputc('x', f), 'x');
+    assert_int_equal(fclose(f), 0);
+    assert_true(file_map_changed(&m, path));
+    file_map_close(&m);
+}
+
 static void reads_ranges(void **state)
 {
     struct error e = { 0 };
@@ -69,6 +132,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(maps_and_tells_changes),
+        cmocka_unit_test(a_file_cut_short_reads_as_zeros),
+        cmocka_unit_test(a_file_written_to_has_changed_and_a_deleted_one_has_not),
         cmocka_unit_test(reads_ranges),
         cmocka_unit_test(reads_whole_files_up_to_a_limit),
     };
