@@ -94,7 +94,7 @@ int model_identify(const char *path, struct model_file *ret, struct error *e)
     file_map_close(&map);
     code = gguf_open(&g, path, e);
     if (code != 0) {
-        return wrap(e, "%s", path);
+        return code;
     }
     snprintf(f.path, sizeof f.path, "%s", path);
     stem_of(path, f.id);

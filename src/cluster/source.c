@@ -43,10 +43,11 @@ int source_open(struct source **ret, const char *path, struct error *e)
     int code = gguf_open(&s->gguf, path, e);
     if (code == 0) {
         code = model_build(s->gguf, &(struct model_options){ 0 }, &s->arena, &s->program, e);
+        code = code ? wrap(e, "%s", path) : 0;
     }
     if (code != 0) {
         source_close(s);
-        return wrap(e, "%s", path);
+        return code;
     }
     *ret = s;
     return 0;
