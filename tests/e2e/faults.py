@@ -12,7 +12,9 @@ After all trials the others hold no more descriptors and no more memory than bef
 import argparse
 import http.client
 import json
+import pathlib
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -215,7 +217,132 @@ def stopped_workers(context):
     hurt(context, "stop", 1)
 
 
-TESTS = [killed_workers, stopped_workers]
+def freed(worker, before_loading):
+    """Whether the worker holds no part any more: a share is 45 MB."""
+    return worker.memory() < before_loading + MEMORY_SLACK
+
+
+def head_and_workers(c):
+    head = c.up("--model", MODEL, "--split", SPLIT, "--threads", "1", name="head")
+    workers = [c.join(head, "--threads", "1", name="anna")]
+    workers[0].wait_log("joined")
+    empty = workers[0].memory()
+    workers.append(c.join(head, "--threads", "1", name="ben"))
+    head.wait_model(MODEL, BACK_SECONDS)
+    return head, workers, empty
+
+
+def head_falls(context, how):
+    """Workers free what they hold for a head that is gone, and serve it again when it is back."""
+    with context.cluster() as c:
+        head, workers, empty = head_and_workers(c)
+        door = workers[1]
+        door.wait_until(lambda: door.answers(MODEL), "answer through a worker")
+        asked = Ask(door, [20, 21, 22], 4000)
+        expect(asked.began.wait(30) and asked.error is None, f"no stream: {asked.error}")
+        # What the workers hold when all is well, after the first round.
+        for round in range(2):
+            held = workers[0].memory()
+            expect(not freed(workers[0], empty), f"the worker holds nothing: {held}, {empty}")
+            struck = time.monotonic()
+            head.process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+            asked.join(LOSS_SECONDS + 5)
+            expect(asked.error is not None, "the answer ended without an error")
+            expect("no error of ours" not in asked.error, asked.error)
+            expect(asked.ended - struck <= LOSS_SECONDS,
+                   f"the error came after {asked.ended - struck:.1f} s")
+            while not freed(workers[0], empty):
+                expect(time.monotonic() - struck <= LOSS_SECONDS,
+                       f"the worker still holds {workers[0].memory() >> 20} MiB")
+                time.sleep(0.02)
+            print(f"head, {how}: error after {asked.ended - struck:.2f} s, freed after "
+                  f"{time.monotonic() - struck:.2f} s: {asked.error}")
+            if how == "kill":
+                head.kill()  # only waits for its end
+                head.start()
+            else:
+                head.process.send_signal(signal.SIGCONT)
+            head.wait_model(MODEL, BACK_SECONDS)
+            door.wait_until(lambda: door.answers(MODEL), "answer through a worker", BACK_SECONDS)
+            expect(all(w.process.poll() is None for w in workers), "a worker ended")
+            asked = Ask(door, [30 + round, 21, 22], 4000)
+            expect(asked.began.wait(30) and asked.error is None, f"no stream: {asked.error}")
+
+
+def killed_head(context):
+    head_falls(context, "kill")
+
+
+def stopped_head(context):
+    head_falls(context, "stop")
+
+
+def completion(device, model, prompt="word"):
+    status, _, reply = device.request("POST", "/v1/completions", {
+        "model": model, "prompt": prompt, "max_tokens": 8, "temperature": 0})
+    expect(status == 200, f"{model} gives {status}: {reply}")
+    return reply["choices"][0]["text"]
+
+
+def model_files_change(context):
+    """Files that are cut short, vanish or were never models: words, and nothing is lost."""
+    with context.cluster() as c:
+        folder = c.path / "models"
+        folder.mkdir()
+        for name in ("tiny", MODEL):
+            shutil.copyfile(context.models / f"{name}.gguf", folder / f"{name}.gguf")
+        (folder / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 200)
+        (folder / "empty.gguf").touch()
+        d = c.up("--model", "tiny", "--model", MODEL, "--threads", "1", models=folder)
+        d.wait_model("tiny")
+        d.wait_model(MODEL)
+        expect("bad.gguf" in d.log() and "empty.gguf" in d.log(), f"no word on bad files:\n{d.log()}")
+        before = {m: completion(d, m) for m in ("tiny", MODEL)}
+        # What is loaded needs no file: cut short, and then gone.
+        with open(folder / "tiny.gguf", "r+b") as f:
+            f.truncate(5000)
+        (folder / f"{MODEL}.gguf").unlink()
+        expect({m: completion(d, m) for m in before} == before, "other answers without the files")
+        maps = pathlib.Path(f"/proc/{d.process.pid}/maps").read_text()
+        mapped = sum(int(line.split()[0].split("-")[1], 16) - int(line.split()[0].split("-")[0], 16)
+                     for line in maps.splitlines() if ".gguf" in line)
+        expect(mapped < 1 << 20, f"{mapped} bytes of model files are still mapped:\n{maps}")
+
+
+def file_cut_while_loading(context):
+    """Cut short at a moment of loading that the seed chooses; mended, it is served."""
+    rng = random.Random(f"{context.seed} cut")
+    with context.cluster() as c:
+        folder = c.path / "models"
+        folder.mkdir()
+        for name in ("tiny", MODEL):
+            shutil.copyfile(context.models / f"{name}.gguf", folder / f"{name}.gguf")
+        target = folder / f"{MODEL}.gguf"
+        head = c.up("--model", "tiny", "--model", MODEL, "--threads", "1", models=folder)
+        head.wait_model("tiny")
+        head.wait_model(MODEL)
+        for n in range(context.trials):
+            head.kill()
+            shutil.copyfile(context.models / f"{MODEL}.gguf", target)
+            placed = head.log().count(f"{MODEL}: placing on")
+            head.start()
+            while head.log().count(f"{MODEL}: placing on") <= placed:
+                time.sleep(0.001)
+            time.sleep(rng.random() * 0.05)
+            with open(target, "r+b") as f:
+                f.truncate(rng.randrange(target.stat().st_size))
+            head.wait_model("tiny")
+            head.wait_until(lambda: head.answers(MODEL) or any(
+                m["id"] == MODEL and m["state"] != "serving" and len(m["why"]) > 20
+                for m in head.status()["models"]), "model or a reason")
+            if not head.answers(MODEL):
+                print(f"cut: {[m['why'] for m in head.status()['models'] if m['id'] == MODEL]}")
+                shutil.copyfile(context.models / f"{MODEL}.gguf", target)
+                head.wait_model(MODEL, BACK_SECONDS)
+
+
+TESTS = [killed_workers, stopped_workers, killed_head, stopped_head, model_files_change,
+         file_cut_while_loading]
 
 
 class Context:
