@@ -46,8 +46,13 @@ static int ask(struct run *r, const char *text, struct error *e)
         return result;
     atomic_store(&interrupted, false);
     if (r->model)
-        result = local_model_post(r->model, "/v1/chat/completions", body, take, &r->chat,
-                                  &interrupted, &status, e);
+        result = local_model_post(r->model,
+                                  &(struct local_model_request){ .path = "/v1/chat/completions",
+                                                                 .body = body,
+                                                                 .on_data = take,
+                                                                 .arg = &r->chat,
+                                                                 .stop = &interrupted },
+                                  &status, e);
     else
         result = client_send(&(struct client_request){ .url = r->url,
                                                        .path = "/v1/chat/completions",

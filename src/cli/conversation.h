@@ -30,8 +30,10 @@ struct conversation {
     bool show; /* print the answer as it comes */
 };
 
+/* An empty history, or one of the system message. o's texts are borrowed. ERR_NOMEM. */
 int conversation_init(struct conversation *c, const struct conversation_options *o,
                       struct error *e);
+/* Frees what init and the turns made. */
 void conversation_done(struct conversation *c);
 
 /* Adds the user's message and gives the request's JSON body (caller frees by free()). */

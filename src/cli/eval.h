@@ -24,9 +24,14 @@ struct eval_options {
 struct gguf;
 struct eval; /* a model opened on an executor in this process */
 
+/* Opens the model for sequences of at most max_tokens. Errors: those of the file, of the SPEC, of
+ * loading. */
 int eval_open(struct eval **ret, const struct eval_options *o, int max_tokens, struct error *e);
+/* Ends the ranks and frees. NULL is fine. */
 void eval_close(struct eval *v);
+/* The model's file; borrowed until eval_close. */
 const struct gguf *eval_gguf(const struct eval *v);
+/* Width of a logits row. */
 int eval_vocab(const struct eval *v);
 
 /* Feeds n ids as one fresh sequence in prefill chunks, others beside it when asked for, and gives

@@ -162,11 +162,12 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
     (void)arg; /* it only turns the loop */
 }
 
-int local_model_post(struct local_model *m, const char *path, const char *body,
-                     int (*on_data)(void *arg, struct bytes data), void *arg, atomic_bool *stop,
-                     long *status, struct error *e)
+int local_model_post(struct local_model *m, const struct local_model_request *r, long *status,
+                     struct error *e)
 {
-    struct reply reply = { .responder = { .ops = &reply_ops }, .on_data = on_data, .arg = arg };
+    struct reply reply = { .responder = { .ops = &reply_ops },
+                           .on_data = r->on_data,
+                           .arg = r->arg };
     struct event *look = event_new(m->base, -1, EV_PERSIST, on_look, NULL);
     const struct timeval period = { .tv_usec = LOOK_MS * 1000 };
     if (!look || event_add(look, &period)) {
@@ -175,11 +176,12 @@ int local_model_post(struct local_model *m, const char *path, const char *body,
         return fail(e, ERR_NOMEM, "a timer");
     }
     bool told = false;
-    api_handle(m->api,
-               &(struct api_request){ .method = "POST", .path = path, .body = bytes_text(body) },
-               &reply.responder);
+    api_handle(
+        m->api,
+        &(struct api_request){ .method = "POST", .path = r->path, .body = bytes_text(r->body) },
+        &reply.responder);
     while (!reply.ended) {
-        if (atomic_load(stop) && !told && reply.responder.closed) {
+        if (atomic_load(r->stop) && !told && reply.responder.closed) {
             told = true;
             reply.responder.closed(reply.responder.closed_arg);
         }
@@ -188,5 +190,5 @@ int local_model_post(struct local_model *m, const char *path, const char *body,
     }
     event_free(look);
     *status = reply.status;
-    return atomic_load(stop) ? fail(e, ERR_CANCELLED, "stopped") : 0;
+    return atomic_load(r->stop) ? fail(e, ERR_CANCELLED, "stopped") : 0;
 }

@@ -20,12 +20,19 @@ struct local_model;
 /* Loads the file, telling of it on stderr. */
 int local_model_open(struct local_model **ret, const struct local_model_options *o,
                      struct error *e);
+/* Ends what runs and frees. NULL is fine. */
 void local_model_close(struct local_model *m);
 
-/* One request to the API of this process; the reply's body goes to on_data. Setting *stop ends it
- * within a token. */
-int local_model_post(struct local_model *m, const char *path, const char *body,
-                     int (*on_data)(void *arg, struct bytes data), void *arg, atomic_bool *stop,
-                     long *status, struct error *e);
+/* One request to the API of this process. */
+struct local_model_request {
+    const char *path, *body;
+    int (*on_data)(void *arg, struct bytes data); /* pieces of the reply's body */
+    void *arg;
+    atomic_bool *stop; /* setting it ends the request within a token */
+};
+
+/* *status is HTTP's. ERR_NOMEM, ERR_CANCELLED. */
+int local_model_post(struct local_model *m, const struct local_model_request *r, long *status,
+                     struct error *e);
 
 #endif
