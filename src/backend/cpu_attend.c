@@ -22,11 +22,19 @@ static void query_heads(const struct attend_plan *p, int kv, int *first, int *en
         *end = p->q_heads;
 }
 
-static void attend_task(struct backend_ctx *c, const struct attend_plan *p, int run, int row_first,
-                        int n_rows, int kv, int thread)
+/* One KV head's queries of a few rows of one run. */
+struct attend_tile {
+    int run;
+    int row, n_rows; /* of the step's rows */
+    int kv;
+};
+
+static void attend_task(struct backend_ctx *c, const struct attend_plan *p,
+                        const struct attend_tile *t, int thread)
 {
+    int kv = t->kv;
     const struct state *s = p->state;
-    const struct cpu_session *session = &c->sessions[c->run_sessions[run]];
+    const struct cpu_session *session = &c->sessions[c->run_sessions[t->run]];
     const float *q_rows[KERNEL_QUERIES * 8];
     float *out_rows[KERNEL_QUERIES * 8];
     int32_t first[KERNEL_QUERIES * 8], last[KERNEL_QUERIES * 8];
@@ -35,7 +43,7 @@ static void attend_task(struct backend_ctx *c, const struct attend_plan *p, int 
     int q_width = c->program->values[p->in->in[0]].width;
     int out_width = c->program->values[p->in->out].width;
     int32_t low = INT32_MAX, high = 0;
-    for (int row = row_first; row < row_first + n_rows; row++)
+    for (int row = t->row; row < t->row + t->n_rows; row++)
         for (int h = head_first; h < head_end; h++, n++) {
             int32_t position = c->rows[row].position;
             q_rows[n] = cpu_value(c, p->in->in[0]) + (size_t)row * (size_t)q_width +
@@ -92,10 +100,10 @@ void cpu_run_attend(struct backend_ctx *c, struct cpu_phase *phase, int thread)
         int tiles = (count + p.tokens_a_tile - 1) / p.tokens_a_tile;
         while (task < at + tiles * s->heads) {
             /* The last tiles see the most positions: give them out first. */
-            int tile = tiles - 1 - (task - at) / s->heads, kv = (task - at) % s->heads;
-            int first = tile * p.tokens_a_tile;
+            int first = (tiles - 1 - (task - at) / s->heads) * p.tokens_a_tile;
             int n = count - first < p.tokens_a_tile ? count - first : p.tokens_a_tile;
-            attend_task(c, &p, run, row + first, n, kv, thread);
+            const struct attend_tile tile = { run, row + first, n, (task - at) % s->heads };
+            attend_task(c, &p, &tile, thread);
             task = atomic_fetch_add_explicit(&phase->claimed, 1, memory_order_relaxed);
         }
         at += tiles * s->heads;

@@ -209,17 +209,11 @@ static int share_memory(struct backend_ctx *c, struct interval *list, int n)
     return 0;
 }
 
-/* First and last phase that touches each value. Inputs live from the start, outputs to the end,
- * and what another segment uses lives through all phases between. */
-static int lay_out_memory(struct backend_ctx *c)
+/* First and last phase that touches each value, -1 for none. Inputs live from the start, outputs to
+ * the end, and what another segment uses lives through all phases between. */
+static void find_lifetimes(const struct backend_ctx *c, int *first, int *last)
 {
     const struct program *p = c->program;
-    int *first = arena_array(&c->arena, int, p->n_values + 1);
-    int *last = arena_array(&c->arena, int, p->n_values + 1);
-    struct interval *list = arena_array(&c->arena, struct interval, p->n_values + c->n_packs + 1);
-    c->value_offset = arena_array(&c->arena, size_t, p->n_values + 1);
-    if (!first || !last || !list || !c->value_offset)
-        return ERR_NOMEM;
     for (int v = 0; v < p->n_values; v++)
         first[v] = last[v] = -1;
     for (int ph = 0; ph < c->n_phases; ph++) {
@@ -263,6 +257,19 @@ static int lay_out_memory(struct backend_ctx *c)
     }
     for (int i = 0; i < p->n_outputs; i++)
         last[p->outputs[i]] = c->n_phases;
+}
+
+/* Gives each value and packed activation its place in the work memory. */
+static int lay_out_memory(struct backend_ctx *c)
+{
+    const struct program *p = c->program;
+    int *first = arena_array(&c->arena, int, p->n_values + 1);
+    int *last = arena_array(&c->arena, int, p->n_values + 1);
+    struct interval *list = arena_array(&c->arena, struct interval, p->n_values + c->n_packs + 1);
+    c->value_offset = arena_array(&c->arena, size_t, p->n_values + 1);
+    if (!first || !last || !list || !c->value_offset)
+        return ERR_NOMEM;
+    find_lifetimes(c, first, last);
     int n = 0;
     for (int v = 0; v < p->n_values; v++) {
         if (last[v] < 0)

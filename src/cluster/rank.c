@@ -43,8 +43,9 @@ int rank_program(const struct program *whole, const struct placement_plan *plan,
     struct program *part = NULL;
     int code = program_cut(whole, stage->first, stage->end, arena, &part, e);
     if (code == 0) {
-        code = program_shard(part, &plan->shares[stage->rank], stage->n_ranks, rank - stage->rank,
-                             arena, &part, e);
+        const struct rank_share share = { &plan->shares[stage->rank], stage->n_ranks,
+                                          rank - stage->rank };
+        code = program_shard(part, &share, arena, &part, e);
     }
     if (code == 0) {
         code = program_validate(part, e);

@@ -229,11 +229,18 @@ int program_print(const struct program *p, struct buffer *out);
 int program_cut(const struct program *p, int first, int end, struct arena *arena,
                 struct program **ret, struct error *e);
 
-/* Rank `rank` of n_ranks whose shares are in proportion to shares[] (each >= 0, not all 0).
- * Exchanges are inserted where a sharded or partial value meets an instruction that needs it
- * whole; the instruction list is the same on every rank. */
-int program_shard(const struct program *p, const int *shares, int n_ranks, int rank,
-                  struct arena *arena, struct program **ret, struct error *e);
+/* One rank of a tensor split. */
+struct rank_share {
+    const int *shares; /* (n_ranks) in proportion, each >= 0, not all 0; borrowed for the call */
+    int n_ranks;
+    int rank;
+};
+
+/* The part of one rank. Exchanges are inserted where a sharded or partial value meets an
+ * instruction that needs it whole; the instruction list is the same on every rank. ERR_RANGE,
+ * ERR_STATE when p is a part already, ERR_UNSUPPORTED. */
+int program_shard(const struct program *p, const struct rank_share *share, struct arena *arena,
+                  struct program **ret, struct error *e);
 
 /* Deals `count` units in multiples of granule to n shares, in order: begin[i], begin[n] = count.
  * Every positive share gets at least one granule when there are enough. Pure. */

@@ -327,9 +327,10 @@ static int finish_outputs(struct walk *k)
     return 0;
 }
 
-int program_shard(const struct program *p, const int *shares, int n_ranks, int rank,
-                  struct arena *arena, struct program **ret, struct error *e)
+int program_shard(const struct program *p, const struct rank_share *share, struct arena *arena,
+                  struct program **ret, struct error *e)
 {
+    int n_ranks = share->n_ranks, rank = share->rank;
     if (n_ranks < 1 || rank < 0 || rank >= n_ranks)
         return fail(e, ERR_RANGE, "rank %d of %d", rank, n_ranks);
     if (p->n_ranks != 1)
@@ -347,7 +348,7 @@ int program_shard(const struct program *p, const int *shares, int n_ranks, int r
         whole[i] = PROGRAM_NONE;
     c->n_ranks = n_ranks;
     c->rank = rank;
-    deal_ranges(c, shares, n_ranks, rank, begin);
+    deal_ranges(c, share->shares, n_ranks, rank, begin);
     slice_weights(c);
     c->n_instrs = 0;
     for (int i = 0; i < c->n_values; i++)

@@ -245,16 +245,22 @@ static void on_end(void *arg, enum engine_finish finish, const struct engine_usa
     mutex_unlock(&c->lock);
 }
 
-static int submit(struct engine *g, struct client *c, const int32_t *prompt, int n, int max_tokens,
-                  uint64_t seed, struct error *e)
+struct ask {
+    int n_prompt;
+    int max_tokens;
+    uint64_t seed;
+};
+
+static int submit(struct engine *g, struct client *c, const int32_t *prompt, struct ask ask,
+                  struct error *e)
 {
     *c = (struct client){ .stop_after = c->stop_after };
     mutex_init(&c->lock);
     condition_init(&c->wake);
     const struct engine_request r = { .prompt = prompt,
-                                      .n_prompt = n,
-                                      .max_tokens = max_tokens,
-                                      .sampling = { .temperature = 1.0f, .seed = seed },
+                                      .n_prompt = ask.n_prompt,
+                                      .max_tokens = ask.max_tokens,
+                                      .sampling = { .temperature = 1.0f, .seed = ask.seed },
                                       .on_token = on_token,
                                       .on_progress = on_progress,
                                       .on_end = on_end,
@@ -293,7 +299,7 @@ static void tokens_do_not_depend_on_company(void **state)
         fake_init(&f, 1);
         struct engine *g = open_engine(&f, 4, 0);
         make_prompt(i, prompt, &n);
-        assert_int_equal(submit(g, &alone[i], prompt, n, 40, (uint64_t)i, &e), 0);
+        assert_int_equal(submit(g, &alone[i], prompt, (struct ask){ n, 40, (uint64_t)i }, &e), 0);
         wait_end(&alone[i]);
         engine_close(g);
     }
@@ -304,7 +310,8 @@ static void tokens_do_not_depend_on_company(void **state)
         for (int round = 0; round < 3; round++) {
             for (int i = 0; i < 12; i++) {
                 make_prompt(i, prompt, &n);
-                assert_int_equal(submit(g, &among[i], prompt, n, 40, (uint64_t)i, &e), 0);
+                assert_int_equal(
+                    submit(g, &among[i], prompt, (struct ask){ n, 40, (uint64_t)i }, &e), 0);
             }
             for (int i = 0; i < 12; i++) {
                 wait_end(&among[i]);
@@ -328,19 +335,19 @@ static void limits_end_requests(void **state)
     int32_t prompt[CONTEXT] = { 1, 2, 3 };
     fake_init(&f, 1);
     struct engine *g = open_engine(&f, 2, 0);
-    assert_int_equal(submit(g, &c, prompt, 3, 1, 1, &e), 0);
+    assert_int_equal(submit(g, &c, prompt, (struct ask){ 3, 1, 1 }, &e), 0);
     wait_end(&c);
     assert_int_equal(c.n, 1);
     assert_int_equal(c.usage.completion_tokens, 1);
     assert_int_equal(c.usage.prompt_tokens, 3);
     c.stop_after = 2;
-    assert_int_equal(submit(g, &c, prompt, 3, 100, 1, &e), 0);
+    assert_int_equal(submit(g, &c, prompt, (struct ask){ 3, 100, 1 }, &e), 0);
     wait_end(&c);
     assert_true(c.n <= 2);
     assert_int_equal(c.finish, FINISH_STOP);
-    assert_int_equal(submit(g, &c, prompt, CONTEXT, 1, 1, &e), ERR_LIMIT);
+    assert_int_equal(submit(g, &c, prompt, (struct ask){ CONTEXT, 1, 1 }, &e), ERR_LIMIT);
     prompt[1] = VOCAB;
-    assert_int_equal(submit(g, &c, prompt, 3, 1, 1, &e), ERR_RANGE);
+    assert_int_equal(submit(g, &c, prompt, (struct ask){ 3, 1, 1 }, &e), ERR_RANGE);
     engine_close(g);
 }
 
@@ -355,11 +362,11 @@ static void a_common_beginning_is_not_computed_again(void **state)
         prompt[i] = i % 40;
     fake_init(&f, 1);
     struct engine *g = open_engine(&f, 2, 0);
-    assert_int_equal(submit(g, &c, prompt, 80, 3, 1, &e), 0);
+    assert_int_equal(submit(g, &c, prompt, (struct ask){ 80, 3, 1 }, &e), 0);
     wait_end(&c);
     assert_int_equal(c.usage.cached_tokens, 0);
     prompt[60] = 45;
-    assert_int_equal(submit(g, &c, prompt, 90, 3, 1, &e), 0);
+    assert_int_equal(submit(g, &c, prompt, (struct ask){ 90, 3, 1 }, &e), 0);
     wait_end(&c);
     assert_int_equal(c.usage.cached_tokens, 60);
     engine_close(g);
@@ -446,8 +453,8 @@ static void a_cancelled_request_ends_and_others_go_on(void **state)
     int32_t prompt[CONTEXT] = { 4, 5, 6 };
     fake_init(&f, 2);
     struct engine *g = open_engine(&f, 1, 0); /* b waits in the queue */
-    assert_int_equal(submit(g, &a, prompt, 3, -1, 9, &e), 0);
-    assert_int_equal(submit(g, &b, prompt, 3, 5, 9, &e), 0);
+    assert_int_equal(submit(g, &a, prompt, (struct ask){ 3, -1, 9 }, &e), 0);
+    assert_int_equal(submit(g, &b, prompt, (struct ask){ 3, 5, 9 }, &e), 0);
     engine_cancel(g, a.ticket);
     wait_end(&a);
     wait_end(&b);
@@ -470,7 +477,7 @@ static void a_lost_placement_tells_everybody_why(void **state)
     struct engine *g = open_engine(&f, 2, 0);
     int accepted = 0;
     for (int i = 0; i < 6; i++)
-        accepted += submit(g, &c[accepted], prompt, 3, -1, (uint64_t)i, &e) == 0;
+        accepted += submit(g, &c[accepted], prompt, (struct ask){ 3, -1, (uint64_t)i }, &e) == 0;
     for (int i = 0; i < accepted; i++)
         wait_end(&c[i]);
     int told = 0;
@@ -479,7 +486,7 @@ static void a_lost_placement_tells_everybody_why(void **state)
     assert_true(told > 0);
     struct client late = { 0 };
     e = (struct error){ 0 };
-    assert_int_equal(submit(g, &late, prompt, 3, 5, 1, &e), ERR_CLOSED);
+    assert_int_equal(submit(g, &late, prompt, (struct ask){ 3, 5, 1 }, &e), ERR_CLOSED);
     assert_non_null(strstr(e.text, "device B was lost"));
     struct engine_stats stats;
     engine_stats(g, &stats);
@@ -497,7 +504,7 @@ static void silence_has_a_deadline(void **state)
     fake_init(&f, 1);
     f.silent = true;
     struct engine *g = open_engine(&f, 1, 60 * CLOCK_NS_PER_MS);
-    assert_int_equal(submit(g, &c, prompt, 3, 5, 1, &e), 0);
+    assert_int_equal(submit(g, &c, prompt, (struct ask){ 3, 5, 1 }, &e), 0);
     wait_end(&c);
     assert_int_equal(c.finish, FINISH_ERROR);
     assert_non_null(strstr(c.error, "no device answered"));

@@ -173,7 +173,8 @@ static void sharding_puts_exchanges_where_partials_are_needed_whole(void **state
     struct program *p = toy(&a), *ranks[2];
     const int shares[] = { 2, 1 };
     for (int k = 0; k < 2; k++) {
-        assert_int_equal(program_shard(p, shares, 2, k, &a, &ranks[k], &e), 0);
+        assert_int_equal(program_shard(p, &(struct rank_share){ shares, 2, k }, &a, &ranks[k], &e),
+                         0);
         assert_int_equal(program_validate(ranks[k], &e), 0);
     }
     int exchanges = 0;
@@ -190,8 +191,11 @@ static void sharding_puts_exchanges_where_partials_are_needed_whole(void **state
         if (x->col_axis.range != PROGRAM_NONE)
             assert_int_equal(x->col_count + y->col_count, 96);
     }
-    assert_int_equal(program_shard(p, shares, 2, 2, &a, &ranks[0], &e), ERR_RANGE);
-    assert_int_equal(program_shard(ranks[1], shares, 2, 0, &a, &ranks[0], &e), ERR_STATE);
+    assert_int_equal(program_shard(p, &(struct rank_share){ shares, 2, 2 }, &a, &ranks[0], &e),
+                     ERR_RANGE);
+    assert_int_equal(
+        program_shard(ranks[1], &(struct rank_share){ shares, 2, 0 }, &a, &ranks[0], &e),
+        ERR_STATE);
     arena_done(&a);
 }
 
