@@ -98,12 +98,14 @@ static void open_stage(struct stage *s, const struct fixture *f, const struct pr
                                              .state_tokens = 256 };
     if (program_cut(whole, l->cuts[index], l->cuts[index + 1], a, &cut, &e))
         fail_test("%s", e.text);
-    for (int k = 0; k < l->n_ranks; k++)
-        if (program_shard(cut, l->shares, l->n_ranks, k, a, &s->programs[k], &e) ||
+    for (int k = 0; k < l->n_ranks; k++) {
+        const struct rank_share share = { l->shares, l->n_ranks, k };
+        if (program_shard(cut, &share, a, &s->programs[k], &e) ||
             program_validate(s->programs[k], &e) ||
             backend_cpu.open(&s->ranks[k], s->programs[k], &source, &options, &e) ||
             backend_cpu.create(s->ranks[k], 1, &e))
             fail_test("%s", e.text);
+    }
 }
 
 /* The exchange: partial sums added in rank order, the sum given to all. */
