@@ -33,8 +33,11 @@ static int64_t take_number(struct bytes *b)
         }
         n = n * 10 + (b->data[i] - '0');
     }
+    if (i == 0) {
+        return -1; /* also of no bytes, whose pointer may be NULL */
+    }
     *b = bytes_of(b->data + i, b->size - i);
-    return i > 0 ? n : -1;
+    return n;
 }
 
 /* A number and nothing else. */
