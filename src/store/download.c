@@ -11,6 +11,8 @@
 #define MAX_REDIRECTS 10
 /* Requests in a row that bring no new byte. */
 #define MAX_FRUITLESS 5
+/* The same while nobody ever answered: most likely the address is wrong. */
+#define MAX_UNANSWERED 2
 /* Requests for each piece of this size, so that a server that sends a byte a time is given up. */
 #define PIECE_BYTES (64u << 20)
 #define MAX_REQUESTS 100
@@ -26,6 +28,7 @@ struct patience {
     uint64_t most;  /* bytes that were ever here */
     uint64_t piece; /* bytes at which `requests` began to count */
     int fruitless, requests, restarts;
+    bool answered;    /* somebody is there */
     bool resumed;     /* some bytes came by an earlier request than the others */
     bool sha_retried; /* such a file had the wrong sha256 once */
 };
@@ -62,8 +65,10 @@ static int be_patient(struct transfer *t, struct patience *p, struct error *e)
     }
     p->requests++;
     p->fruitless++;
+    p->answered = p->answered || t->answered || t->part.size > 0;
     int64_t asked = t->reply.retry_after_s;
-    if (p->fruitless >= MAX_FRUITLESS || p->requests >= MAX_REQUESTS || asked > MAX_WAIT_S) {
+    if (p->fruitless >= (p->answered ? MAX_FRUITLESS : MAX_UNANSWERED) ||
+        p->requests >= MAX_REQUESTS || asked > MAX_WAIT_S) {
         *e = t->error;
         if (t->part.size > 0 && (e->code == ERR_CLOSED || e->code == ERR_TIMEOUT)) {
             return fail(e, t->error.code,
