@@ -389,12 +389,12 @@ static void a_state_that_cannot_go_back_is_restored_and_replayed(void **state)
         f.x.can_truncate = false;
         f.x.max_sessions = 6;
         struct engine *g = open_engine(&f, 2, 0);
-        assert_int_equal(submit(g, &c, prompt, 200, 20, 1, &e), 0);
+        assert_int_equal(submit(g, &c, prompt, (struct ask){ 200, 20, 1 }, &e), 0);
         wait_end(&c);
         assert_true(f.checkpoints > 0);
         for (int k = cuts[i]; k < 220; k++)
             prompt[k] = k * 5 % 40 + 1;
-        assert_int_equal(submit(g, &c, prompt, 220, 10, 7, &e), 0);
+        assert_int_equal(submit(g, &c, prompt, (struct ask){ 220, 10, 7 }, &e), 0);
         wait_end(&c);
         assert_true(c.usage.cached_tokens <= cuts[i]);
         assert_true(cuts[i] < 64 || c.usage.cached_tokens >= cuts[i] - 80);
@@ -403,7 +403,7 @@ static void a_state_that_cannot_go_back_is_restored_and_replayed(void **state)
         engine_close(g);
         fake_init(&f, 1);
         g = open_engine(&f, 2, 0);
-        assert_int_equal(submit(g, &fresh, prompt, 220, 10, 7, &e), 0);
+        assert_int_equal(submit(g, &fresh, prompt, (struct ask){ 220, 10, 7 }, &e), 0);
         wait_end(&fresh);
         assert_int_equal(fresh.n, c.n);
         assert_memory_equal(fresh.ids, c.ids, (size_t)c.n * sizeof(int32_t));
@@ -430,7 +430,7 @@ static void checkpoints_stay_within_their_room(void **state)
                 struct client *c = round ? &among[i] : &alone[i];
                 for (int k = 0; k < 160; k++)
                     prompt[k] = (k * 3 + (k < 20 * (i % 4) ? 0 : i)) % 40;
-                assert_int_equal(submit(g, c, prompt, 160, 30, (uint64_t)i, &e), 0);
+                assert_int_equal(submit(g, c, prompt, (struct ask){ 160, 30, (uint64_t)i }, &e), 0);
                 if (!round)
                     wait_end(c);
             }
