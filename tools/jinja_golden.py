@@ -128,6 +128,7 @@ nope|default('x')|no|default('x')|no|default('x', true)|''|default('x', boolean=
 d|tojson|u|tojson|html|tojson|d|tojson(indent=2)|d|tojson(sort_keys=true)|d|tojson(separators=(',', ':'))|u|tojson(ensure_ascii=true)|'a\\n\\t\\x01\\x7f"\\\\/'|tojson|[1.0, 1e22, true, none, (1, 2)]|tojson|de|tojson(indent=2)|[[], {}]|tojson(indent=4)|nope|tojson|{1: 2, none: 3, true: 4, 1.5: 5}|tojson|{(1, 2): 3}|tojson|d|tojson(indent='--')|d|tojson(2)|{'b': 1, 'a': 2}|tojson(indent=0)|{'b': {'z': 1, 'y': 2}, 'a': 2}|tojson(sort_keys=true, indent=1)|range(3)|tojson|d.keys()|tojson|inf|tojson|(1e400)|tojson
 n is odd|n is even|s is odd|n is divisibleby 7|n is divisibleby(2)|nope is defined|n is defined|no is none|t is true|fa is false|1 is true|t is boolean|n is integer|t is integer|f is float|n is number|t is number|s is string|d is mapping|l is sequence|s is sequence|d is sequence|n is sequence|l is iterable|n is iterable|s is iterable|nope is iterable|nope is sequence|range is callable|s.upper is callable|n is callable|nope is callable|'upper' is filter|'zz' is filter|'odd' is test|'zz' is test
 n is eq 7|n is == 7|n is ne(8)|n is gt 3|n is ge 7|n is lt 3|n is le 7|n is greaterthan 3|n is lessthan 3|n is equalto 7|n is sameas 7|none is sameas none|true is sameas 1|n is in [7]|n is not in [7]|'a' is in 'abc'|s is lower|'AB' is upper|'Ab' is lower|n is lower|html is escaped|n is not odd|not n is odd|n is zz|n is not none and t|n is odd or fa|s is upper is lower|(d.items()) is sequence|d.items() is iterable|range(3) is sequence
+tiny[1:2]|d[1:]|(l|map('string'))[1:]|nope[1:]|not (n|select('odd'))|(n|select('odd'))|list|(l|select('zz')) is iterable|[none, none]|sort|'ab'|sort(attribute='zz')|l is filter|n|truncate|l|truncate|'b c'.splitlines('x')|none|select('odd')|list|none|map('upper')|list|s|attr(nope)
 (html|e) + '<'|'<' + (html|safe)|(html|e) ~ '<'|(html|e)|e|(html|e)|forceescape|(html|e).upper() + '&'|('<b>'|safe).replace('b', '<')|('<'|safe) * 2 + '<'|('<%s>'|safe) % '<'|('<%s %s>'|safe) % ('<', 1)|('<'|safe)[0] + '<'|('a,b'|safe).split(',')[0] + '<'|('<'|safe) + 1|('<'|e) is escaped|('<'|safe)|upper|length|[html|e, '<']|join('<')|('<{}>'|safe).format('<')|('<'|safe).join(['<'])|('<' |safe|trim) + '<'|('<'|safe|string) + '<'|('<'|safe|title) + '<'
 n|nope|(l|first)|string|l | map('string') | join ( ' ' )|s|upper|lower|title|-1|abs|(-1)|abs|not l|length|l|length > 2|l|length + 1|'a'|upper ~ 'b'|l|join|length|[1]|first + 1|n|string * 2
 """.strip("\n")
@@ -188,7 +189,7 @@ STATEMENTS = [
     "{% for x in l %}{% macro m() %}{{ x }}{% endmacro %}{{ m() }}{% endfor %}",
     "{{ m }}{% macro m() %}{% endmacro %}", "{% macro m() %}{% endmacro %}{{ m }}",
     "{% filter upper %}abc {{ s }}{% endfilter %}", "{% filter replace('a', 'b')|upper %}aa{% endfilter %}",
-    "{% filter nope %}{% endfilter %}", "{% with a = 1, b = 2 %}{{ a }}{{ b }}{% endwith %}{{ a }}",
+    "{% filter length %}abc{% endfilter %}", "{% if n|select('odd') %}lazy{% endif %}", "{% filter nope %}{% endfilter %}", "{% with a = 1, b = 2 %}{{ a }}{{ b }}{% endwith %}{{ a }}",
     "{% set a = 5 %}{% with a = a + 1 %}{{ a }}{% endwith %}{{ a }}", "{% with %}{% set q = 1 %}{% endwith %}{{ q }}",
     "{% block a %}x{{ n }}{% endblock %}", "{% block a %}{% endblock %}{% block a %}{% endblock %}",
     "{% for x in l %}{% block b %}{{ x }}{% endblock %}{% endfor %}",

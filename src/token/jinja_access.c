@@ -309,10 +309,8 @@ int get_slice(struct run *r, struct jinja_value of, const struct jinja_value par
     if (of.kind == JINJA_UNDEFINED)
         return undefined_fail(r, of);
     bool list = of.kind == JINJA_LIST || of.kind == JINJA_TUPLE || of.kind == JINJA_RANGE;
-    if (!list && !is_string(of)) {
-        *ret = undefined_attribute(of, bytes_text("a slice"));
-        return 0;
-    }
+    if (!list && !is_string(of))
+        return run_fail(r, ERR_FORMAT, "'%s' object can't be sliced", type_name(of));
     int code = value_length(r, of, &n);
     if (!code)
         code = slice_indices(r, part, n, &start, &step, &count);

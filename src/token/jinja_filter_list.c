@@ -70,19 +70,20 @@ static int item_key(struct run *r, struct jinja_value item, struct jinja_value a
     return item_key_or(r, item, attribute, NULL, case_sensitive, ret);
 }
 
-/* "a,b" sorts by a, then by b: the key is then a list. */
+/* "a,b" sorts by a, then by b. The key is a list even for one attribute, so that equal values that
+ * have no order (none, undefined) stay side by side as in Jinja. */
 static int sort_key(struct run *r, struct jinja_value item, struct jinja_value attribute,
                     bool case_sensitive, struct jinja_value *ret)
 {
-    if (!is_string(attribute) || !memchr(attribute.as.text, ',', attribute.size))
-        return item_key(r, item, attribute, case_sensitive, ret);
-    struct jinja_value list, part, key;
-    int code = list_new(r, JINJA_LIST, 2, &list);
-    const char *end = attribute.as.text + attribute.size, *next;
-    for (const char *p = attribute.as.text; !code && p; p = next) {
+    struct jinja_value list, part = attribute, key;
+    int code = list_new(r, JINJA_LIST, 1, &list);
+    bool text = is_string(attribute);
+    const char *p = text ? attribute.as.text : "", *end = p + (text ? attribute.size : 0), *next;
+    for (; !code && p; p = next) {
         const char *comma = memchr(p, ',', (size_t)(end - p));
         next = comma ? comma + 1 : NULL;
-        part = string_of(p, (size_t)((comma ? comma : end) - p), 0);
+        if (text)
+            part = string_of(p, (size_t)((comma ? comma : end) - p), 0);
         code = item_key(r, item, part, case_sensitive, &key);
         if (!code)
             code = list_add(r, &list, key);
@@ -204,6 +205,8 @@ FILTER(filter_sort)
 {
     struct jinja_value *items, *keys;
     size_t count;
+    if (!is_absent(arg[0]) && !is_integral(arg[0]))
+        return run_fail(r, ERR_FORMAT, "reverse must be true or false, not %s", type_name(arg[0]));
     int code = copy_items(r, self, &items, &count);
     if (code)
         return code;
@@ -270,12 +273,12 @@ FILTER(filter_unique)
 {
     const struct jinja_value *items;
     size_t count;
-    struct jinja_value seen, out, key;
-    int code = value_items(r, self, &items, &count);
+    struct jinja_value seen = jinja_none(), out = jinja_none(), key;
+    int code = iterator_new(r, "generator", 0, &out);
+    if (!code)
+        code = value_items(r, self, &items, &count);
     if (!code)
         code = dict_new(r, 0, &seen);
-    if (!code)
-        code = iterator_new(r, "generator", 0, &out);
     for (size_t i = 0; !code && i < count; i++) {
         code = item_key(r, items[i], arg[1], flag(arg[0]), &key);
         size_t before = seen.as.dict->count;
@@ -284,23 +287,21 @@ FILTER(filter_unique)
         if (!code && seen.as.dict->count > before)
             code = list_add(r, &out, items[i]);
     }
-    if (!code)
-        *ret = out;
-    return code;
+    return iterator_done(r, code, out, ret);
 }
 
 FILTER(filter_batch)
 {
     const struct jinja_value *items;
     size_t count;
-    struct jinja_value out, part = { 0 };
-    int code = value_items(r, self, &items, &count);
+    struct jinja_value out = jinja_none(), part = { 0 };
+    int code = iterator_new(r, "generator", 0, &out);
+    if (!code)
+        code = value_items(r, self, &items, &count);
     if (!code && !is_integral(arg[0]))
         code = run_fail(r, ERR_FORMAT, "batch needs an integer");
-    if (!code)
-        code = iterator_new(r, "generator", 0, &out);
     if (code)
-        return code;
+        return iterator_done(r, code, out, ret);
     int64_t size = as_int(arg[0]);
     for (size_t i = 0; !code && i < count; i++) {
         bool full = part.as.list && (int64_t)part.as.list->count == size;
@@ -316,23 +317,21 @@ FILTER(filter_batch)
         code = list_add(r, &part, arg[1]);
     if (!code && count)
         code = list_add(r, &out, part);
-    if (!code)
-        *ret = out;
-    return code;
+    return iterator_done(r, code, out, ret);
 }
 
 FILTER(filter_slice)
 {
     const struct jinja_value *items;
     size_t count, next = 0;
-    struct jinja_value out, part;
-    int code = value_items(r, self, &items, &count);
+    struct jinja_value out = jinja_none(), part;
+    int code = iterator_new(r, "generator", 0, &out);
+    if (!code)
+        code = value_items(r, self, &items, &count);
     if (!code && (!is_integral(arg[0]) || as_int(arg[0]) <= 0))
         code = run_fail(r, ERR_FORMAT, "slice needs a positive number of slices");
-    if (!code)
-        code = iterator_new(r, "generator", 0, &out);
     if (code)
-        return code;
+        return iterator_done(r, code, out, ret);
     size_t slices = (size_t)as_int(arg[0]), each = count / slices, extra = count % slices;
     bool fill = !is_absent(arg[1]) && arg[1].kind != JINJA_NONE;
     for (size_t i = 0; !code && i < slices; i++) {
@@ -345,25 +344,21 @@ FILTER(filter_slice)
         if (!code)
             code = list_add(r, &out, part);
     }
-    if (!code)
-        *ret = out;
-    return code;
+    return iterator_done(r, code, out, ret);
 }
 
 FILTER(filter_items)
 {
-    struct jinja_value out, pair;
-    if (self.kind != JINJA_DICT && self.kind != JINJA_UNDEFINED)
-        return run_fail(r, ERR_FORMAT, "Can only get item pairs from a mapping.");
+    struct jinja_value out = jinja_none(), pair;
     int code = iterator_new(r, "generator", 0, &out);
+    if (!code && self.kind != JINJA_DICT && self.kind != JINJA_UNDEFINED)
+        code = run_fail(r, ERR_FORMAT, "Can only get item pairs from a mapping.");
     for (size_t i = 0; !code && self.kind == JINJA_DICT && i < self.as.dict->count; i++) {
         code = tuple_of(r, self.as.dict->entries[i].key, self.as.dict->entries[i].value, &pair);
         if (!code)
             code = list_add(r, &out, pair);
     }
-    if (!code)
-        *ret = out;
-    return code;
+    return iterator_done(r, code, out, ret);
 }
 
 FILTER(filter_dictsort)

@@ -48,7 +48,7 @@ BUILTIN(filter_map)
 {
     const struct jinja_value *items;
     size_t count;
-    struct jinja_value out, v;
+    struct jinja_value out = jinja_none(), v;
     bool attribute = !more->count && keyword(more, "attribute") >= 0;
     if (!attribute && (!more->count || !is_string(more->args[0])))
         return run_fail(r, ERR_FORMAT, "map requires a filter argument");
@@ -57,17 +57,15 @@ BUILTIN(filter_map)
             !bytes_equal_text(more->names[i], "default"))
             return run_fail(r, ERR_FORMAT, "Unexpected keyword argument '%.*s'",
                             BYTES_ARG(more->names[i]));
-    int code = picked_items(r, self, &items, &count);
+    int code = iterator_new(r, "generator", 0, &out);
     if (!code)
-        code = iterator_new(r, "generator", 0, &out);
+        code = picked_items(r, self, &items, &count);
     for (size_t i = 0; !code && i < count; i++) {
         code = map_item(r, items[i], more, &v);
         if (!code)
             code = list_add(r, &out, v);
     }
-    if (!code)
-        *ret = out;
-    return code;
+    return iterator_done(r, code, out, ret);
 }
 
 /* select and reject, of items or of an attribute of theirs. */
@@ -76,7 +74,7 @@ static int pick(struct run *r, struct jinja_value self, const struct call *c, bo
 {
     const struct jinja_value *items;
     size_t count;
-    struct jinja_value out, v;
+    struct jinja_value out = jinja_none(), v;
     int skip = attribute ? 1 : 0;
     if (c->count < skip)
         return run_fail(r, ERR_FORMAT, "Missing parameter for attribute name");
@@ -87,9 +85,9 @@ static int pick(struct run *r, struct jinja_value self, const struct call *c, bo
     struct bytes name = test ? string_bytes(rest.args[0]) : bytes_text("");
     if (test)
         rest = rest_of(&rest, 1);
-    int code = picked_items(r, self, &items, &count);
+    int code = iterator_new(r, "generator", 0, &out);
     if (!code)
-        code = iterator_new(r, "generator", 0, &out);
+        code = picked_items(r, self, &items, &count);
     for (size_t i = 0; !code && i < count; i++) {
         bool is = false;
         v = items[i];
@@ -102,9 +100,7 @@ static int pick(struct run *r, struct jinja_value self, const struct call *c, bo
         if (!code && is == want)
             code = list_add(r, &out, items[i]);
     }
-    if (!code)
-        *ret = out;
-    return code;
+    return iterator_done(r, code, out, ret);
 }
 
 BUILTIN(filter_select)
@@ -138,15 +134,14 @@ BUILTIN(filter_default)
 /* Attributes only: a dict's keys are none. */
 BUILTIN(filter_attr)
 {
-    struct jinja_value name;
-    int code = value_to_string(r, arg[0], &name);
-    if (code)
-        return code;
+    struct jinja_value name = arg[0];
+    if (!is_string(name))
+        return run_fail(r, ERR_FORMAT, "attribute name must be string, not '%s'", type_name(name));
     struct jinja_value empty = self;
     struct jinja_dict none = { 0 };
     if (self.kind == JINJA_DICT)
         empty.as.dict = &none;
-    code = get_attribute(r, empty, string_bytes(name), ret);
+    int code = get_attribute(r, empty, string_bytes(name), ret);
     if (!code && self.kind == JINJA_DICT && ret->kind == JINJA_FUNCTION)
         code = get_attribute(r, self, string_bytes(name), ret);
     return code;
@@ -206,10 +201,27 @@ TEST(test_sequence, is_string(self) || self.kind == JINJA_LIST || self.kind == J
 TEST(test_callable, self.kind == JINJA_FUNCTION || self.kind == JINJA_MACRO ||
                         self.kind == JINJA_LOOP || self.kind == JINJA_JOINER ||
                         self.kind == JINJA_UNDEFINED)
-TEST(test_filter, is_string(self) && find_filter(string_bytes(self)))
-TEST(test_test, is_string(self) && find_test(string_bytes(self)))
 TEST(test_escaped, is_markup(self))
 #undef TEST
+
+static int need_hashable(struct run *r, struct jinja_value v)
+{
+    if (is_hashable(v, 0))
+        return 0;
+    return run_fail(r, ERR_FORMAT, "unhashable type: '%s'", type_name(v));
+}
+
+BUILTIN(test_filter)
+{
+    *ret = jinja_bool(is_string(self) && find_filter(string_bytes(self)));
+    return need_hashable(r, self);
+}
+
+BUILTIN(test_test)
+{
+    *ret = jinja_bool(is_string(self) && find_test(string_bytes(self)));
+    return need_hashable(r, self);
+}
 
 /* Python's `is`: for texts and numbers, which have no identity here, equality of one kind. */
 BUILTIN(test_sameas)

@@ -165,7 +165,8 @@ FILTER(filter_truncate)
 {
     int64_t length, leeway;
     struct jinja_value end = is_absent(arg[2]) ? string_const("...") : arg[2], part;
-    int code = value_to_string(r, self, &self);
+    int64_t size = 0;
+    int code = value_length(r, self, &size);
     if (!code)
         code = value_to_string(r, end, &end);
     if (!code)
@@ -177,10 +178,12 @@ FILTER(filter_truncate)
     if (length < (int64_t)end.points || leeway < 0)
         return run_fail(r, ERR_FORMAT, "truncate expects a length of at least %u, got %lld",
                         (unsigned)end.points, (long long)length);
-    if ((int64_t)self.points - length <= leeway) {
+    if (size - length <= leeway) {
         *ret = self;
         return 0;
     }
+    if (!is_string(self))
+        return run_fail(r, ERR_FORMAT, "truncate needs a text, not %s", type_name(self));
     const struct jinja_value bound[3] = { jinja_none(), jinja_int(length - end.points),
                                           jinja_none() };
     code = get_slice(r, self, bound, &part);
@@ -453,12 +456,9 @@ static int float_to_int(struct run *r, double f, struct jinja_value *ret)
 
 FILTER(filter_int)
 {
-    int64_t v, base;
+    int64_t v, base = is_absent(arg[1]) ? 10 : is_integral(arg[1]) ? as_int(arg[1]) : -1;
     double f;
     bool over;
-    int code = integer_arg(r, arg[1], 10, &base);
-    if (code)
-        return code;
     if (self.kind == JINJA_UNDEFINED)
         return undefined_fail(r, self);
     if (is_integral(self)) {
@@ -467,7 +467,8 @@ FILTER(filter_int)
     }
     if (self.kind == JINJA_FLOAT && !isnan(self.as.real))
         return float_to_int(r, self.as.real, ret);
-    if (is_string(self) && text_to_int(string_bytes(self), (int)base, &v, &over)) {
+    if (is_string(self) && base >= 0 && base <= 36 &&
+        text_to_int(string_bytes(self), (int)base, &v, &over)) {
         if (over)
             return run_fail(r, ERR_FORMAT, "integer of more than 64 bits");
         *ret = jinja_int(v);

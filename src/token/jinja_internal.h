@@ -176,6 +176,7 @@ struct jinja_list {
     size_t next;           /* of an iterator: the first item not taken yet */
     int64_t range[3];      /* of a range */
     const char *type_name; /* of an iterator, as Python would call it */
+    const char *failure;   /* of an iterator: what happens to who takes its items; or NULL */
 };
 
 struct dict_entry {
@@ -421,6 +422,9 @@ int list_new(struct run *r, enum jinja_kind kind, size_t capacity, struct jinja_
 int list_add(struct run *r, struct jinja_value *list, struct jinja_value item);
 /* What Python would give as an iterator: used up by the first loop over it. */
 int iterator_new(struct run *r, const char *name, size_t capacity, struct jinja_value *ret);
+/* Ends the filling of an iterator: what failed in it is kept until somebody takes its items, as
+ * Python's generators have it. */
+int iterator_done(struct run *r, int code, struct jinja_value made, struct jinja_value *ret);
 /* A pair. */
 int tuple_of(struct run *r, struct jinja_value a, struct jinja_value b, struct jinja_value *ret);
 /* An empty dict in the rendering's arena. */

@@ -331,7 +331,11 @@ static int exec_captured(struct run *r, const struct node *n)
         code = filter_chain(r, n->b, &v);
     if (code)
         return code;
-    return n->kind == NODE_SET_BLOCK ? assign(r, n->a, v) : value_str(r, r->out, v);
+    if (n->kind == NODE_SET_BLOCK)
+        return assign(r, n->a, v);
+    if (!is_string(v))
+        return run_fail(r, ERR_FORMAT, "a filter block must give a text, not %s", type_name(v));
+    return value_str(r, r->out, v);
 }
 
 static int exec_if(struct run *r, const struct node *n, int *flow)

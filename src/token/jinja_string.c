@@ -315,6 +315,8 @@ int string_splitlines(struct run *r, struct jinja_value s, bool keep, struct jin
 
 METHOD(method_splitlines)
 {
+    if (!is_absent(arg[0]) && !is_number(arg[0]))
+        return run_fail(r, ERR_FORMAT, "keepends must be a number, not %s", type_name(arg[0]));
     return string_splitlines(r, self, !is_absent(arg[0]) && truth(arg[0]), ret);
 }
 

@@ -180,6 +180,22 @@ int iterator_new(struct run *r, const char *name, size_t capacity, struct jinja_
     return code;
 }
 
+int iterator_done(struct run *r, int code, struct jinja_value made, struct jinja_value *ret)
+{
+    if (code == ERR_FORMAT && made.kind == JINJA_ITERATOR) {
+        struct bytes text = bytes_text(r->e ? r->e->text : "");
+        made.as.list->failure = arena_text(&r->arena, text);
+        if (!made.as.list->failure)
+            return run_nomem(r);
+        if (r->e)
+            *r->e = (struct error){ 0 };
+        code = 0;
+    }
+    if (!code)
+        *ret = made;
+    return code;
+}
+
 int tuple_of(struct run *r, struct jinja_value a, struct jinja_value b, struct jinja_value *ret)
 {
     struct jinja_value t;
@@ -591,6 +607,8 @@ int value_items(struct run *r, struct jinja_value v, const struct jinja_value **
         return 0;
     if (v.kind == JINJA_ITERATOR) {
         struct jinja_list *l = v.as.list;
+        if (l->failure)
+            return fail(r->e, ERR_FORMAT, "%s", l->failure);
         *items = l->items + l->next;
         *count = l->count - l->next;
         l->next = l->count;
