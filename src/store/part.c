@@ -55,6 +55,9 @@ int part_state_parse(struct bytes text, struct part_state *ret, struct error *e)
 int part_save(struct part *p, struct error *e)
 {
     const struct part_state *s = &p->state;
+    if (p->is_saved && memcmp(s, &p->saved, sizeof *s) == 0) {
+        return 0;
+    }
     json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:I}", "version", STATE_VERSION, "source",
                           s->source, "sha256", s->sha256, "etag", s->etag, "modified", s->modified,
                           "size", (json_int_t)s->size);
@@ -63,10 +66,15 @@ int part_save(struct part *p, struct error *e)
     if (text == NULL) {
         /* Header values that are no UTF-8: the download goes on, but can't be resumed. */
         file_remove(p->state_path);
+        p->is_saved = false;
         return 0;
     }
     int code = file_write_atomic(p->state_path, bytes_text(text), 0644, e);
     free(text);
+    if (code == 0) {
+        p->saved = *s;
+        p->is_saved = true;
+    }
     return code;
 }
 
@@ -78,6 +86,8 @@ static bool load_state(struct part *p, const char *source)
               part_state_parse(buffer_bytes(&text), &p->state, NULL) == 0 &&
               strcmp(p->state.source, source) == 0;
     buffer_done(&text);
+    p->saved = p->state;
+    p->is_saved = ok;
     return ok;
 }
 

@@ -30,6 +30,8 @@ struct part {
     struct digest *digest; /* of all bytes in the file */
     uint64_t size;         /* bytes in the file */
     struct part_state state;
+    struct part_state saved; /* what state_path holds, if is_saved */
+    bool is_saved;
 };
 
 /* Reads the state from its text. ERR_FORMAT for anything that part_save() doesn't write. */
@@ -47,7 +49,8 @@ void part_close(struct part *p);
 /* Throws all bytes away. */
 int part_restart(struct part *p, struct error *e);
 
-/* Writes the state down, before the first byte that it speaks of. */
+/* Writes the state down, before the first byte that it speaks of, unless it stands there already.
+ */
 int part_save(struct part *p, struct error *e);
 
 /* Adds bytes. ERR_LIMIT when the disk is full: the text says so and what came is kept. */
