@@ -155,7 +155,7 @@ class File:
 
     def check_docstrings(self):
         """Each public prototype stands under a comment, or under a prototype that does."""
-        if self.path.suffix != ".h" or self.layer is None or self.path.name == "internal.h":
+        if self.path.suffix != ".h" or self.layer is None or self.path.name.endswith("internal.h"):
             return
         documented = False
         comment = False
