@@ -9,6 +9,7 @@
 #include "gguf/gguf.h"
 #include "os/clock.h"
 #include "os/log.h"
+#include "os/memory.h"
 #include "transport/transport.h"
 
 #include <event2/event.h>
@@ -184,6 +185,7 @@ void parts_poll(struct cluster *c)
             if (f.state == RANK_ENDED) {
                 c->parts[i] = NULL;
                 part_free(p);
+                memory_trim();
             }
         }
     }

@@ -556,6 +556,7 @@ static void close_retired(struct cluster *c, bool all)
         *at = r->next;
         engine_close(r->engine);
         free(r);
+        memory_trim();
     }
 }
 

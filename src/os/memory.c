@@ -17,6 +17,13 @@
 #define ADVISE_HUGE(at, size) 0
 #endif
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#define TRIM() malloc_trim(0)
+#else
+#define TRIM() 0
+#endif
+
 /* The KiB after `key` in a file of "Key: N kB" lines, as bytes; UINT64_MAX where it isn't. */
 static uint64_t read_kib(const char *path, const char *key)
 {
@@ -78,4 +85,10 @@ void memory_huge_free(void *memory, size_t size)
     if (memory != NULL) {
         munmap(memory, size_round_up(size, HUGE_PAGE));
     }
+}
+
+void memory_trim(void)
+{
+    int trimmed = TRIM();
+    (void)trimmed; /* nothing to give back is as good */
 }

@@ -22,4 +22,8 @@ void *memory_huge_alloc(size_t size);
 /* NULL is fine. */
 void memory_huge_free(void *memory, size_t size);
 
+/* Gives freed heap memory back to the system where the allocator keeps it: after something large
+ * ended. Any thread. */
+void memory_trim(void);
+
 #endif
