@@ -362,7 +362,7 @@ def main():
     parser.add_argument("--trials", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("tests", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     sys.argv[1:] = [arguments.build, *arguments.tests]
     return run_tests(TESTS, lambda: Context(arguments))
 
