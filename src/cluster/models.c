@@ -81,17 +81,16 @@ static void stem_of(const char *path, char id[static MODEL_ID_TEXT])
 int model_identify(const char *path, struct model_file *ret, struct error *e)
 {
     struct model_file f = { 0 };
-    struct file_map map;
+    struct file_identity identity;
     struct gguf *g = NULL;
     if (strlen(path) >= sizeof f.path) {
         return fail(e, ERR_LIMIT, "path of more than %d bytes", MODEL_PATH_TEXT - 1);
     }
-    int code = file_map_open(&map, path, e);
+    int code = file_identify(path, &identity, e);
     if (code != 0) {
         return code;
     }
-    f.changed_ns = map.identity.modified_ns;
-    file_map_close(&map);
+    f.changed_ns = identity.modified_ns;
     code = gguf_open(&g, path, e);
     if (code != 0) {
         return code;
@@ -130,13 +129,8 @@ static const struct model_file *known(const struct model_list *list, const char 
 /* True when the file at path is the one that was read before. */
 static bool still_so(const struct model_file *f)
 {
-    struct file_map map;
-    if (file_map_open(&map, f->path, NULL) != 0) {
-        return false;
-    }
-    bool same = map.identity.modified_ns == f->changed_ns;
-    file_map_close(&map);
-    return same;
+    struct file_identity now;
+    return file_identify(f->path, &now, NULL) == 0 && now.modified_ns == f->changed_ns;
 }
 
 static bool scan_entry(void *arg, const char *name)
@@ -165,10 +159,10 @@ static bool scan_entry(void *arg, const char *name)
         log_warn("cluster", "not a model that can be served: %s", e.text);
         snprintf(to->path, sizeof to->path, "%s", path);
         stem_of(path, to->id);
-        struct file_map map;
-        if (file_map_open(&map, path, NULL) == 0) {
-            to->changed_ns = map.identity.modified_ns;
-            file_map_close(&map);
+        struct file_identity now;
+        /* Without memory for a look at it there will be another look. */
+        if (e.code != ERR_NOMEM && file_identify(path, &now, NULL) == 0) {
+            to->changed_ns = now.modified_ns;
         }
         to->bad = true;
     }

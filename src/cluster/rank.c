@@ -261,6 +261,9 @@ static int load_and_serve(struct rank *r, struct error *e)
         set_state(r, RANK_LOADED, NULL);
         code = serve(r, ctx, e);
     }
+    if (code == ERR_NOMEM) {
+        wrap(e, "not enough memory");
+    }
     close_channels(r);
     if (ctx != NULL) {
         o->backend->close(ctx);

@@ -37,6 +37,15 @@ static struct file_identity identity_of(const struct stat *s)
 #endif
 }
 
+int file_identify(const char *path, struct file_identity *ret, struct error *e)
+{
+    struct stat s;
+    if (stat(path, &s))
+        return fail_errno(e, path, "looking at it");
+    *ret = identity_of(&s);
+    return 0;
+}
+
 int file_map_open(struct file_map *ret, const char *path, struct error *e)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;

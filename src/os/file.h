@@ -14,6 +14,9 @@ struct file_identity {
     int64_t modified_ns;
 };
 
+/* Tells what path names now, without opening it. ERR_NOT_FOUND, ERR_AUTH, ERR_IO. */
+int file_identify(const char *path, struct file_identity *ret, struct error *e);
+
 struct fault_guard;
 
 /* A whole file in memory, read-only. A file that is cut short while it is mapped reads as zeros

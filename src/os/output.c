@@ -86,18 +86,6 @@ int file_output_sync(struct file_output *f, struct error *e)
     return fsync(f->fd) == 0 ? 0 : fail_errno(e, f->path, "writing to the disk");
 }
 
-int file_identify(const char *path, struct file_identity *ret, struct error *e)
-{
-    struct stat s;
-    if (stat(path, &s) != 0) {
-        return fail_errno(e, path, "looking at it");
-    }
-    *ret = (struct file_identity){ .device = (uint64_t)s.st_dev,
-                                   .inode = (uint64_t)s.st_ino,
-                                   .size = (uint64_t)s.st_size };
-    return 0;
-}
-
 int file_free_space(const char *folder, uint64_t *ret, struct error *e)
 {
     struct statvfs s;

@@ -32,9 +32,6 @@ int file_output_truncate(struct file_output *f, uint64_t size, struct error *e);
 /* Returns once the bytes are on the disk. ERR_IO, ERR_LIMIT. */
 int file_output_sync(struct file_output *f, struct error *e);
 
-/* Size and identity of what path names. ERR_NOT_FOUND, ERR_AUTH, ERR_IO. */
-int file_identify(const char *path, struct file_identity *ret, struct error *e);
-
 /* Bytes that this user may still write into a folder's file system. ERR_NOT_FOUND, ERR_IO. */
 int file_free_space(const char *folder, uint64_t *ret, struct error *e);
 
