@@ -14,6 +14,7 @@ import http.client
 import json
 import pathlib
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -341,8 +342,27 @@ def file_cut_while_loading(context):
                 head.wait_model(MODEL, BACK_SECONDS)
 
 
+def too_little_memory(context):
+    """A worker whose address space is too small says so, and serves when it has more."""
+    for room in (100 << 20, 150 << 20):  # for less than the file, and less than weights beside it
+        with context.cluster() as c:
+            head = c.up("--model", MODEL, "--split", SPLIT, "--threads", "1")
+            small = c.join(head, "--threads", "1", name="small")
+            small.wait_log("joined")
+            size = int(pathlib.Path(f"/proc/{small.process.pid}/statm").read_text().split()[0])
+            _, most = resource.prlimit(small.process.pid, resource.RLIMIT_AS)
+            resource.prlimit(small.process.pid, resource.RLIMIT_AS,
+                             (size * resource.getpagesize() + room, most))
+            c.join(head, "--threads", "1")
+            head.wait_until(lambda: "emory" in head.status()["models"][0]["why"], "word of memory")
+            print(f"{room >> 20} MiB: {head.status()['models'][0]['why']}")
+            resource.prlimit(small.process.pid, resource.RLIMIT_AS, (most, most))
+            head.wait_model(MODEL, BACK_SECONDS)
+            expect(small.process.poll() is None, "the worker ended")
+
+
 TESTS = [killed_workers, stopped_workers, killed_head, stopped_head, model_files_change,
-         file_cut_while_loading]
+         file_cut_while_loading, too_little_memory]
 
 
 class Context:

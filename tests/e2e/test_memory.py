@@ -4,8 +4,10 @@
 A synthetic model, and the real ones of SHOAL_MODELS where that folder is set.
 """
 
+import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -38,14 +40,14 @@ class Context:
                     yield pathlib.Path(folder), name, shares
 
 
-def tensor_bytes(path, share=1.0):
+def tensor_bytes(context, path, share=1.0):
     """Bytes of a share of all tensors in the file; one KV head's matrices are in every share."""
-    import gguf
-    reader = gguf.GGUFReader(path)
-    total = sum(int(t.n_bytes) for t in reader.tensors)
-    heads = [f.parts[-1][0] for name, f in reader.fields.items() if name.endswith("head_count_kv")]
-    whole = sum(int(t.n_bytes) for t in reader.tensors
-                if heads == [1] and ("attn_k." in t.name or "attn_v." in t.name))
+    text = subprocess.run([context.program, "inspect", path, "--json"], check=True,
+                          stdout=subprocess.PIPE).stdout
+    tensors = json.loads(text)["tensors"]
+    total = sum(t["bytes"] for t in tensors)
+    whole = sum(t["bytes"] for t in tensors if path.name.startswith("gemma-3-270m") and
+                ("attn_k." in t["name"] or "attn_v." in t["name"]))
     return whole + (total - whole) * share
 
 
@@ -75,7 +77,7 @@ def one_device(context):
             d = c.up("--model", model, "--threads", "2")
             d.wait_model(model)
             ask(d, model)
-            check(d, d.status()["devices"][0], model, tensor_bytes(folder / f"{model}.gguf"),
+            check(d, d.status()["devices"][0], model, tensor_bytes(context, folder / f"{model}.gguf"),
                   "alone")
 
 
@@ -90,7 +92,7 @@ def two_ranks(context):
             time.sleep(1.5)  # the worker's next heartbeat tells its state
             entries = {e["name"]: e for e in head.status()["devices"]}
             for d, part in zip((head, worker), shares):
-                share = tensor_bytes(folder / f"{model}.gguf", part / sum(shares))
+                share = tensor_bytes(context, folder / f"{model}.gguf", part / sum(shares))
                 check(d, entries[d.name], model, share, split)
 
 
