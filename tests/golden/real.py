@@ -79,7 +79,8 @@ class Real:
         return True, f"{same} of {steps} steps the same"
 
     def tokens_of_text(self):
-        out = self.shoal.run(self.shoal.program, "tokenize", self.model, "--special", "--bos",
+        bos = ["--bos"] if self.golden.keys["golden.bos_added"] else []
+        out = self.shoal.run(self.shoal.program, "tokenize", self.model, "--special", *bos,
                              text=(self.folder / "ppl_text.txt").read_text())
         return [int(t) for t in out.split()]
 
