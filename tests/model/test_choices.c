@@ -1,0 +1,345 @@
+/* Discrete choices on wide models: ranks on different instruction sets hold the same bits of every
+ * whole value (so they choose the same experts), and fast mode chooses as exact mode does. */
+#include "tests/wide.h"
+
+#include <math.h>
+
+#define RANKS 2
+#define FEW 6     /* tokens where a rank computes by the scalar definition */
+#define TOKENS 32 /* of one sequence of the fast mode's comparison */
+#define SEQUENCES 20
+/* Fast mode against exact mode, mean KL before the first choice that differs. */
+#define KL_MAX 5e-3
+/* Choices that may differ. Where the gaps between the last chosen and the first other expert don't
+ * allow so few, no more than half above what they make inevitable: the share of gaps that noise of
+ * the router's logits as large as 8-bit activations bring (NOISE_MAX of their rms) closes. */
+#define DIFFERENT_MAX 0.03
+#define INEVITABLE_FACTOR 1.5
+#define NOISE_MAX 0.025
+
+struct run {
+    struct program *program;
+    struct backend_ctx *c;
+    struct pool *pool;
+};
+
+/* Every whole value of all rows (or an op's input and output) becomes an output, so that its memory
+ * is kept to the step's end. */
+static void keep_values(struct program *p, enum op only)
+{
+    int *outputs = arena_array(p->arena, int, 2 * p->n_values + p->n_outputs);
+    int n = 0;
+    assert_non_null(outputs);
+    for (int i = 0; i < p->n_outputs; i++)
+        outputs[n++] = p->outputs[i];
+    for (int i = 0; i < p->n_instrs; i++) {
+        const struct value *v = &p->values[p->instrs[i].out];
+        bool whole = v->layout == VALUE_WHOLE && v->rows == ROWS_ALL;
+        if (only == OP_COUNT && whole && p->instrs[i].out != p->logits)
+            outputs[n++] = p->instrs[i].out;
+        if (only != OP_COUNT && p->instrs[i].op == only) {
+            outputs[n++] = p->instrs[i].out;
+            outputs[n++] = p->instrs[i].in[0];
+        }
+    }
+    p->outputs = outputs;
+    p->n_outputs = n;
+}
+
+static void open_run(struct run *r, struct wide *w, struct program *p, const char *isa, bool exact)
+{
+    struct error e = { 0 };
+    r->program = p;
+    assert_int_equal(pool_open(&r->pool, &(struct pool_options){ .threads = 1 }, &e), 0);
+    const struct backend_options o = { .pool = r->pool,
+                                       .kernels = kernels_choose(isa, &e),
+                                       .exact = exact,
+                                       .max_rows = TOKENS,
+                                       .max_sessions = 1,
+                                       .state_tokens = TOKENS };
+    if (!o.kernels || backend_cpu.open(&r->c, p, &w->source, &o, &e))
+        fail_test("%s", e.text);
+}
+
+static void close_run(struct run *r)
+{
+    backend_cpu.close(r->c);
+    pool_close(r->pool);
+}
+
+/* Starts a fresh sequence of n ids on a rank. */
+static void begin(struct run *r, const int32_t *ids, int n)
+{
+    uint8_t wanted[TOKENS];
+    struct error e = { 0 };
+    memset(wanted, 1, sizeof(wanted));
+    const struct backend_run rows = { 1, 0, n };
+    const struct backend_step s = {
+        .runs = &rows, .n_runs = 1, .ids = ids, .wanted = wanted, .n_rows = n, .n_wanted = n
+    };
+    if (backend_cpu.create(r->c, 1, &e) || backend_cpu.begin(r->c, &s, &e))
+        fail_test("%s", e.text);
+}
+
+static float *value_of(struct run *r, int value, size_t *n)
+{
+    int rows, width;
+    float *data = backend_cpu.value(r->c, value, &rows, &width);
+    *n = (size_t)rows * (size_t)width;
+    return data;
+}
+
+/* Sums the ranks' parts in rank order, into all. */
+static void exchange(struct run *ranks, int instr)
+{
+    float *in[RANKS], *out[RANKS];
+    size_t n = 0;
+    for (int k = 0; k < RANKS; k++) {
+        in[k] = value_of(&ranks[k], ranks[k].program->instrs[instr].in[0], &n);
+        out[k] = value_of(&ranks[k], ranks[k].program->instrs[instr].out, &n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        float sum = in[0][i];
+        for (int k = 1; k < RANKS; k++)
+            sum += in[k][i];
+        for (int k = 0; k < RANKS; k++)
+            out[k][i] = sum;
+    }
+}
+
+static void run_together(struct run *ranks, const int32_t *ids, int n)
+{
+    struct error e = { 0 };
+    struct arena a = { 0 };
+    struct segment *segments;
+    int n_segments = program_segments(ranks[0].program, &a, &segments);
+    for (int k = 0; k < RANKS; k++)
+        begin(&ranks[k], ids, n);
+    for (int s = 0; s < n_segments; s++) {
+        for (int k = 0; k < RANKS; k++)
+            assert_int_equal(backend_cpu.run(ranks[k].c, s, &e), 0);
+        if (segments[s].exchange != PROGRAM_NONE)
+            exchange(ranks, segments[s].exchange);
+    }
+    arena_done(&a);
+}
+
+static void open_model(struct wide *w, const char *family, enum quant_type type)
+{
+    struct error e = { 0 };
+    struct synth_spec spec;
+    assert_int_equal(synth_preset(&spec, "wide", family, &e), 0);
+    spec.type = type;
+    wide_open(w, &spec);
+}
+
+/* One family, one mode, rank 0 on the best instruction set and rank 1 on the scalar definition. */
+static void check_drift(const char *family, bool exact)
+{
+    static const int shares[RANKS] = { 5, 3 };
+    struct wide w;
+    struct run ranks[RANKS];
+    struct error e = { 0 };
+    int32_t ids[FEW];
+    int compared = 0, routes = 0;
+    open_model(&w, family, QUANT_Q4_0);
+    wide_ids(ids, FEW, w.program->vocab, 3);
+    for (int k = 0; k < RANKS; k++) {
+        struct program *p;
+        const struct rank_share share = { shares, RANKS, k };
+        if (program_shard(w.program, &share, &w.arena, &p, &e))
+            fail_test("%s: %s", family, e.text);
+        keep_values(p, OP_COUNT);
+        open_run(&ranks[k], &w, p, k ? "scalar" : NULL, exact);
+    }
+    run_together(ranks, ids, FEW);
+    const struct program *p = ranks[0].program;
+    for (int i = 0; i < p->n_instrs; i++) {
+        const struct value *v = &p->values[p->instrs[i].out];
+        if (v->layout != VALUE_WHOLE || v->rows != ROWS_ALL)
+            continue;
+        size_t n;
+        const float *a = value_of(&ranks[0], p->instrs[i].out, &n);
+        const float *b = value_of(&ranks[1], p->instrs[i].out, &n);
+        if (memcmp(a, b, n * sizeof(float)) != 0)
+            fail_test("%s: %s of layer %d differs", family, v->name, p->instrs[i].layer);
+        compared++;
+        routes += p->instrs[i].op == OP_ROUTE;
+    }
+    assert_true(compared >= 2 * p->n_layers);
+    assert_true(routes == 0 || routes == p->n_layers);
+    print_message("%-9s %s: %d whole values the same, %d of them routes\n", family,
+                  exact ? "exact" : "fast ", compared, routes);
+    for (int k = 0; k < RANKS; k++)
+        close_run(&ranks[k]);
+    wide_close(&w);
+}
+
+static void ranks_on_other_instruction_sets_do_not_drift(void **state)
+{
+    (void)state;
+    static const char *const families[] = { "llama",    "mixtral", "qwen2", "qwen3",
+                                            "qwen3moe", "gemma3",  "lfm2",  "smollm3" };
+    for (size_t i = 0; i < ARRAY_LEN(families); i++)
+        for (int exact = 0; exact < 2; exact++)
+            check_drift(families[i], exact);
+}
+
+static double divergence(const float *p, const float *q, int n)
+{
+    double top_p = (double)p[0], top_q = (double)q[0], sum_p = 0, sum_q = 0, kl = 0;
+    for (int i = 1; i < n; i++) {
+        top_p = fmax(top_p, (double)p[i]);
+        top_q = fmax(top_q, (double)q[i]);
+    }
+    for (int i = 0; i < n; i++) {
+        sum_p += exp((double)p[i] - top_p);
+        sum_q += exp((double)q[i] - top_q);
+    }
+    for (int i = 0; i < n; i++) {
+        double lp = (double)p[i] - top_p - log(sum_p), lq = (double)q[i] - top_q - log(sum_q);
+        kl += exp(lp) * (lp - lq);
+    }
+    return kl;
+}
+
+struct tally {
+    int choices, different; /* afresh: no choice before it that leads here differed */
+    double noise, square;   /* sums over the router's logits of those choices */
+    int logits;
+    float gaps[SEQUENCES * TOKENS * 16]; /* of the exact mode's choices */
+    double kl;
+    int rows;
+};
+
+/* How far the last chosen of n experts is above the first other one. */
+static float gap_of(const float *logits, int n, int top_k)
+{
+    float sorted[64];
+    assert_true(n <= 64 && top_k < n);
+    for (int i = 0; i < n; i++) {
+        int at = i;
+        for (; at > 0 && sorted[at - 1] < logits[i]; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = logits[i];
+    }
+    return sorted[top_k - 1] - sorted[top_k];
+}
+
+/* The share of choices that noise of this deviation changes: the difference of two logits moves by
+ * its square root of two. */
+static double inevitable(const struct tally *t, double noise)
+{
+    double sum = 0;
+    for (int i = 0; i < t->choices; i++)
+        sum += erfc((double)t->gaps[i] / (2 * noise)) / 2;
+    return sum / t->choices;
+}
+
+/* Whether two routes choose the same set of experts. */
+static bool same_set(const float *a, const float *b, int top_k)
+{
+    for (int i = 0; i < top_k; i++) {
+        bool found = false;
+        for (int j = 0; j < top_k; j++)
+            found = found || a[2 * i] == b[2 * j];
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+/* One layer's choices in both modes. touched[row]: a choice of a layer before, of this row or an
+ * earlier one, differed. Gives those of this layer to `fresh`. */
+static void compare_layer(struct run *exact, struct run *fast, const struct instr *in,
+                          const bool *touched, bool *fresh, struct tally *t)
+{
+    size_t n;
+    int top_k = in->top_k, experts = exact->program->values[in->in[0]].width;
+    const float *a = value_of(exact, in->out, &n), *b = value_of(fast, in->out, &n);
+    const float *x = value_of(exact, in->in[0], &n), *y = value_of(fast, in->in[0], &n);
+    for (int row = 0; row < TOKENS; row++) {
+        if (touched[row])
+            continue;
+        for (int i = row * experts; i < (row + 1) * experts; i++, t->logits++) {
+            t->noise += pow((double)x[i] - (double)y[i], 2);
+            t->square += (double)x[i] * (double)x[i];
+        }
+        assert_true((size_t)t->choices < ARRAY_LEN(t->gaps));
+        t->gaps[t->choices++] = gap_of(x + row * experts, experts, top_k);
+        fresh[row] = !same_set(a + 2 * row * top_k, b + 2 * row * top_k, top_k);
+        t->different += fresh[row];
+    }
+}
+
+/* One sequence in both modes: choices of every (token, layer), KL up to the first other one. */
+static void compare_sequence(struct run *exact, struct run *fast, uint64_t seed, struct tally *t)
+{
+    struct error e = { 0 };
+    const struct program *p = exact->program;
+    int32_t ids[TOKENS];
+    bool touched[TOKENS] = { false };
+    size_t n;
+    wide_ids(ids, TOKENS, p->vocab, seed);
+    begin(exact, ids, TOKENS);
+    begin(fast, ids, TOKENS);
+    assert_int_equal(backend_cpu.run(exact->c, 0, &e) | backend_cpu.run(fast->c, 0, &e), 0);
+    for (int i = 0; i < p->n_instrs; i++) {
+        bool fresh[TOKENS] = { false };
+        if (p->instrs[i].op != OP_ROUTE)
+            continue;
+        compare_layer(exact, fast, &p->instrs[i], touched, fresh, t);
+        for (int row = 0; row < TOKENS; row++)
+            touched[row] = touched[row] || fresh[row] || (row > 0 && touched[row - 1]);
+    }
+    const float *a = value_of(exact, p->logits, &n), *b = value_of(fast, p->logits, &n);
+    for (int row = 0; row < TOKENS && !touched[row]; row++, t->rows++)
+        t->kl += divergence(a + (size_t)row * (size_t)p->vocab, b + (size_t)row * (size_t)p->vocab,
+                            p->vocab);
+    backend_cpu.end(exact->c, &e);
+    backend_cpu.end(fast->c, &e);
+    backend_cpu.release(exact->c, 1, &e);
+    backend_cpu.release(fast->c, 1, &e);
+}
+
+static void fast_mode_chooses_as_exact_mode_does(void **state)
+{
+    (void)state;
+    static const char *const families[] = { "mixtral", "qwen3moe" };
+    static const enum quant_type types[] = { QUANT_Q8_0, QUANT_Q4_0 };
+    for (int k = 0; k < 4; k++) {
+        struct wide w;
+        struct run exact, fast;
+        static struct tally t;
+        t = (struct tally){ 0 };
+        open_model(&w, families[k / 2], types[k % 2]);
+        keep_values(w.program, OP_ROUTE);
+        open_run(&exact, &w, w.program, NULL, true);
+        open_run(&fast, &w, w.program, NULL, false);
+        for (int s = 0; s < SEQUENCES; s++)
+            compare_sequence(&exact, &fast, (uint64_t)s + 10, &t);
+        double share = (double)t.different / t.choices, kl = t.kl / (t.rows ? t.rows : 1);
+        double noise = sqrt(t.noise / t.logits), rms = sqrt(t.square / t.logits);
+        double least = inevitable(&t, noise);
+        print_message(
+            "%-9s %s: %d of %d choices differ (%.2f %%; by the gaps %.2f %%), noise of the "
+            "router's logits %.2f %%, mean KL %.1e over %d rows\n",
+            families[k / 2], quant_format(types[k % 2])->name, t.different, t.choices, 100 * share,
+            100 * least, 100 * noise / rms, kl, t.rows);
+        assert_true(noise <= NOISE_MAX * rms);
+        assert_true(share <= DIFFERENT_MAX || share <= INEVITABLE_FACTOR * least);
+        assert_true(t.rows >= SEQUENCES && kl <= KL_MAX);
+        close_run(&exact);
+        close_run(&fast);
+        wide_close(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ranks_on_other_instruction_sets_do_not_drift),
+        cmocka_unit_test(fast_mode_chooses_as_exact_mode_does),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
