@@ -158,7 +158,7 @@ layers 2, 5 and 7. Sequences have 200 tokens, the scalar instruction set's 20.
   bits of 5:3.
 - **fast**: mean KL of fast mode from exact mode on the same file, with an output matrix of its own
   (at most 5e-3). For families with experts `tests/model/test_choices.c` counts the choices of
-  experts that differ, of those that no other one led to (1.2 to 2.6 %, as many as the gaps between
+  experts that differ, of those that no other one led to (1.4 to 2.8 %, as many as the gaps between
   the router's logits make inevitable), and takes the KL before the first one (6e-4). It also
   compares every whole value of ranks on different instruction sets, bit for bit.
 
