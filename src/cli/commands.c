@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/options.h"
+#include "kernels/kernels.h"
 #include "os/cpu.h"
 
 /* Column at which the descriptions begin. */
@@ -23,7 +24,7 @@ static const struct command commands[] = {
 #define COMMAND(name, help) { #name, cmd_##name, help },
 #include "cli/commands.def"
 #undef COMMAND
-    { "version", run_version, "version, processor and compiler of this program" },
+    { "version", run_version, "version, processor, kernels and compiler of this program" },
     { "help", run_help, "this list, or the options of a command" },
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
@@ -95,8 +96,11 @@ static int run_version(int argc, char **argv)
     char cpu[128], features[256];
     cpu_name(cpu, sizeof cpu);
     cpu_features_format(cpu_features(), features, sizeof features);
-    printf("shoal %s\nprocessor  %s, %d usable cores\nfeatures   %s\ncompiler   %s\n",
-           SHOAL_VERSION, *cpu ? cpu : "unknown", cpu_cores(), features, SHOAL_COMPILER);
+    const struct kernels *k = kernels_choose(NULL, NULL);
+    printf(
+        "shoal %s\nprocessor  %s, %d usable cores\nfeatures   %s\nkernels    %s\ncompiler   %s\n",
+        SHOAL_VERSION, *cpu ? cpu : "unknown", cpu_cores(), features, k ? k->name : "none",
+        SHOAL_COMPILER);
     return EXIT_OK;
 }
 
