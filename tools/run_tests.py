@@ -23,17 +23,18 @@ import time
 
 # cmocka's standard output, and the same form from our python tests.
 CASE = re.compile(r"^\[\s+(OK|FAILED|SKIPPED)\s+\] (\S+)")
-REASON = re.compile(r"^skip: (.*)")
+REASON = re.compile(r"^(?:skip(?:ped)?: )?(.*)")
 DEFAULT_SUITES = ["unit", "simulation", "fuzz", "golden", "e2e"]
 
 
 def count_cases(text):
     """(passed names, failed names, skipped names, reasons) of one test's output."""
     passed, failed, skipped, reasons = [], [], [], []
+    said = ""
     for line in text.splitlines():
-        if match := REASON.match(line):
-            reasons.append(match.group(1))
         match = CASE.match(line)
+        if not match and line.strip() and not line.startswith("["):
+            said = REASON.match(line).group(1)
         # cmocka repeats the failed and skipped names after its summary.
         if match and "test(s), listed below" not in line:
             kind, name = match.groups()
@@ -42,6 +43,9 @@ def count_cases(text):
             into = {"OK": passed, "FAILED": failed, "SKIPPED": skipped}[kind]
             if name not in into:
                 into.append(name)
+                if kind == "SKIPPED":
+                    # A test says why just before it skips.
+                    reasons.append(said or "no reason given by " + name)
     return passed, failed, skipped, reasons
 
 
@@ -74,6 +78,22 @@ def run_meson(build, suites, jobs):
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+def gather_real_models(build):
+    """SHOAL_MODELS: one folder with links to the real models that were fetched, if any was."""
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    found = sorted((cache / "shoal" / "models").glob("*/*.gguf"))
+    folder = pathlib.Path(build).resolve() / "real-models"
+    if "SHOAL_MODELS" in os.environ or not found:
+        return
+    folder.mkdir(exist_ok=True)
+    for path in found:
+        link = folder / path.name
+        if not link.exists():
+            link.unlink(missing_ok=True)
+            link.symlink_to(path)
+    os.environ["SHOAL_MODELS"] = str(folder)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("build")
@@ -92,6 +112,7 @@ def main():
         print("the build failed\n0 passed, 1 failed")
         return 1
     print(f"built in {time.monotonic() - start:.0f} s", flush=True)
+    gather_real_models(arguments.build)
     tests = run_meson(arguments.build, arguments.suite or DEFAULT_SUITES, arguments.jobs)
     n_passed = n_failed = n_skipped = 0
     why = collections.Counter()
@@ -103,13 +124,13 @@ def main():
             show_failure(test["name"], test["result"], text)
         if test["result"] == "SKIP" and not skipped:
             skipped = [test["name"]]
+            reasons = [(text.strip().splitlines() or ["no reason given"])[-1]]
         if not (passed or failed or skipped) and not bad:
             passed = [test["name"]]
         n_passed += len(passed)
         n_failed += max(len(failed), 1) if bad else 0
         n_skipped += len(skipped)
-        if skipped:
-            why[reasons[0] if reasons else "no reason given by " + test["name"]] += len(skipped)
+        why.update(reasons)
     if not tests:
         print("no tests were run")
         n_failed += 1
