@@ -37,16 +37,17 @@ build-test/build.ninja:
 asan: build-asan/build.ninja
 	@tools/run_tests.py build-asan --suite unit --suite fuzz
 
+# gcc's own warnings misfire on instrumented code, so they are errors only in build-test.
 build-asan/build.ninja:
 	@tools/deps.sh
-	meson setup build-asan --werror -Dtests=enabled -Db_sanitize=address,undefined
+	meson setup build-asan -Dtests=enabled -Db_sanitize=address,undefined
 
 tsan: build-tsan/build.ninja
 	@tools/run_tests.py build-tsan --suite unit
 
 build-tsan/build.ninja:
 	@tools/deps.sh
-	meson setup build-tsan --werror -Dtests=enabled -Db_sanitize=thread
+	meson setup build-tsan -Dtests=enabled -Db_sanitize=thread
 
 # The other compiler: no warning, and the same bits.
 clang: build-clang/build.ninja

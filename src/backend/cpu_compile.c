@@ -125,8 +125,9 @@ static int compile_instr(struct backend_ctx *c, int first_phase, int index)
     case OP_MATMUL:
         return compile_matmul(c, first_phase, index);
     case OP_ATTEND:
-        if (row_op_add(c, first_phase, rows,
-                       (struct cpu_row_op){ index, PROGRAM_NONE, .store_kv = true }) ||
+        if ((in->in[1] != PROGRAM_NONE &&
+             row_op_add(c, first_phase, rows,
+                        (struct cpu_row_op){ index, PROGRAM_NONE, .store_kv = true })) ||
             !(phase = phase_add(c, PHASE_ATTEND)))
             return ERR_NOMEM;
         phase->instrs[phase->n_instrs++] = index;

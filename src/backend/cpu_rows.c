@@ -297,6 +297,9 @@ static void do_row(struct backend_ctx *c, const struct instr *in, int row)
     case OP_CONV:
         do_conv(c, in, row, out);
         break;
+    case OP_SLICE:
+        memcpy(out, x + in->group, (size_t)n * sizeof(float));
+        break;
     case OP_PAD:
         memset(out, 0, (size_t)n * sizeof(float));
         memcpy(out + in->group, x, (size_t)c->program->values[in->in[0]].width * sizeof(float));

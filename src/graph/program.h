@@ -104,16 +104,14 @@ enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUN
  * RMS_NORM   weight 0; over `group` elements at a time (0: the width)
  * LAYER_NORM weight 0, bias weight 1
  * ROPE       rotates heads of `group` elements by table `table`
- * ATTEND     in q, k, v; `state`; `group` = head_dim, `heads_per_kv`, `head_first` (global)
- * ACT        act(in 0) * in 1 (in 1 optional)
- * ADD, MUL   two values
- * SCALE      in 0 times `scale`
- * SOFTCAP    scale * tanh(in 0 / scale)
- * ROWS       the rows whose logits are wanted
- * ROUTE      router logits to (expert id, weight) pairs: width 2 * `top_k`
- * EXPERT_MATMUL  in 0 (width K, or top_k * K), in 1 route: width top_k * N, slot by slot
+ * ATTEND     in q, k, v (k and v absent: those that an earlier layer stored); `state`; `group` =
+ * head_dim, `heads_per_kv`, `head_first` (global) ACT        act(in 0) * in 1 (in 1 optional) ADD,
+ * MUL   two values SCALE      in 0 times `scale` SOFTCAP    scale * tanh(in 0 / scale) ROWS the
+ * rows whose logits are wanted ROUTE      router logits to (expert id, weight) pairs: width 2 *
+ * `top_k` EXPERT_MATMUL  in 0 (width K, or top_k * K), in 1 route: width top_k * N, slot by slot
  * EXPERT_SUM     in 0 (top_k * N), in 1 route: weighted sum in slot order
  * CONV       gated short convolution over positions: in 0, weight 0 (channels, kernel), `state`
+ * SLICE      elements [`group`, `group` + width) of in 0's rows
  * PAD        in 0 at offset `group` of a row of zeros (a shard on its way to being whole)
  * ALL_REDUCE sum over the ranks in rank order: the exchange */
 #define PROGRAM_OPS(X)                                                                             \
@@ -133,6 +131,7 @@ enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUN
     X(EXPERT_MATMUL, "expert_matmul", 2, 1)                                                        \
     X(EXPERT_SUM, "expert_sum", 2, 0)                                                              \
     X(CONV, "conv", 1, 1)                                                                          \
+    X(SLICE, "slice", 1, 0)                                                                        \
     X(PAD, "pad", 1, 0)                                                                            \
     X(ALL_REDUCE, "all_reduce", 1, 0)
 

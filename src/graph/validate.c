@@ -86,6 +86,16 @@ static int check_rope(const struct check *c)
     return 0;
 }
 
+/* An earlier instruction fills the state that this one only reads. */
+static bool is_stored_before(const struct check *c)
+{
+    for (int i = 0; i < c->index; i++)
+        if (c->p->instrs[i].op == OP_ATTEND && c->p->instrs[i].state == c->in->state &&
+            c->p->instrs[i].in[1] != PROGRAM_NONE)
+            return true;
+    return false;
+}
+
 static int check_attend(const struct check *c)
 {
     const struct instr *in = c->in;
@@ -94,8 +104,11 @@ static int check_attend(const struct check *c)
     const struct state *s = &c->p->states[in->state];
     if (s->kind != STATE_KV || s->key_dim < 1 || s->value_dim < 1 || in->heads_per_kv < 1)
         return bad(c, "not a KV state");
-    if (width_of(c, 0) % s->key_dim || width_of(c, 1) != s->heads * s->key_dim ||
-        width_of(c, 2) != s->heads * s->value_dim)
+    bool shares = in->in[1] == PROGRAM_NONE;
+    if (shares && !is_stored_before(c))
+        return bad(c, "no layer before stores the keys and values it shares");
+    if (width_of(c, 0) % s->key_dim || (!shares && (width_of(c, 1) != s->heads * s->key_dim ||
+                                                    width_of(c, 2) != s->heads * s->value_dim)))
         return bad(c, "q, k or v is not whole heads");
     int heads = width_of(c, 0) / s->key_dim;
     if (out_width(c) != heads * s->value_dim)
@@ -156,6 +169,9 @@ static int check_shape(const struct check *c)
         return in->top_k >= 1 && in->top_k <= width_of(c, 0) && out_width(c) == 2 * in->top_k
                    ? 0
                    : bad(c, "more experts chosen than there are");
+    case OP_SLICE:
+        return in->group >= 0 && in->group + out_width(c) <= width_of(c, 0) ? 0
+                                                                            : bad(c, "too wide");
     case OP_PAD:
         return in->group >= 0 && in->group + width_of(c, 0) <= out_width(c) ? 0
                                                                             : bad(c, "too wide");
@@ -177,7 +193,8 @@ static int check_links(const struct check *c, uint8_t *defined)
     };
     const struct instr *in = c->in;
     int needed = n_inputs[in->op];
-    if (in->op == OP_ACT)
+    if (in->op == OP_ACT ||
+        (in->op == OP_ATTEND && in->in[1] == PROGRAM_NONE && in->in[2] == PROGRAM_NONE))
         needed = 1;
     enum value_rows rows = ROWS_ALL;
     for (int i = 0; i < PROGRAM_MAX_INPUTS; i++) {

@@ -1,6 +1,8 @@
 /* The halves of a layer. Which options a layer has is read off the tensors that are there. */
 #include "model/builder.h"
 
+#include <math.h>
+
 /* The heads of this layer and the KV heads that follow them. */
 static void head_ranges(struct builder *b, int *heads, int *kv)
 {
@@ -22,9 +24,43 @@ static int rotate(struct builder *b, int x, const char *value)
         return x;
     struct instr in = instr_init(OP_ROPE, b->layer);
     in.in[0] = x;
-    in.group = b->h.head_dim;
+    in.group = l->head_dim;
     in.table = l->rope;
     return emit(b, in, value, b->p->values[x].width, b->p->values[x].axis);
+}
+
+/* Keys and values of this layer, normed and rotated; the layer's state takes them. */
+static void build_kv(struct builder *b, int x, int kv, int *k, int *v)
+{
+    const struct hparams *h = &b->h;
+    struct layer_params *l = &h->layers[b->layer];
+    const struct axis k_axis = { kv, l->head_dim }, v_axis = { kv, l->value_dim };
+    *k = emit_matmul(b, x,
+                     &(struct matrix){ .name = "attn_k.weight",
+                                       .rows = l->kv_heads * l->head_dim,
+                                       .cols = h->width,
+                                       .row_axis = k_axis,
+                                       .col_axis = axis_none() },
+                     "k");
+    *v = emit_matmul(b, x,
+                     &(struct matrix){ .name = "attn_v.weight",
+                                       .rows = l->kv_heads * l->value_dim,
+                                       .cols = h->width,
+                                       .row_axis = v_axis,
+                                       .col_axis = axis_none() },
+                     "v");
+    if (has_tensor(b, "attn_k_norm.weight"))
+        *k = emit_norm(b, *k, "attn_k_norm.weight", l->head_dim, "k_norm");
+    if (h->family->value_norm)
+        *v = emit_norm(b, *v, NULL, l->value_dim, "v_norm");
+    *k = rotate(b, *k, "k_rope");
+    l->state = program_add_state(b->p, &(struct state){ .kind = STATE_KV,
+                                                        .layer = b->layer,
+                                                        .heads = l->kv_heads,
+                                                        .key_dim = l->head_dim,
+                                                        .value_dim = l->value_dim,
+                                                        .window = l->window,
+                                                        .axis = { kv, 1 } });
 }
 
 int build_attention(struct builder *b, int x)
@@ -33,56 +69,31 @@ int build_attention(struct builder *b, int x)
     const struct layer_params *l = &h->layers[b->layer];
     int heads, kv;
     head_ranges(b, &heads, &kv);
-    const struct axis q_axis = { heads, h->head_dim }, k_axis = { kv, h->head_dim };
-    const struct axis v_axis = { kv, h->value_dim }, out_axis = { heads, h->value_dim };
-    const struct axis none = axis_none();
+    const struct axis q_axis = { heads, l->head_dim }, out_axis = { heads, l->value_dim };
+    struct instr in = instr_init(OP_ATTEND, b->layer);
     int q = emit_matmul(b, x,
                         &(struct matrix){ .name = "attn_q.weight",
-                                          .rows = l->heads * h->head_dim,
+                                          .rows = l->heads * l->head_dim,
                                           .cols = h->width,
                                           .row_axis = q_axis,
-                                          .col_axis = none },
+                                          .col_axis = axis_none() },
                         "q");
-    int k = emit_matmul(b, x,
-                        &(struct matrix){ .name = "attn_k.weight",
-                                          .rows = l->kv_heads * h->head_dim,
-                                          .cols = h->width,
-                                          .row_axis = k_axis,
-                                          .col_axis = none },
-                        "k");
-    int v = emit_matmul(b, x,
-                        &(struct matrix){ .name = "attn_v.weight",
-                                          .rows = l->kv_heads * h->value_dim,
-                                          .cols = h->width,
-                                          .row_axis = v_axis,
-                                          .col_axis = none },
-                        "v");
+    if (l->kv_layer == b->layer)
+        build_kv(b, x, kv, &in.in[1], &in.in[2]);
     if (has_tensor(b, "attn_q_norm.weight"))
-        q = emit_norm(b, q, "attn_q_norm.weight", h->head_dim, "q_norm");
-    if (has_tensor(b, "attn_k_norm.weight"))
-        k = emit_norm(b, k, "attn_k_norm.weight", h->head_dim, "k_norm");
-    q = rotate(b, q, "q_rope");
-    k = rotate(b, k, "k_rope");
-    struct instr in = instr_init(OP_ATTEND, b->layer);
-    in.in[0] = q;
-    in.in[1] = k;
-    in.in[2] = v;
-    in.group = h->head_dim;
+        q = emit_norm(b, q, "attn_q_norm.weight", l->head_dim, "q_norm");
+    in.in[0] = rotate(b, q, "q_rope");
+    in.group = l->head_dim;
     in.heads_per_kv = l->heads / l->kv_heads;
-    in.scale = h->attention_scale;
-    in.state = program_add_state(b->p, &(struct state){ .kind = STATE_KV,
-                                                        .layer = b->layer,
-                                                        .heads = l->kv_heads,
-                                                        .key_dim = h->head_dim,
-                                                        .value_dim = h->value_dim,
-                                                        .window = l->window,
-                                                        .axis = { kv, 1 } });
-    int out = emit(b, in, "attention", l->heads * h->value_dim, out_axis);
+    in.scale = h->family->attention_scale > 0 ? h->family->attention_scale
+                                              : (float)(1.0 / sqrt((double)l->head_dim));
+    in.state = h->layers[l->kv_layer].state;
+    int out = emit(b, in, "attention", l->heads * l->value_dim, out_axis);
     return emit_matmul(b, out,
                        &(struct matrix){ .name = "attn_output.weight",
                                          .rows = h->width,
-                                         .cols = l->heads * h->value_dim,
-                                         .row_axis = none,
+                                         .cols = l->heads * l->value_dim,
+                                         .row_axis = axis_none(),
                                          .col_axis = out_axis },
                        "attn_out");
 }
@@ -221,4 +232,84 @@ int build_short_conv(struct builder *b, int x)
                                          .row_axis = none,
                                          .col_axis = axis },
                        "conv_out");
+}
+
+static int scaled(struct builder *b, int x, double factor, const char *value)
+{
+    struct instr in = instr_init(OP_SCALE, b->layer);
+    if (b->result)
+        return PROGRAM_NONE;
+    in.in[0] = x;
+    in.scale = (float)factor;
+    return emit(b, in, value, b->p->values[x].width, b->p->values[x].axis);
+}
+
+/* Gemma 4's inputs of all layers side by side: a second embedding of the ids, and a projection of
+ * the first one. Live across every cut. Source: Gemma4TextModel in transformers. */
+int build_layer_inputs(struct builder *b, int x)
+{
+    const struct hparams *h = &b->h;
+    int width = h->n_layers * h->layer_input;
+    struct instr in = instr_init(OP_EMBED, -1);
+    in.scale = sqrtf((float)h->layer_input);
+    in.weight[0] = add_matrix(b, &(struct matrix){ .name = "per_layer_token_embd.weight",
+                                                   .rows = h->vocab,
+                                                   .cols = width,
+                                                   .row_axis = { b->vocab_range, 1 },
+                                                   .col_axis = axis_none() });
+    int ids = emit(b, in, "layer_embedding", width, axis_none());
+    int projected = emit_matmul(b, x,
+                                &(struct matrix){ .name = "per_layer_model_proj.weight",
+                                                  .rows = width,
+                                                  .cols = h->width,
+                                                  .row_axis = axis_none(),
+                                                  .col_axis = axis_none() },
+                                "layer_projection");
+    projected = scaled(b, projected, 1.0 / sqrt((double)h->width), "layer_projection");
+    projected = emit_norm(b, projected, "per_layer_proj_norm.weight", h->layer_input,
+                          "layer_projection_norm");
+    return scaled(b, emit_binary(b, OP_ADD, projected, ids, "layer_sum"), sqrt(0.5),
+                  "layer_inputs");
+}
+
+/* The layer's own input gates a branch of the residual stream. */
+int build_layer_input_branch(struct builder *b, int x, int inputs)
+{
+    const struct hparams *h = &b->h;
+    struct instr slice = instr_init(OP_SLICE, b->layer);
+    slice.in[0] = inputs;
+    slice.group = b->layer * h->layer_input;
+    int own = emit(b, slice, "layer_input", h->layer_input, axis_none());
+    int gate = emit_matmul(b, x,
+                           &(struct matrix){ .name = "inp_gate.weight",
+                                             .rows = h->layer_input,
+                                             .cols = h->width,
+                                             .row_axis = axis_none(),
+                                             .col_axis = axis_none() },
+                           "input_gate");
+    int branch = emit_matmul(b, emit_binary(b, OP_ACT, gate, own, "input_act"),
+                             &(struct matrix){ .name = "proj.weight",
+                                               .rows = h->width,
+                                               .cols = h->layer_input,
+                                               .row_axis = axis_none(),
+                                               .col_axis = axis_none() },
+                             "input_out");
+    branch = emit_norm(b, branch, "post_norm.weight", 0, "post_input");
+    return emit_binary(b, OP_ADD, x, branch, "residual");
+}
+
+int build_output_scale(struct builder *b, int x)
+{
+    char name[128];
+    tensor_name(b, "layer_output_scale.weight", name);
+    const struct gguf_tensor *t = gguf_tensor(b->g, name);
+    float factor = 1;
+    if (!t || b->result)
+        return x;
+    if (t->elements != 1 || t->type != QUANT_F32) {
+        b->result = fail(b->error, ERR_FORMAT, "tensor %s is not one f32", name);
+        return PROGRAM_NONE;
+    }
+    memcpy(&factor, t->data, sizeof(factor));
+    return scaled(b, x, (double)factor, "scaled");
 }

@@ -142,7 +142,8 @@ int emit_norm(struct builder *b, int x, const char *weight, int group, const cha
     in.in[0] = x;
     in.group = group;
     in.eps = b->h.eps;
-    in.weight[0] = add_vector(b, weight, group ? group : v.width, axis_none(), true);
+    if (weight)
+        in.weight[0] = add_vector(b, weight, group ? group : v.width, axis_none(), true);
     return emit(b, in, value, v.width, v.axis);
 }
 

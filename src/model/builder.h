@@ -60,5 +60,8 @@ int build_attention(struct builder *b, int x);
 int build_short_conv(struct builder *b, int x);
 int build_ffn(struct builder *b, int x);
 int build_experts(struct builder *b, int x);
+int build_layer_inputs(struct builder *b, int x);
+int build_layer_input_branch(struct builder *b, int x, int inputs);
+int build_output_scale(struct builder *b, int x);
 
 #endif

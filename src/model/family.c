@@ -13,6 +13,13 @@ static const struct family families[] = {
       .embedding_scaled = true,
       .window_pattern = 6,
       .window_rope_base = 10000.0 },
+    { .name = "gemma4",
+      .act = ACT_GELU,
+      .embedding_scaled = true,
+      .window_pattern = 6,
+      .window_rope_base = 10000.0,
+      .value_norm = true,
+      .attention_scale = 1.0f },
     { .name = "lfm2", .act = ACT_SILU, .final_norm = "token_embd_norm.weight" },
 };
 

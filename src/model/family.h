@@ -16,6 +16,8 @@ struct family {
                                * window; 0: all alike */
     double window_rope_base;  /* rope base of window layers where the file does not say */
     int no_rope_pattern;      /* n: layers with (i + 1) % n == 0 do not rotate; 0: all do */
+    bool value_norm;          /* values are RMS-normed by head, without a weight */
+    float attention_scale;    /* factor of q . k; 0: 1 / sqrt(head_dim) */
     const char *final_norm;   /* NULL: "output_norm.weight" */
 };
 

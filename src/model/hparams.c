@@ -112,13 +112,15 @@ static void read_scaling(struct reader *r, struct rope *rope)
 }
 
 /* The tables of angles: one for global layers and, where a family has windows, one for those. */
-static void read_ropes(struct reader *r, struct hparams *h, struct program *p, int *global,
-                       int *local)
+static void read_ropes(struct reader *r, struct hparams *h, struct program *p,
+                       struct layer_params *global, struct layer_params *local)
 {
     struct rope rope = { .factors = PROGRAM_NONE, .interleaved = h->family->rope_interleaved };
-    rope.dims = read_int(r, "rope.dimension_count", h->head_dim, 2, h->head_dim);
+    rope.dims = read_int(r, "rope.dimension_count", global->head_dim, 2, global->head_dim);
     rope.base = (float)read_float(r, "rope.freq_base", 10000.0);
     struct rope window = rope;
+    int same = local->head_dim == global->head_dim ? rope.dims : local->head_dim;
+    window.dims = read_int(r, "rope.dimension_count_swa", same, 2, local->head_dim);
     window.base = (float)read_float(r, "rope.freq_base_swa",
                                     h->family->window_rope_base > 0 ? h->family->window_rope_base
                                                                     : (double)rope.base);
@@ -147,43 +149,82 @@ static void read_ropes(struct reader *r, struct hparams *h, struct program *p, i
                                                                .row_axis = { PROGRAM_NONE, 0 },
                                                                .col_axis = { PROGRAM_NONE, 0 } });
     }
-    *global = program_add_rope(p, &rope);
-    *local = h->family->window_pattern ? program_add_rope(p, &window) : *global;
-    if (*global == PROGRAM_NONE || *local == PROGRAM_NONE)
+    global->rope = program_add_rope(p, &rope);
+    local->rope = h->family->window_pattern ? program_add_rope(p, &window) : global->rope;
+    if (global->rope == PROGRAM_NONE || local->rope == PROGRAM_NONE)
         r->result = fail(r->error, ERR_NOMEM, "rope tables");
+}
+
+/* Which layers see only a window: the file's pattern, else the family's. */
+static bool layer_is_local(struct reader *r, const struct hparams *h, int layer)
+{
+    char key[256];
+    key_name(r, "attention.sliding_window_pattern", key);
+    const struct gguf_value *v = gguf_find(r->g, key);
+    if (v && v->type == GGUF_ARRAY && gguf_type_is_int(v->element) && v->count > (uint64_t)layer)
+        return gguf_array_int(v, (uint64_t)layer) != 0;
+    return (layer + 1) % h->family->window_pattern != 0;
+}
+
+/* The last layers may attend to what the last earlier layer of their kind stored. */
+static void share_kv(struct reader *r, struct hparams *h)
+{
+    int shared = read_int(r, "attention.shared_kv_layers", 0, 0, h->n_layers - 1);
+    for (int i = 0; i < h->n_layers; i++)
+        h->layers[i].kv_layer = i;
+    for (int i = h->n_layers - shared; i < h->n_layers && !r->result; i++) {
+        int from = h->n_layers - shared - 1;
+        while (from >= 0 && h->layers[from].window != h->layers[i].window)
+            from--;
+        if (from < 0 || h->layers[from].kv_heads != h->layers[i].kv_heads)
+            r->result = fail(r->error, ERR_FORMAT, "layer %d shares no earlier layer's KV", i);
+        h->layers[i].kv_layer = from;
+    }
+}
+
+static void read_heads(struct reader *r, struct hparams *h)
+{
+    read_per_layer(r, "attention.head_count", h->n_layers, -1, &h->layers[0].heads,
+                   sizeof(h->layers[0]));
+    int heads = r->result ? 1 : h->layers[0].heads;
+    read_per_layer(r, "attention.head_count_kv", h->n_layers, heads, &h->layers[0].kv_heads,
+                   sizeof(h->layers[0]));
+    for (int i = 0; i < h->n_layers && !r->result; i++)
+        if (h->layers[i].heads < 1 ||
+            (h->layers[i].kv_heads && h->layers[i].heads % h->layers[i].kv_heads))
+            r->result = fail(r->error, ERR_FORMAT, "layer %d: %d heads for %d KV heads", i,
+                             h->layers[i].heads, h->layers[i].kv_heads);
 }
 
 static void read_layers(struct reader *r, struct hparams *h, struct program *p)
 {
-    int global = PROGRAM_NONE, local = PROGRAM_NONE;
     const struct family *f = h->family;
     h->layers = arena_array(p->arena, struct layer_params, h->n_layers);
     if (!h->layers) {
         r->result = fail(r->error, ERR_NOMEM, "%d layers", h->n_layers);
         return;
     }
-    read_per_layer(r, "attention.head_count", h->n_layers, -1, &h->layers[0].heads,
-                   sizeof(h->layers[0]));
-    int heads = r->result ? 1 : h->layers[0].heads;
-    read_per_layer(r, "attention.head_count_kv", h->n_layers, heads, &h->layers[0].kv_heads,
-                   sizeof(h->layers[0]));
-    if (!r->result && heads < 1)
-        r->result = fail(r->error, ERR_FORMAT, "%d attention heads", heads);
-    h->head_dim = read_int(r, "attention.key_length", r->result ? 1 : h->width / heads, 1, 65536);
-    h->value_dim = read_int(r, "attention.value_length", h->head_dim, 1, 65536);
+    read_heads(r, h);
+    if (r->result)
+        return;
+    struct layer_params global = { 0 }, local = { 0 };
+    global.head_dim = read_int(r, "attention.key_length", h->width / h->layers[0].heads, 1, 65536);
+    global.value_dim = read_int(r, "attention.value_length", global.head_dim, 1, 65536);
+    local.head_dim = read_int(r, "attention.key_length_swa", global.head_dim, 1, 65536);
+    local.value_dim = read_int(r, "attention.value_length_swa", global.value_dim, 1, 65536);
     int window = f->window_pattern ? read_int(r, "attention.sliding_window", 0, 0, INT32_MAX) : 0;
     read_ropes(r, h, p, &global, &local);
     for (int i = 0; i < h->n_layers && !r->result; i++) {
         struct layer_params *l = &h->layers[i];
-        bool is_local = window && (i + 1) % f->window_pattern != 0;
+        bool is_local = window && layer_is_local(r, h, i);
+        const struct layer_params *kind = is_local ? &local : &global;
         l->window = is_local ? window : 0;
-        l->rope = is_local ? local : global;
-        if (f->no_rope_pattern && (i + 1) % f->no_rope_pattern == 0)
-            l->rope = PROGRAM_NONE;
-        if (l->kv_heads && l->heads % l->kv_heads)
-            r->result = fail(r->error, ERR_FORMAT, "layer %d: %d heads for %d KV heads", i,
-                             l->heads, l->kv_heads);
+        l->rope =
+            f->no_rope_pattern && (i + 1) % f->no_rope_pattern == 0 ? PROGRAM_NONE : kind->rope;
+        l->head_dim = kind->head_dim;
+        l->value_dim = kind->value_dim;
     }
+    share_kv(r, h);
 }
 
 int hparams_read(struct hparams *h, const struct gguf *g, struct program *p, struct error *e)
@@ -206,10 +247,11 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct program *p, str
     h->experts_used = read_int(&r, "expert_used_count", 0, 0, 1024);
     h->expert_ffn = read_int(&r, "expert_feed_forward_length", h->ffn, 0, 1 << 24);
     h->route_normalize = true;
+    h->logit_softcap = (float)read_float(&r, "final_logit_softcapping", 0.0);
+    h->layer_input = read_int(&r, "embedding_length_per_layer_input", 0, 0, 65536);
     h->conv_kernel = read_int(&r, "shortconv.l_cache", 0, 0, 64);
     if (!r.result)
         read_layers(&r, h, p);
-    h->attention_scale = (float)(1.0 / sqrt((double)(h->head_dim ? h->head_dim : 1)));
     const struct gguf_tensor *t = gguf_tensor(g, "token_embd.weight");
     if (!r.result && !t)
         r.result = fail(e, ERR_NOT_FOUND, "tensor token_embd.weight is missing");

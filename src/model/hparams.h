@@ -11,14 +11,17 @@ struct layer_params {
     int heads, kv_heads; /* kv_heads 0: no attention in this layer */
     int window;          /* 0: sees everything */
     int rope;            /* index of the program's table, or PROGRAM_NONE */
+    int head_dim, value_dim;
+    int kv_layer; /* whose keys and values it attends to: its own, or an earlier one's */
+    int state;    /* of the program, set as the layers are built */
 };
 
 struct hparams {
     const struct family *family;
     int n_layers, width, ffn, context, vocab;
-    int head_dim, value_dim;
     float eps;
-    float attention_scale;
+    float logit_softcap; /* 0: none */
+    int layer_input;     /* gemma4: width of each layer's own input, 0 without */
     int experts, experts_used, expert_ffn;
     bool route_normalize;
     int conv_kernel;             /* lfm2: 0 without */

@@ -48,7 +48,7 @@ static int build_embedding(struct builder *b)
     return emit(b, in, "embedding", h->width, axis_none());
 }
 
-static int build_layer(struct builder *b, int x)
+static int build_layer(struct builder *b, int x, int inputs)
 {
     bool attention = b->h.layers[b->layer].kv_heads > 0;
     int normed = emit_norm(b, x, "attn_norm.weight", 0, "attn_norm");
@@ -60,7 +60,10 @@ static int build_layer(struct builder *b, int x)
     branch = has_tensor(b, "ffn_gate_inp.weight") ? build_experts(b, normed) : build_ffn(b, normed);
     if (has_tensor(b, "post_ffw_norm.weight"))
         branch = emit_norm(b, branch, "post_ffw_norm.weight", 0, "post_ffn");
-    return emit_binary(b, OP_ADD, x, branch, "residual");
+    x = emit_binary(b, OP_ADD, x, branch, "residual");
+    if (inputs != PROGRAM_NONE)
+        x = build_layer_input_branch(b, x, inputs);
+    return build_output_scale(b, x);
 }
 
 static int build_output(struct builder *b, int x)
@@ -73,13 +76,19 @@ static int build_output(struct builder *b, int x)
     x = emit(b, rows, "wanted", h->width, axis_none());
     x = emit_norm(b, x, norm, 0, "output_norm");
     const char *output = has_tensor(b, "output.weight") ? "output.weight" : "token_embd.weight";
-    return emit_matmul(b, x,
-                       &(struct matrix){ .name = output,
-                                         .rows = h->vocab,
-                                         .cols = h->width,
-                                         .row_axis = { b->vocab_range, 1 },
-                                         .col_axis = axis_none() },
-                       "logits");
+    x = emit_matmul(b, x,
+                    &(struct matrix){ .name = output,
+                                      .rows = h->vocab,
+                                      .cols = h->width,
+                                      .row_axis = { b->vocab_range, 1 },
+                                      .col_axis = axis_none() },
+                    "logits");
+    if (!(h->logit_softcap > 0) || b->result)
+        return x;
+    struct instr cap = instr_init(OP_SOFTCAP, b->layer);
+    cap.in[0] = x;
+    cap.scale = h->logit_softcap;
+    return emit(b, cap, "capped", h->vocab, b->p->values[x].axis);
 }
 
 static int check_options(struct builder *b)
@@ -114,8 +123,9 @@ int model_build(const struct gguf *g, const struct model_options *options, struc
     p->stage_first = 1;
     model_ranges(&b);
     int x = build_embedding(&b);
+    int inputs = b.h.layer_input && !b.result ? build_layer_inputs(&b, x) : PROGRAM_NONE;
     for (b.layer = 0; b.layer < b.h.n_layers && !b.result; b.layer++)
-        x = build_layer(&b, x);
+        x = build_layer(&b, x, inputs);
     int logits = b.result ? PROGRAM_NONE : build_output(&b, x);
     p->inputs = arena_array(arena, int, 1);
     p->outputs = arena_array(arena, int, 1);
