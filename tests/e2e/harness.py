@@ -63,7 +63,10 @@ class Device:
 
     def start(self):
         """Starts the process; again after its end, with the same home and ports."""
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL,
+        # meson lets malloc fill what it gives, which touches pages that nobody uses: a device's
+        # memory is measured as its user finds it.
+        environment = {k: v for k, v in os.environ.items() if k != "MALLOC_PERTURB_"}
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, env=environment,
                                         stdout=self.log_file, stderr=self.log_file)
 
     @property
