@@ -34,6 +34,7 @@ build-test/build.ninja:
 	@tools/deps.sh
 	meson setup build-test --werror -Dtests=enabled
 
+# gcc warns of things that can't be where sanitizers' checks stand between: no errors here.
 asan: build-asan/build.ninja
 	@tools/run_tests.py build-asan --suite unit --suite fuzz
 

@@ -495,7 +495,7 @@ void link_own_host(const struct link *l, char host[static ADDRESS_TEXT])
         host[0] = '\0';
     }
     if (strncmp(host, "::ffff:", 7) == 0 && strchr(host, '.') != NULL) {
-        memmove(host, host + 7, strlen(host + 7) + 1);
+        memmove(host, host + 7, ADDRESS_TEXT - 7);
     }
 }
 

@@ -190,7 +190,7 @@ static void expect_broken(struct executor *x, int32_t token, const char *text)
     }
     assert_true(code < 0 && code != ERR_TIMEOUT);
     if (strstr(e.text, text) == NULL) {
-        print_error("'%s' is not in '%s'\n", text, e.text);
+        print_error("'%s' is not in '%s'\n", text ? text : "", e.text);
     }
     assert_non_null(strstr(e.text, text));
     assert_true(clock_now_ns() - begin < 3 * SECOND);
