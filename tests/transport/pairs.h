@@ -7,7 +7,7 @@
 #include "os/clock.h"
 #include "os/thread.h"
 #include "secure/ticket.h"
-#include "transport/transport.h"
+#include "transport/pair.h"
 
 #define SOON clock_deadline(5 * CLOCK_NS_PER_S)
 #define IN_MS(ms) clock_deadline((ms)*CLOCK_NS_PER_MS)
@@ -25,25 +25,18 @@ static inline void tcp_sockets(int fds[static 2])
     tcp_close(listener);
 }
 
-static inline void tcp_pair(struct channel **a, struct channel **b, const struct channel_options *o)
-{
-    struct error e = { 0 };
-    int fds[2];
-    tcp_sockets(fds);
-    assert_int_equal(tcp_from_fd(a, fds[0], o, &e), 0);
-    assert_int_equal(tcp_from_fd(b, fds[1], o, &e), 0);
-}
-
-static inline void plain_memory_pair(struct channel **a, struct channel **b,
-                                     const struct channel_options *o)
-{
-    struct error e = { 0 };
-    struct memory_options m = { 0 };
-    if (o != NULL) {
-        m.channel = *o;
+#define PAIR(function, name)                                                                       \
+    static inline void function(struct channel **a, struct channel **b,                            \
+                                const struct channel_options *o)                                   \
+    {                                                                                              \
+        struct error e = { 0 };                                                                    \
+        assert_int_equal(transport_pair(name, a, b, o, &e), 0);                                    \
     }
-    assert_int_equal(memory_pair(a, b, &m, &e), 0);
-}
+PAIR(plain_memory_pair, "memory")
+PAIR(tcp_pair, "tcp")
+PAIR(sealed_tcp_pair, "tcp-sealed")
+PAIR(shm_pair, "shm")
+#undef PAIR
 
 struct shm_side {
     char token[SHM_TOKEN];
@@ -57,21 +50,6 @@ static inline void *shm_accept_side(void *arg)
     struct shm_side *s = arg;
     s->code = shm_accept(&s->channel, s->token, s->options, SOON, NULL);
     return NULL;
-}
-
-static inline void shm_pair(struct channel **a, struct channel **b, const struct channel_options *o)
-{
-    struct error e = { 0 };
-    struct shm_offer *offer = NULL;
-    struct shm_side s = { .options = o };
-    struct thread thread;
-    assert_int_equal(shm_offer(&offer, s.token, o, &e), 0);
-    assert_int_equal(thread_start(&thread, shm_accept_side, &s, &e), 0);
-    assert_int_equal(shm_offer_wait(a, offer, SOON, &e), 0);
-    thread_join(&thread);
-    assert_int_equal(s.code, 0);
-    shm_offer_close(offer);
-    *b = s.channel;
 }
 
 /* Keys of two ends that fit. */
@@ -93,13 +71,6 @@ static inline void seal_both(struct channel **a, struct channel **b, enum seal_c
     test_keys(keys, cipher);
     assert_int_equal(channel_seal(a, *a, &keys[0], &e), 0);
     assert_int_equal(channel_seal(b, *b, &keys[1], &e), 0);
-}
-
-static inline void sealed_tcp_pair(struct channel **a, struct channel **b,
-                                   const struct channel_options *o)
-{
-    tcp_pair(a, b, o);
-    seal_both(a, b, SEAL_AES_128_GCM);
 }
 
 static inline void sealed_memory_pair(struct channel **a, struct channel **b,

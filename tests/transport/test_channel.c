@@ -324,6 +324,20 @@ static void silly_options_are_refused(void **state)
     channel_close(NULL);
 }
 
+static void unknown_pairs_are_refused_with_the_known_names(void **state)
+{
+    (void)state;
+    struct channel *a = NULL, *b = NULL;
+    struct error e = { 0 };
+    assert_int_equal(transport_pair("pigeon", &a, &b, NULL, &e), ERR_ARG);
+    assert_non_null(strstr(e.text, "pigeon"));
+    for (int i = 0; transport_pair_names[i] != NULL; i++) {
+        assert_non_null(strstr(e.text, transport_pair_names[i]));
+    }
+    assert_null(a);
+    assert_null(b);
+}
+
 static void a_taken_port_is_named(void **state)
 {
     (void)state;
@@ -415,6 +429,7 @@ int main(void)
         cmocka_unit_test(delay_is_kept),
         cmocka_unit_test(loss_and_death_follow_the_script),
         cmocka_unit_test(silly_options_are_refused),
+        cmocka_unit_test(unknown_pairs_are_refused_with_the_known_names),
         cmocka_unit_test(a_taken_port_is_named),
         cmocka_unit_test(a_forged_length_is_refused),
     };

@@ -1,0 +1,168 @@
+/* See pair.h. */
+#include "transport/pair.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "os/clock.h"
+#include "os/thread.h"
+#include "secure/openssl.h"
+#include "secure/ticket.h"
+#include "transport/internal.h"
+
+/* Between two ends of one process nothing takes long; this only bounds a system in trouble. */
+#define CONNECT_NS (10 * CLOCK_NS_PER_S)
+
+static int pair_memory(struct channel **a, struct channel **b, const struct channel_options *o,
+                       struct error *e)
+{
+    return memory_pair(a, b, &(struct memory_options){ .channel = channel_defaults(o) }, e);
+}
+
+/* The end that accepts, in its own thread: each end waits for the other. */
+struct accepting {
+    char token[SHM_TOKEN];
+    const struct channel_options *options;
+    uint64_t deadline_ns;
+    struct channel *channel;
+    struct error error;
+};
+
+static void *accept_shm(void *arg)
+{
+    struct accepting *s = arg;
+    shm_accept(&s->channel, s->token, s->options, s->deadline_ns, &s->error);
+    return NULL;
+}
+
+static int pair_shm(struct channel **a, struct channel **b, const struct channel_options *o,
+                    struct error *e)
+{
+    struct accepting s = { .options = o, .deadline_ns = clock_deadline(CONNECT_NS) };
+    struct shm_offer *offer = NULL;
+    struct channel *first = NULL;
+    struct thread thread;
+    int code = shm_offer(&offer, s.token, o, e);
+    if (code == 0 && (code = thread_start(&thread, accept_shm, &s, e)) == 0) {
+        code = shm_offer_wait(&first, offer, s.deadline_ns, e);
+        thread_join(&thread);
+        if (code == 0 && s.channel == NULL) {
+            code = fail(e, s.error.code, "%s", s.error.text);
+        }
+    }
+    shm_offer_close(offer);
+    if (code != 0) {
+        channel_close(first);
+        channel_close(s.channel);
+        return code;
+    }
+    *a = first;
+    *b = s.channel;
+    return 0;
+}
+
+static int connect_loopback(int fds[static 2], struct error *e)
+{
+    char address[32];
+    uint64_t deadline_ns = clock_deadline(CONNECT_NS);
+    int listener = -1;
+    int code = tcp_listen(&listener, "127.0.0.1", 0, e);
+    int port = code == 0 ? tcp_local_port(listener, e) : code;
+    code = port < 0 ? port : 0;
+    if (code == 0) {
+        snprintf(address, sizeof address, "127.0.0.1:%d", port);
+        code = tcp_connect(&fds[0], address, deadline_ns, e);
+    }
+    code = code == 0 ? tcp_accept(&fds[1], listener, deadline_ns, e) : code;
+    tcp_close(listener);
+    return code;
+}
+
+static int pair_tcp(struct channel **a, struct channel **b, const struct channel_options *o,
+                    struct error *e)
+{
+    int fds[2] = { -1, -1 };
+    struct channel *first = NULL;
+    int code = connect_loopback(fds, e);
+    if (code != 0) {
+        tcp_close(fds[0]);
+        return code;
+    }
+    code = tcp_from_fd(&first, fds[0], o, e);
+    if (code != 0) {
+        tcp_close(fds[1]);
+        return code;
+    }
+    code = tcp_from_fd(b, fds[1], o, e);
+    if (code != 0) {
+        channel_close(first);
+        return code;
+    }
+    *a = first;
+    return 0;
+}
+
+/* Keys of two ends: what one sends with, the other receives with. */
+static int make_keys(struct seal_keys keys[static 2], struct error *e)
+{
+    keys[0].cipher = keys[1].cipher = seal_cipher_best();
+    for (int i = 0; i < 2; i++) {
+        if (RAND_bytes(keys[i].send_key, sizeof keys[i].send_key) != 1 ||
+            RAND_bytes(keys[i].send_iv, sizeof keys[i].send_iv) != 1) {
+            return fail(e, ERR_IO, "random bytes for a pair's keys");
+        }
+        memcpy(keys[1 - i].recv_key, keys[i].send_key, sizeof keys[i].send_key);
+        memcpy(keys[1 - i].recv_iv, keys[i].send_iv, sizeof keys[i].send_iv);
+    }
+    return 0;
+}
+
+static int pair_tcp_sealed(struct channel **a, struct channel **b, const struct channel_options *o,
+                           struct error *e)
+{
+    struct seal_keys keys[2];
+    struct channel *first = NULL, *second = NULL;
+    int code = make_keys(keys, e);
+    code = code == 0 ? pair_tcp(&first, &second, o, e) : code;
+    if (code != 0) {
+        return code;
+    }
+    code = channel_seal(&first, first, &keys[0], e);
+    if (code != 0) {
+        channel_close(second);
+        return code;
+    }
+    code = channel_seal(&second, second, &keys[1], e);
+    if (code != 0) {
+        channel_close(first);
+        return code;
+    }
+    *a = first;
+    *b = second;
+    return 0;
+}
+
+/* Name, function. */
+#define PAIRS(X)                                                                                   \
+    X("memory", pair_memory)                                                                       \
+    X("shm", pair_shm)                                                                             \
+    X("tcp", pair_tcp)                                                                             \
+    X("tcp-sealed", pair_tcp_sealed)
+
+#define NAME(name, make) name,
+const char *const transport_pair_names[] = { PAIRS(NAME) NULL };
+#undef NAME
+
+int transport_pair(const char *name, struct channel **a, struct channel **b,
+                   const struct channel_options *options, struct error *e)
+{
+#define TRY(known, make)                                                                           \
+    if (strcmp(name, known) == 0) {                                                                \
+        return make(a, b, options, e);                                                             \
+    }
+    PAIRS(TRY)
+#undef TRY
+#define LIST(known, make) " " known
+    return fail(e, ERR_ARG, "no transport is called %.40s; there are" PAIRS(LIST), name);
+#undef LIST
+}
