@@ -26,8 +26,6 @@ from harness import Cluster, Failed, expect, run_tests
 
 MODEL = "slow"
 SPLIT = "3@1/3@1/3@1"
-# The synthetic vocabulary's end of text.
-END_TOKEN = "4"
 # The promise: a client hears of a lost device within this.
 LOSS_SECONDS = 5
 # A device is back, and the model placed again, well within this on a busy machine.
@@ -50,7 +48,7 @@ class Ask(threading.Thread):
         self.device = device
         self.body = json.dumps({"model": MODEL, "prompt": prompt, "max_tokens": max_tokens,
                                 "stream": True, "temperature": 1,
-                                "logit_bias": {END_TOKEN: -100}})
+                                "logit_bias": models.NEVER_END})
         self.began, self.ended, self.error, self.whole = threading.Event(), None, None, False
         self.start()
 

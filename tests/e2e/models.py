@@ -4,6 +4,10 @@ import os
 import pathlib
 import subprocess
 
+# The synthetic vocabulary's tokens that end an answer, </s> and <|im_end|>, as a logit_bias that
+# keeps a sampled answer going.
+NEVER_END = {"2": -100, "4": -100}
+
 # name: what shoal-synth is told. Wide enough to be split, small enough to answer at once.
 MODELS = {
     "wide": ["--preset", "wide", "--arch", "llama", "--type", "Q8_0", "--seed", "1"],

@@ -25,7 +25,6 @@ FLAT = 0.05
 # A tiny model's own memory is small: noise of an allocator must not count as a leak.
 FLAT_BYTES = 1 << 20
 ANSWER_SECONDS = 120
-END_TOKEN = "4"
 KINDS = ["valid"] * 10 + ["stream"] * 6 + ["invalid"] * 8 + ["aborted"] * 4 + ["loris"] * 2
 
 
@@ -185,7 +184,7 @@ class Soak:
         connection.close()
         s = connection.open()
         s.sendall(post("/v1/completions", fields(rng, stream=rng.random() < 0.5, max_tokens=2000,
-                                                 logit_bias={END_TOKEN: -100})))
+                                                 logit_bias=models.NEVER_END)))
         if rng.random() < 0.5:
             s.settimeout(0.1)
             try:

@@ -13,8 +13,6 @@ import models
 from harness import Cluster, Failed, expect, run_tests
 
 MODEL = "wide"
-# The synthetic vocabulary's end of text.
-END_TOKEN = "4"
 HELLO = [{"role": "user", "content": "Say hello."}]
 # A request's work must end within a token of the client's close; this is many tokens.
 CANCEL_SECONDS = 5
@@ -203,7 +201,7 @@ def running(d):
 def a_close_ends_the_work(d):
     # No end token: the answer goes on until the context is full.
     body = json.dumps({"model": MODEL, "messages": HELLO, "stream": True, "temperature": 1,
-                       "logit_bias": {END_TOKEN: -100}}).encode()
+                       "logit_bias": models.NEVER_END}).encode()
     with socket.create_connection(("127.0.0.1", d.port), timeout=10) as s:
         s.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
                   b"application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)

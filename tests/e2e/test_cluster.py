@@ -11,8 +11,6 @@ import models
 from harness import Cluster, Failed, expect, run_tests
 
 MODEL = "wide"
-# The synthetic vocabulary's end of text.
-END_TOKEN = "4"
 # A lost worker is noticed within this in every phase.
 LOSS_SECONDS = 5
 # A stranger on the peer port is closed within this.
@@ -189,7 +187,7 @@ def a_lost_worker_ends_the_request(context):
                 # No end token: the answer goes on until the context is full.
                 for chunk in head.client().chat.completions.create(
                         model=MODEL, messages=[{"role": "user", "content": "x"}], stream=True,
-                        temperature=1, logit_bias={END_TOKEN: -100}):
+                        temperature=1, logit_bias=models.NEVER_END):
                     result["began"] = True
             except Exception as e:  # any error of the client's is what we want to see
                 result["error"] = e
