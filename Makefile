@@ -31,7 +31,7 @@ test-long: build-test/build.ninja
 	  --suite golden --suite e2e --suite long
 
 build-test/build.ninja:
-	@tools/deps.sh
+	@tools/deps.sh test
 	meson setup build-test --werror -Dtests=enabled
 
 # gcc warns of things that can't be where sanitizers' checks stand between: no errors here.
@@ -55,7 +55,7 @@ clang: build-clang/build.ninja
 	@tools/run_tests.py build-clang --suite unit --suite fuzz
 
 build-clang/build.ninja:
-	@tools/deps.sh
+	@tools/deps.sh test
 	CC=clang meson setup build-clang --werror -Dtests=enabled
 
 fuzz: build-fuzz/build.ninja

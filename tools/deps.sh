@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Checks what the build needs and installs what is missing.
 #
+#   deps.sh [test]
+#
 # Debian and Ubuntu: through apt-get, as root or by sudo without a password. Elsewhere it names
 # the packages. With everything there it takes a few milliseconds and prints nothing.
-# SHOAL_NO_INSTALL=1 only reports.
+# SHOAL_NO_INSTALL=1 only reports. With "test" also what some tests want (about 100 MB: the other
+# compiler, and one for NEON with an emulator); where that can't be had those tests are skipped.
 set -euo pipefail
 
 # what | Debian, Ubuntu | Fedora | Arch | Homebrew
@@ -23,6 +26,16 @@ pc:libpcre2-8 >= 10.32 | libpcre2-dev      | pcre2-devel       | pcre2       | p
 pc:libutf8proc     | libutf8proc-dev     | utf8proc-devel    | libutf8proc | utf8proc
 pc:cmocka >= 1.1 | libcmocka-dev       | libcmocka-devel   | cmocka      | cmocka
 '
+test_table='
+clang | clang | clang | clang | llvm
+'
+if [[ $(uname -m) == x86_64 ]]; then
+    # Fedora and Homebrew have a cross compiler without a C library for it, which is of no use.
+    test_table+='
+qemu-aarch64          | qemu-user                                   | qemu-user | qemu-user             |
+aarch64-linux-gnu-gcc | gcc-aarch64-linux-gnu libc6-dev-arm64-cross |           | aarch64-linux-gnu-gcc |
+'
+fi
 
 trim() {
     local text=$1
@@ -31,7 +44,9 @@ trim() {
 }
 
 missing=() debian=() fedora=() arch=() brew=()
+# check TABLE: fills the lists.
 check() {
+    local table=$1
     missing=() debian=() fedora=() arch=() brew=()
     local what d f a b modules=()
     # One call of pkg-config for all modules: the answer is nearly always yes.
@@ -57,26 +72,43 @@ check() {
     done <<<"$table"
 }
 
-check
-((${#missing[@]} == 0)) && exit 0
-echo "missing: ${missing[*]}"
-
 root=()
 if ((EUID != 0)); then root=(sudo -n); fi
-if [[ -z ${SHOAL_NO_INSTALL:-} ]] && command -v apt-get >/dev/null &&
-   { ((EUID == 0)) || sudo -n true 2>/dev/null; }; then
-    # libc6-dev comes with gcc only as a recommendation; python3-venv is for the test clients.
-    packages=("${debian[@]}" libc6-dev python3-venv)
+can_install() {
+    [[ -z ${SHOAL_NO_INSTALL:-} ]] && command -v apt-get >/dev/null &&
+        { ((EUID == 0)) || sudo -n true 2>/dev/null; }
+}
+apt_install() {
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q --no-install-recommends "$@" >/dev/null
+}
+
+# obtain TABLE PACKAGE...: installs what is missing, and with it these; false if something stays so.
+obtain() {
+    local table=$1 packages=()
+    shift
+    check "$table"
+    ((${#missing[@]} == 0)) && return 0
+    echo "missing: ${missing[*]}"
+    can_install || return 1
+    read -ra packages <<<"${debian[*]} $*"
     echo "installing: ${packages[*]}"
-    install() {
-        "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y -q --no-install-recommends "${packages[@]}" >/dev/null
-    }
     # The package lists of a fresh container are empty, those of an old one point to nothing.
-    install 2>/dev/null || { "${root[@]}" apt-get update -q >/dev/null && install; } || true
-    check
-    ((${#missing[@]} == 0)) && exit 0
+    apt_install "${packages[@]}" 2>/dev/null ||
+        { "${root[@]}" apt-get update -q >/dev/null && apt_install "${packages[@]}"; } || true
+    check "$table"
+    ((${#missing[@]} == 0)) && return 0
     echo "could not be installed: ${missing[*]}" >&2
+    return 1
+}
+
+# libc6-dev comes with gcc only as a recommendation; python3-venv is for the test clients.
+if obtain "$table" libc6-dev python3-venv; then
+    # After the compiler of the build: Debian's clang would become cc where there is no other.
+    if [[ ${1:-} == test ]] && ! obtain "$test_table"; then
+        echo "tests that need ${missing[*]} are skipped" >&2
+    fi
+    exit 0
 fi
 cat >&2 <<TEXT
 Install these and run make again:
