@@ -1,5 +1,6 @@
 /* Round trips of one message between two processes (two threads for memory), and the cost of the
  * compute pool's barrier: medians, in microseconds. */
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -11,8 +12,10 @@
 #include "secure/ticket.h"
 #include "transport/transport.h"
 
-#define LARGEST ((size_t)128 << 10)
+#define LARGEST ((size_t)4 << 20)
 #define ROUNDS 4000
+/* Bytes moved by the rounds of one size, at most. */
+#define MOST_BYTES ((size_t)1 << 30)
 #define SOON clock_deadline(10 * CLOCK_NS_PER_S)
 
 static void stop(const char *what, const struct error *e)
@@ -37,7 +40,7 @@ static double median_us(uint64_t *samples, size_t n)
 static void *echo(void *arg)
 {
     struct channel *ch = arg;
-    static _Thread_local uint8_t buf[LARGEST];
+    static uint8_t buf[LARGEST];
     size_t size = 0;
     while (channel_recv(ch, buf, sizeof buf, &size, SOON, NULL) == 0) {
         struct bytes part = bytes_of(buf, size);
@@ -54,7 +57,8 @@ static double round_trip_us(struct channel *ch, size_t size)
     static uint64_t samples[ROUNDS];
     static uint8_t out[LARGEST], in[LARGEST];
     struct error e = { 0 };
-    for (int i = 0; i < ROUNDS; i++) {
+    size_t rounds = MOST_BYTES / size < ROUNDS ? MOST_BYTES / size : ROUNDS;
+    for (size_t i = 0; i < rounds; i++) {
         struct bytes part = bytes_of(out, size);
         size_t got = 0;
         uint64_t begin = clock_now_ns();
@@ -64,15 +68,21 @@ static double round_trip_us(struct channel *ch, size_t size)
         }
         samples[i] = clock_now_ns() - begin;
     }
-    return median_us(samples, ROUNDS);
+    return median_us(samples, rounds);
 }
 
 static void report(struct channel *ch, const char *suffix)
 {
     char name[64];
     snprintf(name, sizeof name, "%s%s", channel_name(ch), suffix);
-    double small = round_trip_us(ch, 64), middle = round_trip_us(ch, (size_t)16 << 10);
-    printf("%-28s %10.2f %10.2f %10.2f\n", name, small, middle, round_trip_us(ch, LARGEST));
+    static const size_t sizes[] = { 64, (size_t)16 << 10, (size_t)128 << 10, LARGEST };
+    double us = 0;
+    printf("%-28s", name);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        us = round_trip_us(ch, sizes[i]);
+        printf(" %10.2f", us);
+    }
+    printf(" %10.2f\n", 2 * (double)LARGEST / us / 1000);
     fflush(stdout);
     channel_close(ch);
 }
@@ -89,28 +99,44 @@ static void bench_memory(void)
     thread_join(&t);
 }
 
-static void bench_shm(void)
+static void wait_readable(int fd)
 {
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    poll(&p, 1, 10000);
+}
+
+static void bench_shm(size_t ring_bytes, const char *suffix)
+{
+    static const uint8_t preamble[PREAMBLE_BYTES], answer[SHM_ANSWER];
+    const struct channel_options options = { .ring_bytes = ring_bytes };
     struct shm_offer *offer = NULL;
+    struct shm_parcel parcel;
     char token[SHM_TOKEN];
+    int listener = -1;
     struct channel *ch = NULL;
     struct error e = { 0 };
-    if (shm_offer(&offer, token, NULL, &e) != 0) {
+    if (shm_listen(&listener, token, &e) != 0) {
         printf("shm: %s\n", e.text);
         return;
     }
     pid_t child = fork();
     if (child == 0) {
-        if (shm_accept(&ch, token, NULL, SOON, &e) == 0) {
+        wait_readable(listener);
+        if (shm_take(&parcel, listener, &e) == 0 && shm_join(&ch, &parcel, answer, NULL, &e) == 0) {
+            tcp_close(listener);
             echo(ch);
         }
         _exit(0);
     }
-    if (shm_offer_wait(&ch, offer, SOON, &e) != 0) {
+    if (shm_offer(&offer, token, preamble, &options, &e) != 0) {
         stop("shm", &e);
     }
-    report(ch, "");
-    shm_offer_close(offer);
+    tcp_close(listener);
+    wait_readable(shm_offer_fd(offer));
+    if (shm_offer_finish(&ch, offer, answer, &e) != 0) {
+        stop("shm", &e);
+    }
+    report(ch, suffix);
     waitpid(child, NULL, 0);
 }
 
@@ -191,9 +217,11 @@ static void bench_barrier(int threads)
 
 int main(void)
 {
-    printf("round trip, median of %d, us         64 B     16 KiB    128 KiB\n", ROUNDS);
+    printf(
+        "round trip, median of %d, us         64 B     16 KiB    128 KiB      4 MiB       GB/s\n",
+        ROUNDS);
     bench_memory();
-    bench_shm();
+    bench_shm(0, "");
     bench_tcp(SEAL_PLAIN, 0, "");
     bench_tcp(SEAL_AES_128_GCM, 0, " (AES-128-GCM)");
     bench_tcp(SEAL_CHACHA20_POLY1305, 0, " (ChaCha20)");

@@ -42,6 +42,18 @@ static void print_devices(const json_t *devices)
     }
 }
 
+/* "name (share 1, over shm)": the transports of all its channels. */
+static void print_rank(const json_t *rank)
+{
+    const json_t *transports = json_object_get(rank, "transports");
+    size_t i;
+    json_t *t;
+    printf(" %s (share %.0f", text(rank, "name"), number(rank, "share"));
+    json_array_foreach(transports, i, t)
+        printf("%s%s", i ? " + " : ", over ", json_string_value(t) ? json_string_value(t) : "?");
+    printf(")");
+}
+
 static void print_models(const json_t *models)
 {
     size_t i, s, k;
@@ -56,8 +68,7 @@ static void print_models(const json_t *models)
         {
             printf("  layers %.0f to %.0f:", number(stage, "first_layer"),
                    number(stage, "end_layer") - 1);
-            json_array_foreach(json_object_get(stage, "ranks"), k, rank)
-                printf(" %s (share %.0f)", text(rank, "name"), number(rank, "share"));
+            json_array_foreach(json_object_get(stage, "ranks"), k, rank) print_rank(rank);
             printf("\n");
         }
         printf("  running %.0f, waiting %.0f, done %.0f; decode %.1f tokens/s, prefill %.1f "

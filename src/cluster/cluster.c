@@ -179,6 +179,7 @@ int cluster_open(struct cluster **ret, const struct cluster_options *options, st
     code = code ? code : open_events(c, e);
     code = code ? code : listen_open(c, e);
     if (code == 0) {
+        data_listen(c);
         address_join("127.0.0.1", c->self->peer_port, c->self->address);
         code = open_join(c, e);
     }

@@ -1,4 +1,8 @@
-/* Data connections: asking for tickets, giving them, connecting, accepting. */
+/* Data connections: asking for tickets, giving them, connecting, accepting.
+ *
+ * With a ticket comes the way to the issuer's door for shared memory. Whether both are on one host
+ * is not guessed from addresses: the opener knocks, and only a process of the same host (and
+ * network namespace) finds the door. Where that fails, the channel goes over TCP. */
 #include "cluster/data.h"
 
 #include <stdlib.h>
@@ -17,8 +21,21 @@
 #include <string.h>
 
 #define TICKET_HEX (2 * TICKET_BYTES)
+/* Parcels of shared memory taken in one turn of the loop. */
+#define DOOR_TURN 16
+/* A peer that is alive takes shared memory within one turn of its loop. */
+#define SHM_ANSWER_S 3
+/* Tries at a door that others crowd. */
+#define SHM_TRIES 8
 
-enum data_state { DATA_WAIT_LINK, DATA_WAIT_TICKET, DATA_CONNECTING, DATA_ISSUED };
+enum data_state { DATA_WAIT_LINK, DATA_WAIT_TICKET, DATA_OFFERING, DATA_CONNECTING, DATA_ISSUED };
+
+/* Where processes of this host bring shared memory. */
+struct data_door {
+    int fd;
+    struct event *event;
+    char token[SHM_TOKEN];
+};
 
 /* One connection that we open, or a ticket that we have issued and not seen yet. */
 struct data_channel {
@@ -29,10 +46,35 @@ struct data_channel {
     data_done done; /* NULL for DATA_ISSUED */
     uint64_t id;    /* the ticket's purpose, for DATA_ISSUED */
     uint64_t until;
+    int shm_tries;           /* left; 0: by TCP */
+    struct shm_offer *offer; /* DATA_OFFERING */
+    struct event *answered;  /* DATA_OFFERING: its answer, or too late */
     struct bufferevent *bev; /* DATA_CONNECTING */
     struct seal_keys keys;
     struct data_channel *next;
 };
+
+static void close_door(struct cluster *c)
+{
+    if (c->door != NULL) {
+        if (c->door->event != NULL) {
+            event_free(c->door->event);
+        }
+        tcp_close(c->door->fd);
+        free(c->door);
+        c->door = NULL;
+    }
+}
+
+static void offer_end(struct data_channel *d)
+{
+    if (d->answered != NULL) {
+        event_free(d->answered);
+        d->answered = NULL;
+    }
+    shm_offer_close(d->offer);
+    d->offer = NULL;
+}
 
 static void entry_free(struct data_channel *d)
 {
@@ -41,6 +83,7 @@ static void entry_free(struct data_channel *d)
         at = &(*at)->next;
     }
     *at = d->next;
+    offer_end(d);
     if (d->bev != NULL) {
         evutil_socket_t fd = bufferevent_getfd(d->bev);
         bufferevent_free(d->bev);
@@ -60,25 +103,43 @@ static struct data_channel *entry_new(struct cluster *c, struct device *device,
                                     .device = device,
                                     .purpose = *p,
                                     .until = clock_now_ns() + CONNECT_NS,
+                                    .shm_tries = c->options.seal ? 0 : SHM_TRIES,
                                     .next = c->data };
         c->data = d;
     }
     return d;
 }
 
-/* Ends an entry of ours with an error. */
-static void entry_fail(struct data_channel *d, const char *why)
+static struct data_channel *entry_find(const struct cluster *c, enum data_state state,
+                                       const struct device *device, const struct data_purpose *p)
+{
+    struct data_channel *d = c->data;
+    while (d != NULL &&
+           !(d->state == state && d->device == device && d->purpose.placement == p->placement &&
+             d->purpose.epoch == p->epoch && d->purpose.link == p->link)) {
+        d = d->next;
+    }
+    return d;
+}
+
+/* Ends an entry of ours with a channel or an error. */
+static void entry_done(struct data_channel *d, struct channel *channel, const struct error *e)
 {
     struct cluster *c = d->owner;
     struct data_purpose p = d->purpose;
     data_done done = d->done;
+    entry_free(d);
+    if (done != NULL) {
+        done(c, &p, channel, e);
+    }
+}
+
+static void entry_fail(struct data_channel *d, const char *why)
+{
     struct error e = { 0 };
     char label[DEVICE_LABEL];
     fail(&e, ERR_CLOSED, "data channel to %s: %s", device_label(d->device, label), why);
-    entry_free(d);
-    if (done != NULL) {
-        done(c, &p, NULL, &e);
-    }
+    entry_done(d, NULL, &e);
 }
 
 /* A connected socket as a channel; takes fd also on failure. */
@@ -100,9 +161,10 @@ static void ask_ticket(struct data_channel *d)
 {
     d->state = DATA_WAIT_TICKET;
     link_send(d->device->link,
-              json_pack("{s:s, s:I, s:I, s:i, s:b}", "type", "ticket_request", "placement",
+              json_pack("{s:s, s:I, s:I, s:i, s:b, s:b}", "type", "ticket_request", "placement",
                         (json_int_t)d->purpose.placement, "epoch", (json_int_t)d->purpose.epoch,
-                        "link", d->purpose.link, "seal", (int)d->owner->options.seal));
+                        "link", d->purpose.link, "seal", (int)d->owner->options.seal, "shm",
+                        d->shm_tries > 0));
 }
 
 void data_open(struct cluster *c, struct device *to, const struct data_purpose *p, data_done done)
@@ -136,19 +198,15 @@ void data_device_ready(struct cluster *c, struct device *device)
 static void on_written(struct bufferevent *bev, void *arg)
 {
     struct data_channel *d = arg;
-    struct cluster *c = d->owner;
     struct channel *channel = NULL;
     struct error e = { 0 };
-    struct data_purpose p = d->purpose;
-    data_done done = d->done;
     evutil_socket_t fd = bufferevent_getfd(bev);
     bufferevent_disable(bev, EV_READ | EV_WRITE);
     bufferevent_setfd(bev, -1);
     bufferevent_free(bev);
     d->bev = NULL;
     int code = make_channel(&channel, fd, &d->keys, &e);
-    entry_free(d);
-    done(c, &p, channel, code != 0 ? &e : NULL);
+    entry_done(d, channel, code != 0 ? &e : NULL);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
@@ -185,6 +243,63 @@ static void connect_data(struct data_channel *d, const uint8_t ticket[static TIC
     }
 }
 
+/* --- opening over shared memory --- */
+
+static void show_no_shm(const struct data_channel *d, const char *why)
+{
+    char label[DEVICE_LABEL];
+    log_debug("cluster", "no shared memory with %s: %s", device_label(d->device, label), why);
+}
+
+/* The ticket may be spent: another one is asked for. */
+static void on_answer(evutil_socket_t fd, short what, void *arg)
+{
+    struct data_channel *d = arg;
+    struct channel *channel = NULL;
+    struct error e = { 0 };
+    struct shm_offer *offer = d->offer;
+    d->offer = NULL;
+    offer_end(d);
+    if (shm_offer_finish(&channel, offer, d->keys.recv_key, &e) == 0) {
+        entry_done(d, channel, NULL);
+    } else {
+        show_no_shm(d, e.text);
+        d->shm_tries = 0;
+        ask_ticket(d);
+    }
+    (void)fd;
+    (void)what;
+}
+
+/* False when it has to be TCP. */
+static bool offer_shm(struct data_channel *d, const char *token,
+                      const uint8_t ticket[static TICKET_BYTES])
+{
+    _Static_assert(sizeof d->keys.recv_key == SHM_ANSWER, "a key serves as answer");
+    const struct timeval limit = { SHM_ANSWER_S, 0 };
+    uint8_t preamble[PREAMBLE_BYTES];
+    struct error e = { 0 };
+    /* Nothing is sealed, since memory does not leave the host: the keys only prove the peer. */
+    int code = security_preamble(link_ssl(d->device->link), ticket, true, preamble, &d->keys, &e);
+    code = code ? code : shm_offer(&d->offer, token, preamble, NULL, &e);
+    if (code == ERR_BUSY && --d->shm_tries > 0) {
+        /* By the time that it answers it has looked at its door, too. */
+        ask_ticket(d);
+        return true;
+    }
+    if (code == 0) {
+        d->answered = event_new(d->owner->base, shm_offer_fd(d->offer), EV_READ, on_answer, d);
+        if (d->answered != NULL && event_add(d->answered, &limit) == 0) {
+            d->state = DATA_OFFERING;
+            return true;
+        }
+        fail(&e, ERR_NOMEM, "memory for an event");
+    }
+    offer_end(d);
+    show_no_shm(d, e.text);
+    return false;
+}
+
 /* --- tickets --- */
 
 static int read_purpose(const json_t *m, struct data_purpose *ret, struct error *e)
@@ -197,13 +312,46 @@ static int read_purpose(const json_t *m, struct data_purpose *ret, struct error 
     return code;
 }
 
-static void send_ticket(struct device *to, const struct data_purpose *p, const char *ticket,
-                        bool seal, const char *error)
+/* What answers a ticket request. */
+struct ticket_reply {
+    char ticket[TICKET_HEX + 1]; /* "" with an error */
+    bool seal;                   /* over TCP */
+    char shm[SHM_TOKEN];         /* "" (left out of the message): only TCP */
+    char error[ERROR_TEXT];
+};
+
+static void send_ticket(struct device *to, const struct data_purpose *p,
+                        const struct ticket_reply *r)
 {
     link_send(to->link,
-              json_pack("{s:s, s:I, s:I, s:i, s:s, s:b, s:s}", "type", "ticket", "placement",
+              json_pack("{s:s, s:I, s:I, s:i, s:s, s:b, s:s*, s:s}", "type", "ticket", "placement",
                         (json_int_t)p->placement, "epoch", (json_int_t)p->epoch, "link", p->link,
-                        "ticket", ticket, "seal", (int)seal, "error", error));
+                        "ticket", r->ticket, "seal", (int)r->seal, "shm",
+                        r->shm[0] != '\0' ? r->shm : NULL, "error", r->error));
+}
+
+/* A ticket for a purpose that was checked; an earlier one for it is worth nothing any more. */
+static int issue(struct cluster *c, struct device *to, const struct data_purpose *p,
+                 struct ticket_reply *r, struct error *e)
+{
+    uint8_t ticket[TICKET_BYTES];
+    struct data_channel *d = entry_find(c, DATA_ISSUED, to, p);
+    if (d != NULL) {
+        entry_free(d);
+    }
+    d = entry_new(c, to, p);
+    if (d == NULL) {
+        return fail(e, ERR_NOMEM, "memory for a data channel");
+    }
+    d->state = DATA_ISSUED;
+    d->id = ++c->next_ticket;
+    int code = security_issue(c, link_ssl(to->link), d->id, r->seal, ticket, e);
+    if (code != 0) {
+        entry_free(d);
+        return code;
+    }
+    hex_format(r->ticket, ticket, TICKET_BYTES);
+    return 0;
 }
 
 int on_ticket_request(struct cluster *c, struct device *from, const json_t *m, struct error *e)
@@ -213,83 +361,142 @@ int on_ticket_request(struct cluster *c, struct device *from, const json_t *m, s
     if (code != 0 || from->link == NULL) {
         return code;
     }
-    bool seal = c->options.seal || message_flag(m, "seal") || !link_is_local(from->link);
-    uint8_t ticket[TICKET_BYTES];
-    char text[TICKET_HEX + 1] = "";
+    bool forced = c->options.seal || message_flag(m, "seal");
+    struct ticket_reply r = { .seal = forced || !link_is_local(from->link) };
     struct error why = { 0 };
-    struct data_channel *d = NULL;
     code = part_expects(c, from, p.placement, p.epoch, p.link, &why);
-    if (code == 0 && (d = entry_new(c, from, &p)) == NULL) {
-        code = fail(&why, ERR_NOMEM, "memory for a data channel");
+    code = code ? code : issue(c, from, &p, &r, &why);
+    if (code != 0) {
+        snprintf(r.error, sizeof r.error, "%s", why.text);
+    } else if (c->door != NULL && !forced && message_flag(m, "shm")) {
+        memcpy(r.shm, c->door->token, sizeof r.shm);
     }
-    if (code == 0) {
-        d->state = DATA_ISSUED;
-        d->id = ++c->next_ticket;
-        code = security_issue(c, link_ssl(from->link), d->id, seal, ticket, &why);
-    }
-    if (code == 0) {
-        hex_format(text, ticket, TICKET_BYTES);
-    } else if (d != NULL) {
-        entry_free(d);
-    }
-    send_ticket(from, &p, text, seal, why.text);
+    send_ticket(from, &p, &r);
     return 0;
+}
+
+/* Fields of a wrong type or length end the link; what is in them is judged later. */
+static int read_ticket(const json_t *m, struct ticket_reply *r, struct error *e)
+{
+    const char *ticket = "", *shm = "", *error = "";
+    int code = message_text(m, "ticket", TICKET_HEX, &ticket, e);
+    code = code ? code : message_text(m, "error", ERROR_TEXT - 1, &error, e);
+    if (code == 0 && json_object_get(m, "shm") != NULL) {
+        code = message_text(m, "shm", SHM_TOKEN - 1, &shm, e);
+    }
+    snprintf(r->ticket, sizeof r->ticket, "%s", ticket);
+    snprintf(r->shm, sizeof r->shm, "%s", shm);
+    snprintf(r->error, sizeof r->error, "%s", error);
+    r->seal = message_flag(m, "seal");
+    return code;
 }
 
 int on_ticket(struct cluster *c, struct device *from, const json_t *m, struct error *e)
 {
     struct data_purpose p = { 0 };
-    const char *text = "", *error = "";
+    struct ticket_reply r;
     uint8_t ticket[TICKET_BYTES];
     int code = read_purpose(m, &p, e);
-    code = code ? code : message_text(m, "ticket", TICKET_HEX, &text, e);
-    code = code ? code : message_text(m, "error", ERROR_TEXT - 1, &error, e);
-    struct data_channel *d = code == 0 ? c->data : NULL;
-    while (d != NULL && !(d->state == DATA_WAIT_TICKET && d->device == from &&
-                          d->purpose.placement == p.placement && d->purpose.epoch == p.epoch &&
-                          d->purpose.link == p.link)) {
-        d = d->next;
-    }
+    code = code ? code : read_ticket(m, &r, e);
+    struct data_channel *d = code == 0 ? entry_find(c, DATA_WAIT_TICKET, from, &p) : NULL;
     if (d == NULL) {
         return code;
     }
-    if (error[0] != '\0' || !hex_parse(ticket, sizeof ticket, bytes_text(text))) {
-        entry_fail(d, error[0] != '\0' ? error : "the ticket is malformed");
-        return 0;
+    if (r.error[0] != '\0' || !hex_parse(ticket, sizeof ticket, bytes_text(r.ticket))) {
+        entry_fail(d, r.error[0] != '\0' ? r.error : "the ticket is malformed");
+    } else if (r.shm[0] == '\0' || d->shm_tries == 0 || !offer_shm(d, r.shm, ticket)) {
+        connect_data(d, ticket, r.seal);
     }
-    connect_data(d, ticket, message_flag(m, "seal"));
     return 0;
 }
 
 /* --- accepting --- */
 
+/* The purpose of an open ticket, which is used up. */
+static int redeem(struct cluster *c, const uint8_t preamble[static PREAMBLE_BYTES],
+                  struct data_purpose *purpose, struct ticket_grant *grant, struct error *e)
+{
+    int code = security_redeem(c, bytes_of(preamble, PREAMBLE_BYTES), grant, e);
+    for (struct data_channel *d = code == 0 ? c->data : NULL; d != NULL; d = d->next) {
+        if (d->state == DATA_ISSUED && d->id == grant->purpose) {
+            *purpose = d->purpose;
+            entry_free(d);
+            return 0;
+        }
+    }
+    return code ? code : fail(e, ERR_NOT_FOUND, "its placement is gone");
+}
+
 void data_accept(struct cluster *c, evutil_socket_t fd)
 {
     uint8_t preamble[PREAMBLE_BYTES];
     struct ticket_grant grant;
+    struct data_purpose p;
     struct error e = { 0 };
-    struct data_channel *d = NULL;
+    struct channel *channel = NULL;
     int code = tcp_read_all(fd, preamble, sizeof preamble, clock_now_ns(), &e);
-    code = code ? code : security_redeem(c, bytes_of(preamble, sizeof preamble), &grant, &e);
-    for (d = code == 0 ? c->data : NULL; d != NULL; d = d->next) {
-        if (d->state == DATA_ISSUED && d->id == grant.purpose) {
-            break;
+    code = code ? code : redeem(c, preamble, &p, &grant, &e);
+    if (code != 0) {
+        log_warn("cluster", "data connection refused: %s", e.text);
+        evutil_closesocket(fd);
+    } else if (make_channel(&channel, fd, &grant.keys, &e) != 0) {
+        log_warn("cluster", "data connection: %s", e.text);
+    } else {
+        part_channel(c, p.placement, p.epoch, p.link, channel);
+    }
+}
+
+static void take_parcel(struct cluster *c, struct shm_parcel *parcel)
+{
+    struct ticket_grant grant;
+    struct data_purpose p;
+    struct error e = { 0 };
+    struct channel *channel = NULL;
+    if (redeem(c, parcel->preamble, &p, &grant, &e) != 0) {
+        log_warn("cluster", "shared memory refused: %s", e.text);
+        shm_refuse(parcel);
+    } else if (shm_join(&channel, parcel, grant.keys.send_key, NULL, &e) != 0) {
+        log_debug("cluster", "shared memory: %s", e.text);
+    } else {
+        part_channel(c, p.placement, p.epoch, p.link, channel);
+    }
+}
+
+static void on_door(evutil_socket_t fd, short what, void *arg)
+{
+    struct shm_parcel parcel;
+    for (int i = 0; i < DOOR_TURN; i++) {
+        int code = shm_take(&parcel, (int)fd, NULL);
+        if (code == 0) {
+            take_parcel(arg, &parcel);
+        } else if (code != ERR_FORMAT) {
+            return;
         }
     }
-    if (d == NULL) {
-        log_warn("cluster", "data connection refused: %s",
-                 code != 0 ? e.text : "its placement is gone");
-        evutil_closesocket(fd);
+    (void)what;
+}
+
+void data_listen(struct cluster *c)
+{
+    struct error e = { 0 };
+    if (c->options.seal) {
         return;
     }
-    struct data_purpose p = d->purpose;
-    struct channel *channel = NULL;
-    entry_free(d);
-    if (make_channel(&channel, fd, &grant.keys, &e) != 0) {
-        log_warn("cluster", "data connection: %s", e.text);
-        return;
+    struct data_door *door = calloc(1, sizeof *door);
+    int code = door != NULL ? shm_listen(&door->fd, door->token, &e)
+                            : fail(&e, ERR_NOMEM, "memory for the door");
+    if (code == 0) {
+        c->door = door;
+        door->event = event_new(c->base, door->fd, EV_READ | EV_PERSIST, on_door, c);
+        if (door->event != NULL && event_add(door->event, NULL) == 0) {
+            return;
+        }
+        close_door(c);
+        door = NULL;
+        fail(&e, ERR_NOMEM, "memory for an event");
     }
-    part_channel(c, p.placement, p.epoch, p.link, channel);
+    log_debug("cluster", "data channels within this host go over TCP: %s", e.text);
+    free(door);
 }
 
 /* --- giving up --- */
@@ -340,6 +547,7 @@ void data_tick(struct cluster *c)
 
 void data_close_all(struct cluster *c)
 {
+    close_door(c);
     while (c->data != NULL) {
         entry_free(c->data);
     }

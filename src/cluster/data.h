@@ -1,5 +1,5 @@
-/* Data connections: a ticket over the control link, then a connection of its own that opens with
- * it and becomes a channel. */
+/* Data channels: a ticket over the control link; then shared memory that is handed over with it on
+ * one host, or a connection of its own that opens with it. */
 #ifndef SHOAL_CLUSTER_DATA_H
 #define SHOAL_CLUSTER_DATA_H
 
@@ -29,6 +29,10 @@ void data_forget(struct cluster *c, int64_t placement);
 
 /* A control link to d is ready: what waited for it goes on. */
 void data_device_ready(struct cluster *c, struct device *d);
+
+/* Lets processes of this host hand shared memory over, where the system can do that and nothing is
+ * said against it. */
+void data_listen(struct cluster *c);
 
 /* An accepted connection on the peer port whose first byte is that of a ticket. Owns fd. */
 void data_accept(struct cluster *c, evutil_socket_t fd);

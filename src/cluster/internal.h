@@ -48,6 +48,7 @@ struct part;
 struct place;
 struct stream;
 struct data_channel;
+struct data_door;
 struct evconnlistener;
 struct event;
 struct guest;
@@ -59,6 +60,7 @@ struct served;
 struct part_report {
     int64_t placement;
     uint32_t epoch;
+    unsigned transports; /* of the rank's channels: see part_transports */
     struct rank_facts facts;
 };
 
@@ -101,6 +103,7 @@ struct cluster {
     int n_places;
     int64_t next_placement;
     struct data_channel *data; /* data connections under way */
+    struct data_door *door;    /* for shared memory; NULL: TCP only */
     struct stream *streams;    /* requests that travel */
     uint32_t next_stream;
     uint64_t next_ticket;

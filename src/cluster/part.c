@@ -16,12 +16,16 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Bits of part_report.transports; a later version may know more. */
+static const char *const transport_names[] = { "memory", "shm", "tcp", "sealed tcp" };
+
 struct part {
     struct part_order order;
     struct source *source;
     struct rank *rank;
     struct wire_link links[WIRE_MAX_LINKS];
     int n_links;
+    unsigned transports;  /* of the channels that were attached */
     enum rank_state told; /* last state the head knows */
     bool ending;          /* freed as soon as its thread has ended */
     uint64_t opened_ns, shown_ns;
@@ -400,6 +404,11 @@ void part_channel(struct cluster *c, int64_t placement, uint32_t epoch, int link
         channel_close(channel);
         return;
     }
+    for (size_t i = 0; i < ARRAY_LEN(transport_names); i++) {
+        if (strcmp(channel_name(channel), transport_names[i]) == 0) {
+            p->transports |= 1u << i;
+        }
+    }
     struct error e = { 0 };
     if (rank_attach(p->rank, &p->links[link], channel, &e) != 0) {
         log_warn("cluster", "%s: %s", p->order.model_id, e.text);
@@ -423,6 +432,17 @@ int part_expects(struct cluster *c, const struct device *from, int64_t placement
 
 /* --- heartbeat --- */
 
+json_t *part_transports(unsigned transports)
+{
+    json_t *names = json_array();
+    for (size_t i = 0; i < ARRAY_LEN(transport_names); i++) {
+        if ((transports & 1u << i) != 0) {
+            json_array_append_new(names, json_string(transport_names[i]));
+        }
+    }
+    return names;
+}
+
 json_t *parts_report(struct cluster *c)
 {
     json_t *all = json_array();
@@ -434,12 +454,13 @@ json_t *parts_report(struct cluster *c)
         struct rank_facts f;
         rank_facts(p->rank, &f);
         json_array_append_new(
-            all, json_pack("{s:I, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "placement",
-                           (json_int_t)p->order.placement, "epoch", (json_int_t)p->order.epoch,
-                           "state", (int)f.state, "done", (json_int_t)f.load_done, "total",
-                           (json_int_t)f.load_total, "weights", (json_int_t)f.weight_bytes, "bytes",
-                           (json_int_t)f.state_bytes, "progress", (json_int_t)f.progress, "steps",
-                           (json_int_t)f.steps, "busy", (int)f.busy));
+            all,
+            json_pack("{s:I, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}", "placement",
+                      (json_int_t)p->order.placement, "epoch", (json_int_t)p->order.epoch, "state",
+                      (int)f.state, "done", (json_int_t)f.load_done, "total",
+                      (json_int_t)f.load_total, "weights", (json_int_t)f.weight_bytes, "bytes",
+                      (json_int_t)f.state_bytes, "progress", (json_int_t)f.progress, "steps",
+                      (json_int_t)f.steps, "busy", (int)f.busy, "transports", (int)p->transports));
     }
     return all;
 }
@@ -453,6 +474,7 @@ void part_reports_own(struct cluster *c, struct device *d)
             struct part_report *report = &d->parts[d->n_parts++];
             report->placement = p->order.placement;
             report->epoch = p->order.epoch;
+            report->transports = p->transports;
             rank_facts(p->rank, &report->facts);
         }
     }
@@ -462,7 +484,7 @@ int part_take_report(const json_t *m, struct part_report *ret, struct error *e)
 {
     int64_t v[7] = { 0 };
     int64_t epoch = 0;
-    int state = 0;
+    int state = 0, transports = 0;
     static const char *const keys[7] = { "placement", "done",     "total", "weights",
                                          "bytes",     "progress", "steps" };
     int code = message_integer(m, "epoch", 0, UINT32_MAX, &epoch, e);
@@ -470,10 +492,15 @@ int part_take_report(const json_t *m, struct part_report *ret, struct error *e)
     for (int i = 0; i < 7 && code == 0; i++) {
         code = message_integer(m, keys[i], 0, INT64_MAX, &v[i], e);
     }
+    if (code == 0 && json_object_get(m, "transports") != NULL) {
+        code = message_int(m, "transports", 0, INT32_MAX, &transports, e);
+    }
     if (code != 0) {
         return code;
     }
-    *ret = (struct part_report){ .placement = v[0], .epoch = (uint32_t)epoch };
+    *ret = (struct part_report){ .placement = v[0],
+                                 .epoch = (uint32_t)epoch,
+                                 .transports = (unsigned)transports };
     ret->facts = (struct rank_facts){ .state = (enum rank_state)state,
                                       .load_done = (uint64_t)v[1],
                                       .load_total = (uint64_t)v[2],

@@ -47,6 +47,9 @@ void part_channel(struct cluster *c, int64_t placement, uint32_t epoch, int link
 int part_expects(struct cluster *c, const struct device *from, int64_t placement, uint32_t epoch,
                  int link, struct error *e);
 
+/* Names of a report's transports: a new array of texts. */
+json_t *part_transports(unsigned transports);
+
 /* For the heartbeat. */
 json_t *parts_report(struct cluster *c);
 /* The same into d's own list, for status. */

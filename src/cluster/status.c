@@ -54,6 +54,19 @@ static json_t *device_json(struct cluster *c, struct device *d)
                      d->threads, "isa", d->isa, "parts", parts);
 }
 
+/* How the rank talks to its neighbours, as its device says; empty before it is connected. */
+static json_t *transports_json(const struct part_order *o, const struct device *d)
+{
+    unsigned transports = 0;
+    for (int i = 0; d != NULL && i < d->n_parts; i++) {
+        const struct part_report *report = &d->parts[i];
+        if (report->placement == o->placement && report->epoch == o->epoch) {
+            transports = report->transports;
+        }
+    }
+    return part_transports(transports);
+}
+
 static json_t *stages_json(struct cluster *c, const struct part_order *o)
 {
     json_t *stages = json_array();
@@ -63,8 +76,9 @@ static json_t *stages_json(struct cluster *c, const struct part_order *o)
         for (int r = stage->rank; r < stage->rank + stage->n_ranks; r++) {
             const struct device *d = device_find(c, o->devices[r]);
             json_array_append_new(ranks,
-                                  json_pack("{s:s, s:s, s:i}", "device", o->devices[r], "name",
-                                            d ? d->name : "", "share", o->plan.shares[r]));
+                                  json_pack("{s:s, s:s, s:i, s:o}", "device", o->devices[r], "name",
+                                            d ? d->name : "", "share", o->plan.shares[r],
+                                            "transports", transports_json(o, d)));
         }
         json_array_append_new(stages, json_pack("{s:i, s:i, s:o}", "first_layer", stage->first,
                                                 "end_layer", stage->end, "ranks", ranks));

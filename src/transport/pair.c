@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "os/clock.h"
-#include "os/thread.h"
 #include "secure/openssl.h"
 #include "secure/ticket.h"
 #include "transport/internal.h"
@@ -19,45 +18,32 @@ static int pair_memory(struct channel **a, struct channel **b, const struct chan
     return memory_pair(a, b, &(struct memory_options){ .channel = channel_defaults(o) }, e);
 }
 
-/* The end that accepts, in its own thread: each end waits for the other. */
-struct accepting {
-    char token[SHM_TOKEN];
-    const struct channel_options *options;
-    uint64_t deadline_ns;
-    struct channel *channel;
-    struct error error;
-};
-
-static void *accept_shm(void *arg)
-{
-    struct accepting *s = arg;
-    shm_accept(&s->channel, s->token, s->options, s->deadline_ns, &s->error);
-    return NULL;
-}
-
+/* Nothing here waits: what one end sends is there when the other looks. */
 static int pair_shm(struct channel **a, struct channel **b, const struct channel_options *o,
                     struct error *e)
 {
-    struct accepting s = { .options = o, .deadline_ns = clock_deadline(CONNECT_NS) };
+    static const uint8_t preamble[PREAMBLE_BYTES],
+        answer[SHM_ANSWER]; /* one process knows itself */
     struct shm_offer *offer = NULL;
-    struct channel *first = NULL;
-    struct thread thread;
-    int code = shm_offer(&offer, s.token, o, e);
-    if (code == 0 && (code = thread_start(&thread, accept_shm, &s, e)) == 0) {
-        code = shm_offer_wait(&first, offer, s.deadline_ns, e);
-        thread_join(&thread);
-        if (code == 0 && s.channel == NULL) {
-            code = fail(e, s.error.code, "%s", s.error.text);
-        }
-    }
-    shm_offer_close(offer);
+    struct shm_parcel parcel;
+    struct channel *second = NULL;
+    char token[SHM_TOKEN];
+    int listener = -1;
+    int code = shm_listen(&listener, token, e);
+    code = code == 0 ? shm_offer(&offer, token, preamble, o, e) : code;
+    code = code == 0 ? shm_take(&parcel, listener, e) : code;
+    code = code == 0 ? shm_join(&second, &parcel, answer, o, e) : code;
+    tcp_close(listener);
     if (code != 0) {
-        channel_close(first);
-        channel_close(s.channel);
+        shm_offer_close(offer);
         return code;
     }
-    *a = first;
-    *b = s.channel;
+    code = shm_offer_finish(a, offer, answer, e);
+    if (code != 0) {
+        channel_close(second);
+        return code;
+    }
+    *b = second;
     return 0;
 }
 

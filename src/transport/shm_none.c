@@ -1,22 +1,42 @@
 /* Systems without sealed anonymous files and abstract socket names: no shm transport. */
 #include "transport/transport.h"
 
-int shm_offer(struct shm_offer **ret, char token[static SHM_TOKEN],
-              const struct channel_options *options, struct error *e)
+static int unsupported(struct error *e)
 {
-    (void)ret;
-    (void)token;
-    (void)options;
     return fail(e, ERR_UNSUPPORTED, "this system has no shm transport");
 }
 
-int shm_offer_wait(struct channel **ret, struct shm_offer *offer, uint64_t deadline_ns,
-                   struct error *e)
+int shm_listen(int *fd, char token[static SHM_TOKEN], struct error *e)
+{
+    (void)fd;
+    (void)token;
+    return unsupported(e);
+}
+
+int shm_offer(struct shm_offer **ret, const char *token,
+              const uint8_t preamble[static PREAMBLE_BYTES], const struct channel_options *options,
+              struct error *e)
+{
+    (void)ret;
+    (void)token;
+    (void)preamble;
+    (void)options;
+    return unsupported(e);
+}
+
+int shm_offer_fd(const struct shm_offer *offer)
+{
+    (void)offer;
+    return -1;
+}
+
+int shm_offer_finish(struct channel **ret, struct shm_offer *offer,
+                     const uint8_t answer[static SHM_ANSWER], struct error *e)
 {
     (void)ret;
     (void)offer;
-    (void)deadline_ns;
-    return fail(e, ERR_UNSUPPORTED, "this system has no shm transport");
+    (void)answer;
+    return unsupported(e);
 }
 
 void shm_offer_close(struct shm_offer *offer)
@@ -24,12 +44,25 @@ void shm_offer_close(struct shm_offer *offer)
     (void)offer;
 }
 
-int shm_accept(struct channel **ret, const char *token, const struct channel_options *options,
-               uint64_t deadline_ns, struct error *e)
+int shm_take(struct shm_parcel *ret, int listener, struct error *e)
 {
     (void)ret;
-    (void)token;
+    (void)listener;
+    return unsupported(e);
+}
+
+int shm_join(struct channel **ret, struct shm_parcel *parcel,
+             const uint8_t answer[static SHM_ANSWER], const struct channel_options *options,
+             struct error *e)
+{
+    (void)ret;
+    (void)parcel;
+    (void)answer;
     (void)options;
-    (void)deadline_ns;
-    return fail(e, ERR_UNSUPPORTED, "this system has no shm transport");
+    return unsupported(e);
+}
+
+void shm_refuse(struct shm_parcel *parcel)
+{
+    (void)parcel;
 }

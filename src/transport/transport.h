@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "secure/ticket.h"
 
 #define CHANNEL_MAX_MESSAGE ((size_t)64 << 20) /* hidden states of 2048 rows of 8192 floats */
 #define CHANNEL_MAX_PARTS 62                   /* pieces a sent message is gathered from */
@@ -92,28 +93,57 @@ int memory_pair(struct channel **a, struct channel **b, const struct memory_opti
 
 /* --- shm: two processes of one host (Linux) --- */
 
-#define SHM_TOKEN 72 /* text, NUL included */
+#define SHM_TOKEN 72  /* text, NUL included */
+#define SHM_ANSWER 32 /* bytes */
 
 struct shm_offer;
 
-/* Makes the shared memory and a token that leads to it. The token is a secret: it goes to the peer
- * over a channel that is authenticated already, for shm_accept. options may be NULL.
- * ERR_UNSUPPORTED on other systems; ERR_IO, ERR_NOMEM, ERR_ARG. */
-int shm_offer(struct shm_offer **ret, char token[static SHM_TOKEN],
-              const struct channel_options *options, struct error *e);
+/* Where this process takes channels from others of its host: *fd becomes readable when there is
+ * something to take. The token leads others there. It is a secret: it goes to them over a channel
+ * that is authenticated already; whoever has none can neither be heard nor keep others from it.
+ * ERR_UNSUPPORTED on other systems; ERR_IO. */
+int shm_listen(int *fd, char token[static SHM_TOKEN], struct error *e);
 
-/* Waits for the peer and opens the channel. The offer stays to be closed. ERR_TIMEOUT, ERR_IO. */
-int shm_offer_wait(struct channel **ret, struct shm_offer *offer, uint64_t deadline_ns,
-                   struct error *e);
+/* Makes shared memory and hands one end to the process that the token came from, with a ticket's
+ * preamble. options may be NULL. Never waits. ERR_FORMAT for what is no token, ERR_NOT_FOUND when
+ * that process is not on this host (or in another network namespace) or gone, ERR_BUSY while it has
+ * not taken what was sent to it before; ERR_UNSUPPORTED, ERR_IO, ERR_NOMEM, ERR_ARG. */
+int shm_offer(struct shm_offer **ret, const char *token,
+              const uint8_t preamble[static PREAMBLE_BYTES], const struct channel_options *options,
+              struct error *e);
 
-/* Ends an offer; a channel from it stays. NULL is fine. */
+/* Readable when the peer has answered or gone. The offer's own. */
+int shm_offer_fd(const struct shm_offer *offer);
+
+/* The channel, after the peer's answer, which proves that it knows the ticket. Never waits. Takes
+ * the offer, also on failure. ERR_TIMEOUT before an answer, ERR_CLOSED when the peer refused or is
+ * gone, ERR_AUTH for another answer; ERR_IO, ERR_NOMEM. */
+int shm_offer_finish(struct channel **ret, struct shm_offer *offer,
+                     const uint8_t answer[static SHM_ANSWER], struct error *e);
+
+/* Withdraws an offer. NULL is fine. */
 void shm_offer_close(struct shm_offer *offer);
 
-/* The other end. max_message of the options must be the offerer's; its rings are taken as they are.
- * ERR_FORMAT for what is no token, ERR_NOT_FOUND when the offerer is not on this host or gone,
- * ERR_TIMEOUT, ERR_IO. */
-int shm_accept(struct channel **ret, const char *token, const struct channel_options *options,
-               uint64_t deadline_ns, struct error *e);
+/* What came in; owns two descriptors until shm_join or shm_refuse. */
+struct shm_parcel {
+    int fd, memory;
+    uint64_t ring_bytes, max_message;
+    uint8_t preamble[PREAMBLE_BYTES];
+};
+
+/* The next parcel of a listener. Never waits. ERR_TIMEOUT when there is none, ERR_FORMAT for one
+ * that is not whole (it is dropped), ERR_IO. */
+int shm_take(struct shm_parcel *ret, int listener, struct error *e);
+
+/* Answers and opens the channel. max_message of the options must be the offerer's; its rings are
+ * taken as they are. Ends the parcel, also on failure. ERR_FORMAT for memory that is too small or
+ * may shrink; ERR_ARG, ERR_NOMEM, ERR_CLOSED. */
+int shm_join(struct channel **ret, struct shm_parcel *parcel,
+             const uint8_t answer[static SHM_ANSWER], const struct channel_options *options,
+             struct error *e);
+
+/* Ends a parcel; the offerer sees it. */
+void shm_refuse(struct shm_parcel *parcel);
 
 /* --- tcp --- */
 
@@ -148,8 +178,6 @@ void tcp_close(int fd);
 /* --- sealing: a filter over any channel --- */
 
 #define SEAL_OVERHEAD 16 /* bytes that sealing adds to a message */
-
-struct seal_keys;
 
 /* Each message becomes one AEAD frame, its nonce a counter, with the keys of ticket.h. A frame that
  * was altered, replayed, reordered, cut or left out gives ERR_AUTH, which names it and breaks the

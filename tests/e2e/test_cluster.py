@@ -3,6 +3,7 @@
 
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -44,8 +45,14 @@ def text_alone(context):
     return context.alone
 
 
-def split_answers(context, split, n, *options):
-    """Starts n devices with a split; the answer through them and the devices' status."""
+def transports(status):
+    """Of each rank's channels."""
+    model = next(m for m in status["models"] if m["id"] == MODEL)
+    return [set(r["transports"]) for s in model["stages"] for r in s["ranks"]]
+
+
+def split_answers(context, split, n, *options, over="shm"):
+    """Starts n devices with a split; the answer through them. over: what their channels must be."""
     with context.cluster() as c:
         head = c.up("--model", MODEL, "--split", split, "--threads", "1", *options)
         others = [c.join(head, "--threads", "1", *options) for _ in range(n - 1)]
@@ -55,6 +62,10 @@ def split_answers(context, split, n, *options):
         status = head.status()
         expect(len(status["devices"]) == n, f"{len(status['devices'])} devices in {status}")
         expect(through == answer, "another device's endpoint gives another answer")
+        # The head is the first rank's device and reaches it within its process.
+        want = [{over} | ({"memory"} if i == 0 else set()) for i in range(n)]
+        head.wait_until(lambda: all(transports(head.status())), "report of all transports")
+        expect(transports(head.status()) == want, f"transports {transports(head.status())}")
         return answer
 
 
@@ -75,8 +86,32 @@ def hybrid_of_four_devices_answers(context):
 
 
 def sealed_channels_change_nothing(context):
-    got = split_answers(context, "4@1/4@1", 2, "--seal")
+    got = split_answers(context, "4@1/4@1", 2, "--seal", over="sealed tcp")
     expect(got == text_alone(context), "sealed data channels give another answer")
+
+
+def one_device_that_seals_is_enough(context):
+    with context.cluster() as c:
+        head = c.up("--model", MODEL, "--split", "4@1/4@1", "--threads", "1")
+        c.join(head, "--threads", "1", "--seal")
+        head.wait_model(MODEL)
+        expect(text(head) == text_alone(context), "another answer")
+        head.wait_until(lambda: all(transports(head.status())), "report of all transports")
+        expect(transports(head.status()) == [{"memory", "sealed tcp"}, {"sealed tcp"}],
+               f"transports {transports(head.status())}")
+
+
+def status_names_transports(context):
+    with context.cluster() as c:
+        head = c.up("--model", MODEL, "--split", "4@1/4@1", "--threads", "1")
+        other = c.join(head, "--threads", "1")
+        head.wait_model(MODEL)
+        head.wait_until(lambda: all(transports(head.status())), "report of all transports")
+        shown = subprocess.run([context.program, "status", "--url", head.url], check=True,
+                               stdout=subprocess.PIPE, text=True).stdout
+        for line in (f"{head.name} (share 1, over memory + shm)",
+                     f"{other.name} (share 1, over shm)"):
+            expect(line in shown, f"no {line!r} in\n{shown}")
 
 
 def streams_travel_between_devices(context):
@@ -231,6 +266,7 @@ def joining_without_a_key_says_what_to_do(context):
 
 TESTS = [pipelines_say_what_one_device_says, tensor_split_answers_the_same_every_time,
          hybrid_of_four_devices_answers, sealed_channels_change_nothing,
+         one_device_that_seals_is_enough, status_names_transports,
          streams_travel_between_devices, the_wrong_key_is_refused,
          a_stranger_gets_no_application_byte, tls_without_membership_is_closed,
          a_device_without_the_model_says_so, a_lost_worker_ends_the_request,

@@ -5,9 +5,11 @@
 #include "tests/test.h"
 
 #include "os/clock.h"
-#include "os/thread.h"
 #include "secure/ticket.h"
 #include "transport/pair.h"
+
+#include <poll.h>
+#include <stdio.h>
 
 #define SOON clock_deadline(5 * CLOCK_NS_PER_S)
 #define IN_MS(ms) clock_deadline((ms)*CLOCK_NS_PER_MS)
@@ -38,18 +40,28 @@ PAIR(sealed_tcp_pair, "tcp-sealed")
 PAIR(shm_pair, "shm")
 #undef PAIR
 
-struct shm_side {
-    char token[SHM_TOKEN];
-    const struct channel_options *options;
-    struct channel *channel;
-    int code;
-};
+/* What a ticket would bring. */
+static const uint8_t shm_preamble[PREAMBLE_BYTES] = "preamble", shm_answer[SHM_ANSWER] = "answer";
 
-static inline void *shm_accept_side(void *arg)
+/* The offerer's end, once the peer has answered. */
+static inline int shm_finish(struct channel **ret, struct shm_offer *offer, struct error *e)
 {
-    struct shm_side *s = arg;
-    s->code = shm_accept(&s->channel, s->token, s->options, SOON, NULL);
-    return NULL;
+    struct pollfd p = { .fd = shm_offer_fd(offer), .events = POLLIN };
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    return shm_offer_finish(ret, offer, shm_answer, e);
+}
+
+/* The other end. */
+static inline void shm_join_next(struct channel **ret, int listener,
+                                 const struct channel_options *o)
+{
+    struct error e = { 0 };
+    struct shm_parcel parcel;
+    struct pollfd p = { .fd = listener, .events = POLLIN };
+    assert_int_equal(poll(&p, 1, 5000), 1);
+    assert_int_equal(shm_take(&parcel, listener, &e), 0);
+    assert_memory_equal(parcel.preamble, shm_preamble, PREAMBLE_BYTES);
+    assert_int_equal(shm_join(ret, &parcel, shm_answer, o, &e), 0);
 }
 
 /* Keys of two ends that fit. */

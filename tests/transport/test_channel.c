@@ -378,17 +378,20 @@ static void death_of_a_process_is_noticed(void **state)
     (void)state;
     struct error e = { 0 };
     struct shm_offer *offer = NULL;
-    struct shm_side s = { 0 };
-    assert_int_equal(shm_offer(&offer, s.token, NULL, &e), 0);
+    struct channel *a = NULL;
+    char token[SHM_TOKEN];
+    int listener = -1;
+    assert_int_equal(shm_listen(&listener, token, &e), 0);
     pid_t child = fork();
     if (child == 0) {
-        shm_accept_side(&s);
-        struct side echo_side = { .ch = s.channel };
-        echo(&echo_side);
+        struct side echo_side = { 0 };
+        if (shm_offer(&offer, token, shm_preamble, NULL, &e) == 0 &&
+            shm_finish(&echo_side.ch, offer, &e) == 0) {
+            echo(&echo_side);
+        }
         _exit(0);
     }
-    struct channel *a = NULL;
-    assert_int_equal(shm_offer_wait(&a, offer, SOON, &e), 0);
+    shm_join_next(&a, listener, NULL);
     struct bytes part = bytes_text("ping");
     char in[8];
     size_t size = 0;
@@ -401,7 +404,7 @@ static void death_of_a_process_is_noticed(void **state)
     assert_int_equal(channel_send(a, &part, 1, SOON, &e), ERR_CLOSED);
     waitpid(child, NULL, 0);
     channel_close(a);
-    shm_offer_close(offer);
+    tcp_close(listener);
 }
 
 #define EACH(test, kind)                                                                           \

@@ -233,42 +233,6 @@ static void plain_is_the_channel_itself(void **state)
     channel_close(b);
 }
 
-/* --- shm: what its set-up refuses --- */
-
-static void foreign_tokens_are_refused(void **state)
-{
-    (void)state;
-    struct error e = { 0 };
-    struct channel *ch = NULL;
-    struct shm_offer *offer = NULL;
-    char token[SHM_TOKEN];
-    assert_int_equal(shm_accept(&ch, "", NULL, SOON, &e), ERR_FORMAT);
-    assert_int_equal(shm_accept(&ch, "shm1:00", NULL, SOON, &e), ERR_FORMAT);
-    assert_int_equal(shm_offer(&offer, token, NULL, &e), 0);
-    assert_int_equal(shm_offer_wait(&ch, offer, IN_MS(5), &e), ERR_TIMEOUT);
-    shm_offer_close(offer);
-    assert_int_equal(shm_accept(&ch, token, NULL, SOON, &e), ERR_NOT_FOUND); /* it is gone */
-    assert_null(ch);
-}
-
-static void a_wrong_secret_gets_nothing(void **state)
-{
-    (void)state;
-    struct error e = { 0 };
-    struct channel *ch = NULL;
-    struct shm_offer *offer = NULL;
-    struct shm_side s = { 0 };
-    struct thread thread;
-    assert_int_equal(shm_offer(&offer, s.token, NULL, &e), 0);
-    s.token[SHM_TOKEN - 4] = s.token[SHM_TOKEN - 4] == '0' ? '1' : '0';
-    assert_int_equal(thread_start(&thread, shm_accept_side, &s, &e), 0);
-    assert_int_equal(shm_offer_wait(&ch, offer, IN_MS(100), &e), ERR_TIMEOUT);
-    thread_join(&thread);
-    assert_int_equal(s.code, ERR_CLOSED);
-    assert_null(s.channel);
-    shm_offer_close(offer);
-}
-
 int main(void)
 {
     CRYPTO_set_mem_functions(count_malloc, count_realloc, count_free);
@@ -281,8 +245,6 @@ int main(void)
         cmocka_unit_test(the_keys_are_replaced),
         cmocka_unit_test(a_message_allocates_nothing),
         cmocka_unit_test(plain_is_the_channel_itself),
-        cmocka_unit_test(foreign_tokens_are_refused),
-        cmocka_unit_test(a_wrong_secret_gets_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
