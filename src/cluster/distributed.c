@@ -36,7 +36,7 @@ struct distributed {
     struct placement_plan plan;
     uint32_t epoch;
     struct remote ranks[PLAN_MAX_RANKS];
-    struct flight flights[PLAN_MAX_RANKS]; /* oldest first */
+    struct flight flights[PLAN_MAX_RANKS + 1]; /* oldest first */
     int n_flights;
     struct buffer encoded;
     uint8_t *message;
@@ -358,7 +358,7 @@ int distributed_open(struct executor **ret, const struct distributed_options *o,
     }
     d->base = (struct executor){ .ops = &distributed_ops,
                                  .vocab = o->vocab,
-                                 .depth = o->plan->n_stages,
+                                 .depth = o->plan->n_stages > 1 ? o->plan->n_stages + 1 : 1,
                                  .max_rows = o->max_rows,
                                  .max_context = o->max_context,
                                  .max_sessions = o->max_sessions,

@@ -181,7 +181,12 @@ static void take_token(struct engine *g, struct request *r, const float *logits)
 static void take_result(struct engine *g, const struct step_result *result)
 {
     struct flight *f = &g->flights[g->first_flight];
-    int row = 0;
+    int row = 0, decoding = 0, prefilling = 0;
+    for (int i = 0; i < g->n_active; i++) {
+        decoding += g->active[i]->phase == REQUEST_DECODE;
+        prefilling += g->active[i]->phase == REQUEST_PREFILL;
+    }
+    overlap_take(&g->overlap, decoding, f->n_decodes, prefilling > 0, clock_now_ns());
     for (int i = 0; i < f->n_runs; i++) {
         struct flight_run *run = &f->runs[i];
         struct request *r = run->request;
@@ -350,6 +355,7 @@ int engine_open(struct engine **ret, const struct engine_options *options, struc
     g->waiting_end = &g->waiting;
     g->next_ticket = g->next_session = 1;
     g->rate_since_ns = clock_now_ns();
+    overlap_init(&g->overlap, g->x->depth < ENGINE_MAX_DEPTH ? g->x->depth : ENGINE_MAX_DEPTH);
     mutex_init(&g->lock);
     condition_init(&g->wake);
     if ((r = thread_start(&g->thread, head, g, e))) {

@@ -34,7 +34,7 @@ struct executor_ops {
 struct executor {
     const struct executor_ops *ops;
     int vocab;             /* width of a logits row */
-    int depth;             /* steps that may be in flight at once (stages) */
+    int depth;             /* steps that may be in flight at once: 1, or the stages and one more */
     int max_rows;          /* rows of one step */
     int max_context;       /* positions of one session */
     int max_sessions;      /* at once; 0: not known, as many as the engine runs requests */

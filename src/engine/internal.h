@@ -4,6 +4,7 @@
 #define SHOAL_ENGINE_INTERNAL_H
 
 #include "engine/engine.h"
+#include "engine/overlap.h"
 
 #include "os/thread.h"
 
@@ -21,6 +22,12 @@
 #define ENGINE_MIXED_PREFILL 128
 /* Rows of prefill in one step alone. */
 #define ENGINE_PREFILL 512
+/* Over several stages a prompt comes in this many chunks for each stage beyond the first, of at
+ * least so many rows (fewer read the weights more often than they are worth), in whole tiles of the
+ * kernels. */
+#define ENGINE_FILL_CHUNKS 16
+#define ENGINE_LEAST_CHUNK 64
+#define ENGINE_CHUNK_STEP 16
 
 enum request_phase { REQUEST_QUEUED, REQUEST_PREFILL, REQUEST_DECODE, REQUEST_ENDED };
 
@@ -71,6 +78,7 @@ struct flight {
     uint64_t id, submitted_ns;
     struct flight_run *runs; /* (max_active) */
     int n_runs;
+    int n_decodes; /* runs of streams that decode */
 };
 
 struct engine {
@@ -108,6 +116,7 @@ struct engine {
     struct flight flights[ENGINE_MAX_DEPTH];
     int first_flight, n_flights;
     int turn; /* whose turn among the active when steps overlap */
+    struct overlap overlap;
     uint64_t rate_since_ns;
     uint64_t rate_decode, rate_prefill;
 };
