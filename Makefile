@@ -62,7 +62,7 @@ fuzz: build-fuzz/build.ninja
 	tools/fuzz.sh build-fuzz $(SECONDS_EACH)
 
 build-fuzz/build.ninja:
-	@tools/deps.sh
+	@tools/deps.sh fuzz
 	CC=clang meson setup build-fuzz -Dtests=enabled -Dfuzzers=true -Db_lundef=false \
 	  -Db_sanitize=address,undefined
 

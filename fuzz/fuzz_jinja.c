@@ -1,12 +1,13 @@
-/* Chat templates: arbitrary template text and JSON variables, apart by the first NUL byte. What
- * parses is rendered twice, which must give the same bytes or the same error. */
+/* Chat templates: arbitrary template text and JSON variables, apart by the first NUL byte; without
+ * one the variables are a conversation with tools. What parses is rendered twice, which must give
+ * the same bytes or the same error, and as a request's conversation. */
+#include "fuzz/fuzz.h"
+
 #include "base/buffer.h"
 #include "engine/chat.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Small enough that no input takes long, large enough that the bounds are reached late. */
 static const struct jinja_limits limits = { .source = 1 << 16,
@@ -16,6 +17,32 @@ static const struct jinja_limits limits = { .source = 1 << 16,
                                             .nesting = 60,
                                             .depth = 200,
                                             .range = 1000 };
+
+static const char conversation[] =
+    "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":"
+    "[{\"type\":\"text\",\"text\":\" H\u00e9 "
+    "\"}]},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":"
+    "[{\"type\":\"function\",\"id\":\"c1\",\"function\":{\"name\":\"f\",\"arguments\":{\"a\":[1,2."
+    "5]}}}]},"
+    "{\"role\":\"tool\",\"name\":\"f\",\"content\":\"3\"}],\"tools\":[{\"type\":\"function\","
+    "\"function\":"
+    "{\"name\":\"f\",\"description\":\"d\",\"parameters\":{\"type\":\"object\",\"properties\":{"
+    "\"a\":"
+    "{\"type\":\"number\"}},\"required\":[\"a\"]}}}],\"documents\":[{\"title\":\"t\",\"text\":"
+    "\"x\"}],"
+    "\"add_generation_prompt\":true,\"enable_thinking\":false,\"bos_token\":\"<s>\"}";
+
+static void render_conversation(const struct jinja *j, const json_t *vars)
+{
+    static const struct jinja_clock now = { .local_s = 1722002709, .microsecond = 5 };
+    const struct chat_tokens tokens = { .bos = bytes_text("<s>") };
+    struct error e = { 0 };
+    struct buffer out;
+    buffer_init(&out, 1 << 18);
+    if (chat_render(j, vars, &tokens, &now, &out, &e) && (out.size || !e.text[0]))
+        abort();
+    buffer_done(&out);
+}
 
 static void render(const struct jinja *j, const json_t *vars, struct buffer *out, struct error *e)
 {
@@ -30,7 +57,7 @@ static void render(const struct jinja *j, const json_t *vars, struct buffer *out
     arena_done(&a);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
     const uint8_t *cut = size ? memchr(data, 0, size) : NULL;
     size_t n = cut ? (size_t)(cut - data) : size;
@@ -39,10 +66,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (jinja_parse(&j, bytes_of(data, n), &limits, &e)) {
         if (!e.text[0])
             abort();
-        return 0;
+        return;
     }
-    json_t *vars =
-        cut ? json_loadb((const char *)cut + 1, size - n - 1, JSON_ALLOW_NUL, NULL) : NULL;
+    json_t *vars = cut ? json_loadb((const char *)cut + 1, size - n - 1, JSON_ALLOW_NUL, NULL)
+                       : json_loads(conversation, 0, NULL);
     struct buffer out[2];
     struct error errors[2] = { 0 };
     for (int i = 0; i < 2; i++) {
@@ -54,7 +81,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     for (int i = 0; i < 2; i++)
         buffer_done(&out[i]);
+    if (vars)
+        render_conversation(j, vars);
     json_decref(vars);
     jinja_close(j);
-    return 0;
 }

@@ -1,8 +1,9 @@
 /* Runs a fuzz target over the files and folders given as arguments, once each: a corpus as a plain
  * test, with any compiler. Every input is copied to memory of its exact size, so that a sanitizer
  * sees a read past the end. */
+#include "fuzz/fuzz.h"
+
 #include <dirent.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,8 +11,6 @@
 
 /* Corpora hold small files; a larger one is a mistake. */
 #define INPUT_MAX (1 << 20)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int n_inputs;
 

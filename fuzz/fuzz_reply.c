@@ -1,5 +1,7 @@
 /* What a web server and a state file may say to a download: heads of answers are judged and
  * explained, addresses taken apart, names made harmless. The first byte chooses. */
+#include "fuzz/fuzz.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,8 +10,6 @@
 #include "store/part.h"
 #include "store/reply.h"
 #include "store/source.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void fuzz_head(struct bytes input)
 {
@@ -64,15 +64,15 @@ static void fuzz_source(const char *text)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
     if (size == 0) {
-        return 0;
+        return;
     }
     struct bytes rest = bytes_of(data + 1, size - 1);
     char *text = malloc(size);
     if (text == NULL) {
-        return 0;
+        return;
     }
     memcpy(text, rest.data, rest.size);
     text[rest.size] = '\0';
@@ -88,5 +88,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     }
     free(text);
-    return 0;
 }

@@ -1,11 +1,11 @@
 /* OpenAI's bodies: whatever the bytes, a request that is taken is within its bounds, and one that
  * isn't says why in proper JSON. */
+#include "fuzz/fuzz.h"
+
 #include "api/openai_parse.h"
 
 #include <math.h>
 #include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check(const struct openai_request *r)
 {
@@ -20,7 +20,7 @@ static void check(const struct openai_request *r)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
     for (int endpoint = OPENAI_CHAT; endpoint <= OPENAI_TEXT; endpoint++) {
         struct openai_request r;
@@ -36,5 +36,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         json_decref(j);
     }
-    return 0;
 }

@@ -4,6 +4,8 @@
  * Input: kind, pre-tokenizer, flags, tokens (0..255), merges (0..255); for each token its type,
  * score and length (0..15) with that many bytes; for each merge two indices of tokens; the rest is
  * the text. */
+#include "fuzz/fuzz.h"
+
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -100,9 +102,7 @@ static void encode_and_decode(const struct vocab *v, struct bytes text, bool spe
     token_list_done(&ids);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+void fuzz_one(const uint8_t *data, size_t size)
 {
     static struct description d;
     struct cursor c;
@@ -124,5 +124,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     vocab_close(v);
     for (int i = 0; i < s.n_merges; i++)
         buffer_done(&d.merge[i]);
-    return 0;
 }

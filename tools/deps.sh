@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # Checks what the build needs and installs what is missing.
 #
-#   deps.sh [test]
+#   deps.sh [test | fuzz]
 #
 # Debian and Ubuntu: through apt-get, as root or by sudo without a password. Elsewhere it names
 # the packages. With everything there it takes a few milliseconds and prints nothing.
 # SHOAL_NO_INSTALL=1 only reports. With "test" also what some tests want (about 100 MB: the other
 # compiler, and one for NEON with an emulator); where that can't be had those tests are skipped.
+# With "fuzz" what libFuzzer needs.
 set -euo pipefail
 
 # what | Debian, Ubuntu | Fedora | Arch | Homebrew
-# A name with "pc:" is a pkg-config module, any other one a command.
+# A name with "pc:" is a pkg-config module, one with "clang:" a library of clang's, any other one a
+# command.
 table='
 cc                 | gcc                 | gcc               | gcc         | llvm
 meson              | meson               | meson             | meson       | meson
@@ -36,11 +38,25 @@ qemu-aarch64          | qemu-user                                   | qemu-user 
 aarch64-linux-gnu-gcc | gcc-aarch64-linux-gnu libc6-dev-arm64-cross |           | aarch64-linux-gnu-gcc |
 '
 fi
+fuzz_table='
+clang                    | clang           | clang       | clang       | llvm
+llvm-symbolizer          | llvm            | llvm        | llvm        | llvm
+clang:libclang_rt.fuzzer | libclang-rt-dev | compiler-rt | compiler-rt | llvm
+'
 
 trim() {
     local text=$1
     text=${text#"${text%%[! ]*}"}
     printf -v "$2" '%s' "${text%"${text##*[! ]}"}"
+}
+
+# Whether clang knows where one of its libraries is: it prints a path then, else the name.
+clang_has() {
+    local name
+    for name in "$1-$(uname -m).a" "$1.a"; do
+        if [[ $(clang -print-file-name="$name" 2>/dev/null) == /* ]]; then return 0; fi
+    done
+    return 1
 }
 
 missing=() debian=() fedora=() arch=() brew=()
@@ -64,6 +80,7 @@ check() {
         case $what in
         pc:*) ((all)) && continue
               command -v pkg-config >/dev/null && pkg-config --exists "${what#pc:}" 2>/dev/null && continue ;;
+        clang:*) clang_has "${what#clang:}" && continue ;;
         cc) command -v cc >/dev/null || command -v "${CC:-cc}" >/dev/null && continue ;;
         *) command -v "$what" >/dev/null && continue ;;
         esac
@@ -83,6 +100,16 @@ apt_install() {
         apt-get install -y -q --no-install-recommends "$@" >/dev/null
 }
 
+# Leaves out of packages what this release doesn't have: in Ubuntu 22.04 clang's libraries are in
+# clang's own package.
+keep_known() {
+    local package all=("${packages[@]}")
+    packages=()
+    for package in "${all[@]}"; do
+        if apt-cache show "$package" >/dev/null 2>&1; then packages+=("$package"); fi
+    done
+}
+
 # obtain TABLE PACKAGE...: installs what is missing, and with it these; false if something stays so.
 obtain() {
     local table=$1 packages=()
@@ -95,7 +122,8 @@ obtain() {
     echo "installing: ${packages[*]}"
     # The package lists of a fresh container are empty, those of an old one point to nothing.
     apt_install "${packages[@]}" 2>/dev/null ||
-        { "${root[@]}" apt-get update -q >/dev/null && apt_install "${packages[@]}"; } || true
+        { "${root[@]}" apt-get update -q >/dev/null && keep_known && apt_install "${packages[@]}"; } ||
+        true
     check "$table"
     ((${#missing[@]} == 0)) && return 0
     echo "could not be installed: ${missing[*]}" >&2
@@ -108,7 +136,7 @@ if obtain "$table" libc6-dev python3-venv; then
     if [[ ${1:-} == test ]] && ! obtain "$test_table"; then
         echo "tests that need ${missing[*]} are skipped" >&2
     fi
-    exit 0
+    if [[ ${1:-} != fuzz ]] || obtain "$fuzz_table"; then exit 0; fi
 fi
 cat >&2 <<TEXT
 Install these and run make again:

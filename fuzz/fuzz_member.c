@@ -1,0 +1,163 @@
+/* Control messages of a proven member that means harm, to a head and to a member: orders, reports,
+ * lists, tickets, requests and their bytes, in any order.
+ *
+ * Input: the first byte says whether this device is the head (bit 0); then messages apart by
+ * BETWEEN, each a byte that chooses the sender and a frame without its length. In orders to load,
+ * the texts "self" and "head" stand for the ids that would be right there, and the sha256 "here"
+ * for the one model of this device. */
+#include "fuzz/fuzz.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "cluster/internal.h"
+#include "gguf/synth.h"
+#include "kernels/kernels.h"
+#include "os/log.h"
+
+#define BETWEEN 0x1e
+#define MAX_MESSAGES 16
+
+/* Keys and the model; made once, gone at the end. */
+static char home[] = "/tmp/shoal-fuzz-XXXXXX";
+static struct event_base *base;
+
+static void remove_home(void)
+{
+    static const char *const names[] = { "m.gguf", "cluster.key", "device.key" };
+    char path[128];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", home, names[i]);
+        unlink(path);
+    }
+    rmdir(home);
+}
+
+static void make_home(void)
+{
+    struct synth_spec spec;
+    struct error e = { 0 };
+    struct gguf_writer *w = NULL;
+    char path[128];
+    log_set_level(LOG_ERROR);
+    base = event_base_new();
+    if (mkdtemp(home) == NULL || synth_preset(&spec, "tiny", "llama", &e) != 0) {
+        abort();
+    }
+    atexit(remove_home);
+    snprintf(path, sizeof path, "%s/m.gguf", home);
+    spec.vocab = SYNTH_MIN_VOCAB;
+    if (gguf_writer_open(&w, path, &e) != 0 || synth_write(w, &spec, &e) != 0) {
+        abort();
+    }
+    gguf_writer_close(w);
+}
+
+static void answer_request(void *arg, const struct cluster_request *request,
+                           struct cluster_reply *reply)
+{
+    cluster_reply_begin(reply, 200, "text/plain");
+    cluster_reply_write(reply, request->body);
+    cluster_reply_end(reply);
+}
+
+static struct cluster *open_device(bool head)
+{
+    struct error e = { 0 };
+    struct cluster *c = NULL;
+    const struct cluster_options o = { .base = base,
+                                       .home = home,
+                                       .models_dir = home,
+                                       .name = "fuzz",
+                                       .join = head ? NULL : "127.0.0.1:1",
+                                       .threads = 1,
+                                       .backend = &backend_cpu,
+                                       .kernels = kernels_choose(NULL, &e),
+                                       .isa = "any",
+                                       .context = 64,
+                                       .on_request = answer_request };
+    if (cluster_open(&c, &o, &e) != 0) {
+        fprintf(stderr, "%s\n", e.text);
+        abort();
+    }
+    return c;
+}
+
+/* Puts what only this run knows in place of a name for it. */
+static void replace(json_t *object, const char *key, const char *name, const char *value)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    if (text != NULL && strcmp(text, name) == 0) {
+        json_object_set_new(object, key, json_string(value));
+    }
+}
+
+static void complete_order(const struct cluster *c, const struct device *from, json_t *m)
+{
+    json_t *rank = NULL, *model = json_object_get(m, "model");
+    size_t i = 0;
+    replace(m, "head", "head", from->id);
+    if (json_is_object(model) && c->models.n > 0) {
+        const char *sha = json_string_value(json_object_get(model, "sha256"));
+        if (sha != NULL && strcmp(sha, "here") == 0) {
+            json_object_set_new(model, "size", json_integer((json_int_t)c->models.files[0].size));
+        }
+        replace(model, "sha256", "here", c->models.files[0].sha256);
+    }
+    json_array_foreach(json_object_get(m, "ranks"), i, rank)
+    {
+        replace(rank, "device", "self", c->self->id);
+    }
+}
+
+static bool take(struct cluster *c, struct device *from, struct bytes frame)
+{
+    struct message m;
+    struct error e = { 0 };
+    if (message_parse(frame, &m, &e) != 0) {
+        return false;
+    }
+    if (strcmp(m.type, "load") == 0) {
+        complete_order(c, from, m.body);
+    }
+    int code = 0;
+    if (strcmp(m.type, "hello") == 0) { /* as a link that is open does */
+        code = device_take_hello(c, from, m.body, &e);
+    } else if (strcmp(m.type, "connect") != 0) { /* that dials whatever address an order named */
+        code = dispatch(c, from, &m, &e);
+    }
+    if (code != 0 && e.text[0] == '\0') {
+        abort();
+    }
+    message_done(&m);
+    return code == 0; /* else the link would end */
+}
+
+void fuzz_one(const uint8_t *data, size_t size)
+{
+    if (base == NULL) {
+        make_home();
+        cluster_close(open_device(true)); /* makes the keys, which a member must have */
+    }
+    if (size == 0) {
+        return;
+    }
+    struct cluster *c = open_device(data[0] & 1);
+    struct device *senders[2] = { device_add(c, "aa"), device_add(c, "bb") };
+    senders[0]->head = !(data[0] & 1);
+    struct bytes rest = bytes_of(data + 1, size - 1);
+    bool more = true;
+    for (int i = 0; i < MAX_MESSAGES && more && rest.size > 1; i++) {
+        const uint8_t *end = memchr(rest.data, BETWEEN, rest.size);
+        size_t n = end != NULL ? (size_t)(end - rest.data) : rest.size;
+        more = n > 1 && take(c, senders[rest.data[0] & 1], bytes_of(rest.data + 1, n - 1));
+        rest = end != NULL ? bytes_of(end + 1, rest.size - n - 1) : bytes_of(rest.data, 0);
+        dispatch_local(c);
+    }
+    json_decref(cluster_status(c));
+    json_decref(device_hello(c));
+    cluster_close(c);
+}
