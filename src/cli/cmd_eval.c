@@ -193,6 +193,8 @@ int cmd_eval(int argc, char **argv)
         OPTION_TEXT("text", &o.text, "FILE", "print the perplexity of this text instead"),
         OPTION_FLAG("exact", &o.exact, "f32 activations and KV cache"),
         OPTION_TEXT("split", &o.split, "SPEC", "ranks inside this process, as for shoal up"),
+        OPTION_TEXT("transport", &o.transport, "NAME",
+                    "between ranks: memory (default), shm, tcp, tcp-sealed"),
         OPTION_INT("threads", &o.threads, 1, 256, "N", "compute threads of each rank"),
         OPTION_FLAG("expert-columns", &o.expert_columns,
                     "split columns of every expert, not whole experts"),

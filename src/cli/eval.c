@@ -115,6 +115,7 @@ int eval_open(struct eval **ret, const struct eval_options *o, int max_tokens, s
                                     .source = source_weights(v->source),
                                     .plan = &plan,
                                     .rank_kernels = kernels,
+                                    .transport = o->transport,
                                     .threads = (int)(o->threads ? o->threads : cpu_cores()),
                                     .exact = o->exact,
                                     .max_rows = rows,

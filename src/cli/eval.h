@@ -16,6 +16,7 @@ struct eval_options {
     const char *split;  /* SPEC, NULL: one rank */
     const char *isa;    /* one name, or names by rank: "avx2,scalar", from the first again when
                          * there are more ranks; NULL: the best */
+    const char *transport; /* between the ranks, a name of transport_pair; NULL: memory */
     bool exact;
     bool expert_columns; /* a tensor split deals columns of every expert, else whole experts */
     int64_t threads, chunk, beside;
@@ -25,7 +26,7 @@ struct gguf;
 struct eval; /* a model opened on an executor in this process */
 
 /* Opens the model for sequences of at most max_tokens. Errors: those of the file, of the SPEC, of
- * loading. */
+ * loading, of the transport. */
 int eval_open(struct eval **ret, const struct eval_options *o, int max_tokens, struct error *e);
 /* Ends the ranks and frees. NULL is fine. */
 void eval_close(struct eval *v);

@@ -6,7 +6,7 @@
 #include "cluster/distributed.h"
 #include "cluster/rank.h"
 #include "os/thread.h"
-#include "transport/transport.h"
+#include "transport/pair.h"
 
 #include <stdio.h>
 
@@ -105,7 +105,8 @@ static int make_pair(struct inprocess *p, const struct wire_link *l, struct chan
     if (p->options.pair != NULL) {
         return p->options.pair(p->options.arg, l->from, l->to, a, b, e);
     }
-    return memory_pair(a, b, NULL, e);
+    const char *transport = p->options.transport;
+    return transport_pair(transport != NULL ? transport : "memory", a, b, NULL, e);
 }
 
 static int connect_ranks(struct inprocess *p, struct error *e)

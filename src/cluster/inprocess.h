@@ -1,5 +1,5 @@
 /* A whole placement inside one process: every rank in its own thread with its own compute pool,
- * joined by memory channels. For `eval --split`, tests and simulation. */
+ * joined by channels of any kind. For `eval --split`, tests and simulation. */
 #ifndef SHOAL_CLUSTER_INPROCESS_H
 #define SHOAL_CLUSTER_INPROCESS_H
 
@@ -27,14 +27,16 @@ struct inprocess_options {
     int max_context;          /* positions of one session */
     uint64_t state_tokens;    /* positions over all sessions; 0: sessions * context */
     uint64_t step_timeout_ns; /* 0: two minutes */
-    /* Makes one channel's two ends; NULL: plain memory channels. Tests script faults here. */
+    const char *transport;    /* of all channels, a name of transport_pair; NULL: memory. Borrowed
+                               * for the call */
+    /* Makes one channel's two ends instead. Tests script faults here. NULL: by transport. */
     int (*pair)(void *arg, int from, int to, struct channel **a, struct channel **b,
                 struct error *e);
     void *arg;
 };
 
 /* Loads every rank and returns when all serve. Errors are those of rank_open, of loading (which
- * name the rank), ERR_NOMEM. Closing the executor ends and frees the ranks. */
+ * name the rank), of transport_pair, ERR_NOMEM. Closing the executor ends and frees the ranks. */
 int inprocess_open(struct executor **ret, const struct inprocess_options *options, struct error *e);
 
 #endif

@@ -9,6 +9,7 @@ import time
 
 import openai
 
+import company
 import models
 from harness import Cluster, Failed, expect, run_tests
 
@@ -213,7 +214,6 @@ def a_close_ends_the_work(d):
 
 
 def many_at_once_get_their_own_answers(d):
-    """A seeded request gives the same tokens alone and among others."""
     def text(seed):
         return d.client().completions.create(model=MODEL, prompt=f"number {seed}", max_tokens=24,
                                              seed=seed, temperature=1).choices[0].text
@@ -230,6 +230,10 @@ def many_at_once_get_their_own_answers(d):
     for t in threads:
         t.join()
     expect(alone == together, "texts change in company")
+
+
+def a_seeded_answer_is_the_same_in_company(d):
+    company.same_alone_and_among_seven(d, MODEL)
 
 
 def two_models_answer_in_turn(d):
@@ -256,6 +260,7 @@ TESTS = [models_are_listed, chat_answers, stream_gives_the_same_text, completion
          stop_strings_end_the_text, bad_fields_are_named, python_errors_are_the_package_s,
          a_long_prompt_is_refused, odd_paths_and_methods, foreign_origins_are_refused,
          bad_http_does_no_harm, a_close_ends_the_work, many_at_once_get_their_own_answers,
+         a_seeded_answer_is_the_same_in_company,
          two_models_answer_in_turn, a_slow_sender_holds_nobody_up, ends_cleanly]
 
 

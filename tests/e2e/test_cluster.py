@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import company
 import models
 from harness import Cluster, Failed, expect, run_tests
 
@@ -74,6 +75,14 @@ def pipelines_say_what_one_device_says(context):
     for split, n in (("4@1/4@1", 2), ("3@1/3@1/2@1", 3)):
         got = split_answers(context, split, n)
         expect(got == want, f"{split}: {got!r}, one device: {want!r}")
+
+
+def a_seeded_answer_is_the_same_in_company(context):
+    with context.cluster() as c:
+        head = c.up("--model", MODEL, "--split", "4@1/4@1", "--threads", "1")
+        c.join(head, "--threads", "1")
+        head.wait_model(MODEL)
+        company.same_alone_and_among_seven(head, MODEL)
 
 
 def tensor_split_answers_the_same_every_time(context):
@@ -264,7 +273,8 @@ def joining_without_a_key_says_what_to_do(context):
         expect(d.process.returncode == 1, f"exit code {d.process.returncode}")
 
 
-TESTS = [pipelines_say_what_one_device_says, tensor_split_answers_the_same_every_time,
+TESTS = [pipelines_say_what_one_device_says, a_seeded_answer_is_the_same_in_company,
+         tensor_split_answers_the_same_every_time,
          hybrid_of_four_devices_answers, sealed_channels_change_nothing,
          one_device_that_seals_is_enough, status_names_transports,
          streams_travel_between_devices, the_wrong_key_is_refused,

@@ -4,8 +4,8 @@
     rows.py BUILD [--long] [--arch NAME]...
 
 For each model, mode and type: all logits of a sequence, hashed, in prefill chunks of 1, 17 and
-512, at 1, 2 and 3 threads, beside 7 other sequences, and over 2, 3 and 7 pipeline stages, are the
-same. --long adds SmolLM2 over 1,100 tokens, more types and instruction sets.
+512, at 1, 2 and 3 threads, beside 7 other sequences, and over 2, 3 and 7 pipeline stages joined by
+TCP, are the same. --long adds SmolLM2 over 1,100 tokens, more types and instruction sets.
 """
 
 import argparse
@@ -28,8 +28,9 @@ def stages(n, layers):
 
 def same(shoal, model, tokens, mode, layers, variants):
     plain = shoal.eval_hash(model, tokens, *mode)
-    runs = variants + [["--split", stages(n, layers), "--chunk", c]
-                       for n, c in ((2, 17), (3, 512), (7, 64))]
+    runs = variants + [["--split", stages(n, layers), "--transport", "tcp", *more]
+                       for n, more in ((2, ["--chunk", 17]), (3, ["--beside", 7]),
+                                       (7, ["--chunk", 64, "--beside", 7]))]
     for options in runs:
         if shoal.eval_hash(model, tokens, *mode, *options) != plain:
             return False, f"{' '.join(map(str, mode + options))} gives other bits"

@@ -4,7 +4,8 @@
     splits.py BUILD [--long] [--arch NAME]...
 
 Exact mode: max |difference| <= 1e-4 x the row's max |logit| from one device. Under one placement
-the bits are the same beside 7 others and in chunks of 1, 17 and 512.
+the bits are the same beside 7 others, in chunks of 1, 17 and 512, and whatever joins the ranks:
+memory, shared memory, TCP plain or sealed.
 """
 
 import argparse
@@ -28,10 +29,12 @@ def close(shoal, model, tokens, split):
 
 def steady(shoal, model, tokens, split, mode):
     plain = shoal.eval_hash(model, tokens, "--split", split, *mode)
-    for options in ["--chunk", 1], ["--chunk", 17], ["--beside", 7]:
+    runs = [["--chunk", 1, "--transport", "shm"], ["--chunk", 17, "--transport", "tcp"],
+            ["--beside", 7, "--transport", "tcp-sealed"], ["--beside", 7, "--chunk", 17]]
+    for options in runs:
         if shoal.eval_hash(model, tokens, "--split", split, *mode, *options) != plain:
             return False, f"{split} with {' '.join(map(str, options))} gives other bits"
-    return True, f"{split}: 3 runs like the plain one"
+    return True, f"{split}: {len(runs)} runs like the plain one"
 
 
 def main():
