@@ -10,12 +10,12 @@
 /* What `shoal eval` was asked for. Texts borrowed from argv. */
 struct eval_options {
     const char *model;
-    const char *tokens; /* file of ids */
-    const char *text;   /* file for perplexity */
-    const char *logits; /* output file */
-    const char *split;  /* SPEC, NULL: one rank */
-    const char *isa;    /* one name, or names by rank: "avx2,scalar", from the first again when
-                         * there are more ranks; NULL: the best */
+    const char *tokens;    /* file of ids */
+    const char *text;      /* file for perplexity */
+    const char *logits;    /* output file */
+    const char *split;     /* SPEC, NULL: one rank */
+    const char *isa;       /* one name, or names by rank: "avx2,scalar", from the first again when
+                            * there are more ranks; NULL: the best */
     const char *transport; /* between the ranks, a name of transport_pair; NULL: memory */
     bool exact;
     bool expert_columns; /* a tensor split deals columns of every expert, else whole experts */
