@@ -1,7 +1,8 @@
-/* Control frames: their length, JSON and data frames, and orders to load; headers of data messages.
- * The first byte chooses. */
+/* Control frames: their length, JSON and data frames, orders to load, tickets; headers of data
+ * messages. The first byte chooses. */
 #include "fuzz/fuzz.h"
 
+#include "cluster/data.h"
 #include "cluster/message.h"
 #include "cluster/part.h"
 #include "cluster/split.h"
@@ -24,7 +25,15 @@ static void fuzz_frame(struct bytes frame)
             wire_links(&order.plan, links);
             json_decref(part_order_json(&order));
         }
-        part_take_report(m.body, &report, &e);
+        if (part_take_report(m.body, &report, &e) == 0) {
+            json_decref(part_transports(report.transports));
+        }
+        struct data_purpose purpose;
+        struct data_ticket ticket;
+        if (data_purpose_parse(m.body, &purpose, &e) == 0 &&
+            data_ticket_parse(m.body, &ticket, &e) == 0) {
+            json_decref(data_ticket_json(&purpose, &ticket));
+        }
     }
     message_done(&m);
 }

@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TICKET_HEX (2 * TICKET_BYTES)
 /* Parcels of shared memory taken in one turn of the loop. */
 #define DOOR_TURN 16
 /* A peer that is alive takes shared memory within one turn of its loop. */
@@ -161,10 +160,7 @@ static void ask_ticket(struct data_channel *d)
 {
     d->state = DATA_WAIT_TICKET;
     link_send(d->device->link,
-              json_pack("{s:s, s:I, s:I, s:i, s:b, s:b}", "type", "ticket_request", "placement",
-                        (json_int_t)d->purpose.placement, "epoch", (json_int_t)d->purpose.epoch,
-                        "link", d->purpose.link, "seal", (int)d->owner->options.seal, "shm",
-                        d->shm_tries > 0));
+              data_request_json(&d->purpose, d->owner->options.seal, d->shm_tries > 0));
 }
 
 void data_open(struct cluster *c, struct device *to, const struct data_purpose *p, data_done done)
@@ -302,37 +298,9 @@ static bool offer_shm(struct data_channel *d, const char *token,
 
 /* --- tickets --- */
 
-static int read_purpose(const json_t *m, struct data_purpose *ret, struct error *e)
-{
-    int64_t epoch = 0;
-    int code = message_integer(m, "placement", 1, INT64_MAX, &ret->placement, e);
-    code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
-    code = code ? code : message_int(m, "link", 0, WIRE_MAX_LINKS - 1, &ret->link, e);
-    ret->epoch = (uint32_t)epoch;
-    return code;
-}
-
-/* What answers a ticket request. */
-struct ticket_reply {
-    char ticket[TICKET_HEX + 1]; /* "" with an error */
-    bool seal;                   /* over TCP */
-    char shm[SHM_TOKEN];         /* "" (left out of the message): only TCP */
-    char error[ERROR_TEXT];
-};
-
-static void send_ticket(struct device *to, const struct data_purpose *p,
-                        const struct ticket_reply *r)
-{
-    link_send(to->link,
-              json_pack("{s:s, s:I, s:I, s:i, s:s, s:b, s:s*, s:s}", "type", "ticket", "placement",
-                        (json_int_t)p->placement, "epoch", (json_int_t)p->epoch, "link", p->link,
-                        "ticket", r->ticket, "seal", (int)r->seal, "shm",
-                        r->shm[0] != '\0' ? r->shm : NULL, "error", r->error));
-}
-
 /* A ticket for a purpose that was checked; an earlier one for it is worth nothing any more. */
 static int issue(struct cluster *c, struct device *to, const struct data_purpose *p,
-                 struct ticket_reply *r, struct error *e)
+                 struct data_ticket *r, struct error *e)
 {
     uint8_t ticket[TICKET_BYTES];
     struct data_channel *d = entry_find(c, DATA_ISSUED, to, p);
@@ -357,12 +325,12 @@ static int issue(struct cluster *c, struct device *to, const struct data_purpose
 int on_ticket_request(struct cluster *c, struct device *from, const json_t *m, struct error *e)
 {
     struct data_purpose p = { 0 };
-    int code = read_purpose(m, &p, e);
+    int code = data_purpose_parse(m, &p, e);
     if (code != 0 || from->link == NULL) {
         return code;
     }
     bool forced = c->options.seal || message_flag(m, "seal");
-    struct ticket_reply r = { .seal = forced || !link_is_local(from->link) };
+    struct data_ticket r = { .seal = forced || !link_is_local(from->link) };
     struct error why = { 0 };
     code = part_expects(c, from, p.placement, p.epoch, p.link, &why);
     code = code ? code : issue(c, from, &p, &r, &why);
@@ -371,33 +339,17 @@ int on_ticket_request(struct cluster *c, struct device *from, const json_t *m, s
     } else if (c->door != NULL && !forced && message_flag(m, "shm")) {
         memcpy(r.shm, c->door->token, sizeof r.shm);
     }
-    send_ticket(from, &p, &r);
+    link_send(from->link, data_ticket_json(&p, &r));
     return 0;
-}
-
-/* Fields of a wrong type or length end the link; what is in them is judged later. */
-static int read_ticket(const json_t *m, struct ticket_reply *r, struct error *e)
-{
-    const char *ticket = "", *shm = "", *error = "";
-    int code = message_text(m, "ticket", TICKET_HEX, &ticket, e);
-    code = code ? code : message_text(m, "error", ERROR_TEXT - 1, &error, e);
-    if (code == 0 && json_object_get(m, "shm") != NULL) {
-        code = message_text(m, "shm", SHM_TOKEN - 1, &shm, e);
-    }
-    snprintf(r->ticket, sizeof r->ticket, "%s", ticket);
-    snprintf(r->shm, sizeof r->shm, "%s", shm);
-    snprintf(r->error, sizeof r->error, "%s", error);
-    r->seal = message_flag(m, "seal");
-    return code;
 }
 
 int on_ticket(struct cluster *c, struct device *from, const json_t *m, struct error *e)
 {
     struct data_purpose p = { 0 };
-    struct ticket_reply r;
+    struct data_ticket r;
     uint8_t ticket[TICKET_BYTES];
-    int code = read_purpose(m, &p, e);
-    code = code ? code : read_ticket(m, &r, e);
+    int code = data_purpose_parse(m, &p, e);
+    code = code ? code : data_ticket_parse(m, &r, e);
     struct data_channel *d = code == 0 ? entry_find(c, DATA_WAIT_TICKET, from, &p) : NULL;
     if (d == NULL) {
         return code;

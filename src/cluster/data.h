@@ -4,6 +4,7 @@
 #define SHOAL_CLUSTER_DATA_H
 
 #include "cluster/internal.h"
+#include "transport/transport.h"
 
 #include <event2/util.h>
 
@@ -13,6 +14,32 @@ struct data_purpose {
     uint32_t epoch;
     int link; /* index in wire_links of the placement's plan */
 };
+
+/* --- messages (data_message.c). Pure. --- */
+
+#define TICKET_HEX (2 * TICKET_BYTES)
+
+/* What answers a request for a ticket. */
+struct data_ticket {
+    char ticket[TICKET_HEX + 1]; /* "" with an error */
+    bool seal;                   /* over TCP */
+    char shm[SHM_TOKEN];         /* "" (left out of the message): only TCP */
+    char error[ERROR_TEXT];
+};
+
+/* `ticket_request`. seal: the channel must be sealed; shm: it may be shared memory. NULL without
+ * memory. */
+json_t *data_request_json(const struct data_purpose *p, bool seal, bool shm);
+/* `ticket`. NULL without memory. */
+json_t *data_ticket_json(const struct data_purpose *p, const struct data_ticket *t);
+
+/* What either is about. ERR_FORMAT for a field that is missing, no integer or out of bounds. */
+int data_purpose_parse(const json_t *m, struct data_purpose *ret, struct error *e);
+/* The rest of `ticket`; what the texts hold is not judged. ERR_FORMAT for a field that is missing,
+ * no text or too long. */
+int data_ticket_parse(const json_t *m, struct data_ticket *ret, struct error *e);
+
+/* --- channels --- */
 
 /* Takes the channel (owned), or learns why there is none (channel NULL). */
 typedef void (*data_done)(struct cluster *c, const struct data_purpose *p, struct channel *channel,

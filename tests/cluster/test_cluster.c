@@ -10,11 +10,16 @@
 #include "os/log.h"
 #include "secure/invitation.h"
 #include "tests/cluster/fake.h"
+#include "transport/transport.h"
 
 #include <event2/event.h>
 #include <event2/thread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define SECOND 1000000000ull
@@ -230,7 +235,7 @@ static void one_device_serves(void **state)
     json_decref(status);
 }
 
-static void devices_join_and_serve(struct fixture *f, const char *split, int n, bool seal)
+static void open_devices(struct fixture *f, const char *split, int n, bool seal)
 {
     for (int i = 0; i < n; i++) {
         struct cluster_options o = options_of(f, i);
@@ -244,14 +249,68 @@ static void devices_join_and_serve(struct fixture *f, const char *split, int n, 
             add_model(f);
         }
     }
+}
+
+static void devices_join_and_serve(struct fixture *f, const char *split, int n, bool seal)
+{
+    open_devices(f, split, n, seal);
     assert_true(run_until(f, head_ready, f, 20 * SECOND));
     answer(f);
+}
+
+/* The transports that the head tells of a rank, joined; "" before its device has said so. */
+static void transports_of(struct fixture *f, int rank, char text[static 64])
+{
+    json_t *status = cluster_status(f->devices[0].cluster), *stage = NULL, *item = NULL;
+    size_t i = 0;
+    int first = 0;
+    text[0] = '\0';
+    json_array_foreach(
+        json_object_get(json_array_get(json_object_get(status, "models"), 0), "stages"), i, stage)
+    {
+        const json_t *ranks = json_object_get(stage, "ranks");
+        const json_t *r = json_array_get(ranks, (size_t)(rank - first));
+        size_t k = 0;
+        json_array_foreach(json_object_get(r, "transports"), k, item)
+        {
+            size_t n = strlen(text);
+            snprintf(text + n, 64 - n, "%s%s", k ? "+" : "", json_string_value(item));
+        }
+        first += (int)json_array_size(ranks);
+        if (r != NULL) {
+            break;
+        }
+    }
+    json_decref(status);
+}
+
+static bool transports_told(void *arg)
+{
+    char text[64];
+    int told = 0;
+    for (int r = 0; r < 2; r++) {
+        transports_of(arg, r, text);
+        told += text[0] != '\0';
+    }
+    return told == 2;
+}
+
+/* Of the first two ranks; the head holds the first. */
+static void expect_transports(struct fixture *f, const char *first, const char *second)
+{
+    char text[64];
+    assert_true(run_until(f, transports_told, f, 10 * SECOND));
+    transports_of(f, 0, text);
+    assert_string_equal(text, first);
+    transports_of(f, 1, text);
+    assert_string_equal(text, second);
 }
 
 static void a_pipeline_of_three(void **state)
 {
     struct fixture *f = *state;
     devices_join_and_serve(f, "1/1/1", 3, false);
+    expect_transports(f, "memory+shm", "shm");
     json_t *status = cluster_status(f->devices[0].cluster);
     assert_int_equal(json_array_size(json_object_get(status, "devices")), 3);
     json_decref(status);
@@ -260,6 +319,61 @@ static void a_pipeline_of_three(void **state)
 static void a_sealed_tensor_split(void **state)
 {
     devices_join_and_serve(*state, "1:1", 2, true);
+    expect_transports(*state, "memory+sealed tcp", "sealed tcp");
+}
+
+/* No file may grow to the size of the rings, nor memory that is a file. */
+static void without_shared_memory_it_is_tcp(void **state)
+{
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = (struct rlimit){ .rlim_cur = 1 << 20, .rlim_max = before.rlim_max };
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    devices_join_and_serve(*state, "1/1", 2, false);
+    expect_transports(*state, "memory+tcp", "tcp");
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, handler);
+}
+
+/* Takes what is handed over, before the devices of this process can, and refuses it. */
+static int refuse_parcels(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 256; fd++) {
+        struct sockaddr_un a = { 0 };
+        socklen_t size = sizeof a;
+        struct shm_parcel parcel;
+        if (getsockname(fd, (struct sockaddr *)&a, &size) == 0 && a.sun_family == AF_UNIX &&
+            memcmp(a.sun_path, "\0shoal-", 7) == 0) {
+            for (; shm_take(&parcel, fd, NULL) == 0; n++) {
+                shm_refuse(&parcel);
+            }
+        }
+    }
+    return n;
+}
+
+struct refusing {
+    struct fixture *fixture;
+    int n;
+};
+
+static bool head_ready_refusing(void *arg)
+{
+    struct refusing *r = arg;
+    r->n += refuse_parcels();
+    return head_ready(r->fixture);
+}
+
+static void refused_shared_memory_gives_way_to_tcp(void **state)
+{
+    struct refusing r = { .fixture = *state };
+    open_devices(*state, "1/1", 2, false);
+    assert_true(run_until(*state, head_ready_refusing, &r, 20 * SECOND));
+    assert_int_equal(r.n, 2); /* one for the steps, one for the hidden states */
+    answer(*state);
+    expect_transports(*state, "memory+tcp", "tcp");
 }
 
 static void a_two_by_two(void **state)
@@ -451,6 +565,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_device_serves, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_pipeline_of_three, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_sealed_tensor_split, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(without_shared_memory_it_is_tcp, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(refused_shared_memory_gives_way_to_tcp, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_two_by_two, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_device_ends_requests_and_comes_back, set_up,
                                         tear_down),

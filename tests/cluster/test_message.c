@@ -1,6 +1,7 @@
 #include "tests/test.h"
 
 #include "cluster/address.h"
+#include "cluster/data.h"
 #include "cluster/message.h"
 #include "cluster/part.h"
 #include "cluster/wire.h"
@@ -95,6 +96,63 @@ static void orders_come_back(void **state)
     json_decref(m);
 }
 
+static void tickets_come_back(void **state)
+{
+    const struct data_purpose p = { 3, 4, 5 };
+    struct data_purpose q = { 0 };
+    struct data_ticket t = { .ticket = "ab", .seal = true, .shm = "shm1:" }, back = { 0 };
+    struct error e = { 0 };
+    json_t *m = data_ticket_json(&p, &t);
+    assert_int_equal(data_purpose_parse(m, &q, &e), 0);
+    assert_int_equal(data_ticket_parse(m, &back, &e), 0);
+    assert_int_equal(q.placement, 3);
+    assert_int_equal(q.epoch, 4);
+    assert_int_equal(q.link, 5);
+    assert_string_equal(back.ticket, "ab");
+    assert_string_equal(back.shm, "shm1:");
+    assert_string_equal(back.error, "");
+    assert_true(back.seal);
+    /* What is no text or too long is refused by its name. */
+    char longer[SHM_TOKEN + 1];
+    memset(longer, 'x', SHM_TOKEN);
+    longer[SHM_TOKEN] = '\0';
+    json_t *const bad[] = { json_string(longer), json_integer(1), json_null(), json_object() };
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        json_object_set_new(m, "shm", bad[i]);
+        assert_int_equal(data_ticket_parse(m, &back, &e), ERR_FORMAT);
+        assert_non_null(strstr(e.text, "'shm'"));
+    }
+    json_decref(m);
+    t.shm[0] = '\0'; /* then the field is not there */
+    m = data_ticket_json(&p, &t);
+    assert_null(json_object_get(m, "shm"));
+    assert_int_equal(data_ticket_parse(m, &back, &e), 0);
+    assert_string_equal(back.shm, "");
+    json_decref(m);
+}
+
+static void reports_name_transports(void **state)
+{
+    struct part_report r;
+    struct error e = { 0 };
+    json_t *m = json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b}", "placement", 1,
+                          "epoch", 1, "state", 2, "done", 0, "total", 0, "weights", 0, "bytes", 0,
+                          "progress", 0, "steps", 0, "busy", 0);
+    assert_int_equal(part_take_report(m, &r, &e), 0); /* a device that doesn't say it */
+    assert_int_equal(r.transports, 0);
+    /* Bits that nobody knows yet are passed over. */
+    json_object_set_new(m, "transports", json_integer(2 + 8 + (1 << 20)));
+    assert_int_equal(part_take_report(m, &r, &e), 0);
+    json_t *names = part_transports(r.transports);
+    assert_int_equal(json_array_size(names), 2);
+    assert_string_equal(json_string_value(json_array_get(names, 0)), "shm");
+    assert_string_equal(json_string_value(json_array_get(names, 1)), "sealed tcp");
+    json_decref(names);
+    json_object_set_new(m, "transports", json_integer(-1));
+    assert_int_equal(part_take_report(m, &r, &e), ERR_FORMAT);
+    json_decref(m);
+}
+
 static void channels_of_a_plan(void **state)
 {
     struct placement_plan plan;
@@ -144,8 +202,12 @@ static void addresses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(frames_come_back), cmocka_unit_test(what_is_too_large_is_refused),
-        cmocka_unit_test(orders_come_back), cmocka_unit_test(channels_of_a_plan),
+        cmocka_unit_test(frames_come_back),
+        cmocka_unit_test(what_is_too_large_is_refused),
+        cmocka_unit_test(orders_come_back),
+        cmocka_unit_test(tickets_come_back),
+        cmocka_unit_test(reports_name_transports),
+        cmocka_unit_test(channels_of_a_plan),
         cmocka_unit_test(addresses),
     };
     return cmocka_run_group_tests_name("message", tests, NULL, NULL);

@@ -1,4 +1,5 @@
 /* How shared memory is handed over, and what is refused. What its channels do: test_channel.c. */
+#include "tests/transport/letter.h"
 #include "tests/transport/pairs.h"
 
 #include <dirent.h>
@@ -54,26 +55,6 @@ static int stranger(const struct door *d)
     return fd;
 }
 
-static void send_with(int to, struct bytes data, const int *fds, size_t n)
-{
-    union {
-        struct cmsghdr header;
-        uint8_t space[CMSG_SPACE(3 * sizeof(int))];
-    } control = { .space = { 0 } };
-    struct iovec v = { .iov_base = (void *)(uintptr_t)data.data, .iov_len = data.size };
-    struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
-    if (n > 0) {
-        m.msg_control = &control;
-        m.msg_controllen = CMSG_SPACE(n * sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(n * sizeof(int));
-        memcpy(CMSG_DATA(c), fds, n * sizeof(int));
-    }
-    assert_int_equal(sendmsg(to, &m, MSG_DONTWAIT), data.size);
-}
-
 static void strangers_are_neither_heard_nor_in_the_way(void **state)
 {
     struct door *d = *state;
@@ -82,7 +63,7 @@ static void strangers_are_neither_heard_nor_in_the_way(void **state)
     uint8_t noise[200] = { 0 };
     int fd = stranger(d);
     for (int i = 0; i < 1000; i++) { /* far more than the queue holds */
-        send_with(fd, bytes_of(noise, (size_t)i % sizeof noise), &fd, 1);
+        letter_send(fd, bytes_of(noise, (size_t)i % sizeof noise), &fd, 1);
     }
     assert_int_equal(shm_take(&parcel, d->listener, &e), ERR_TIMEOUT);
     struct shm_offer *offer = NULL;
@@ -144,23 +125,23 @@ static void what_is_not_whole_is_dropped(void **state)
         size_t size, n;
     } cases[] = { { 16, 0 }, { 95, 2 }, { 97, 2 }, { 96, 0 }, { 96, 1 }, { 96, 3 } };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        send_with(to, bytes_of(letter, cases[i].size), fds, cases[i].n);
+        letter_send(to, bytes_of(letter, cases[i].size), fds, cases[i].n);
         assert_int_equal(shm_take(&parcel, d->listener, &e), ERR_FORMAT);
         assert_int_equal(count_descriptors(), before);
     }
     /* Descriptors of other things than memory. */
-    send_with(to, bytes_of(letter, 96), fds, 2);
+    letter_send(to, bytes_of(letter, 96), fds, 2);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
     struct channel *ch = NULL;
     assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), ERR_ARG); /* rings of 0 bytes */
-    letter[17] = 0x10;                                                      /* of 4096 */
-    send_with(to, bytes_of(letter, 96), fds, 2);
+    letter[17] = 0x10;                                                       /* of 4096 */
+    letter_send(to, bytes_of(letter, 96), fds, 2);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
     assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), ERR_FORMAT);
     /* Memory that its maker could cut off later. */
     fds[1] = memfd_create("test", MFD_ALLOW_SEALING);
     assert_int_equal(ftruncate(fds[1], 1 << 20), 0);
-    send_with(to, bytes_of(letter, 96), fds, 2);
+    letter_send(to, bytes_of(letter, 96), fds, 2);
     close(fds[1]);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
     assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), ERR_FORMAT);
