@@ -30,8 +30,9 @@ struct synth_spec {
 };
 
 /* Presets: "tiny" (2 layers, width 64), "wide" (8 layers, width 512, for splits), "1b" (1.2 B
- * llama) and "moe" (about 1 B, qwen3moe). Fields that the caller sets afterwards win. family may
- * be NULL for the preset's own. ERR_NOT_FOUND for an unknown preset or family. */
+ * llama) and "moe" (qwen3moe of 4 B, of which a token uses 0.8 B). Fields that the caller sets
+ * afterwards win. family may be NULL for the preset's own. ERR_NOT_FOUND for an unknown preset or
+ * family. */
 int synth_preset(struct synth_spec *ret, const char *preset, const char *family, struct error *e);
 
 /* Sets type, mixture from a name such as "Q4_0" or "Q4_K_M". ERR_UNSUPPORTED. */

@@ -245,12 +245,21 @@ int program_shard(const struct program *p, const struct rank_share *share, struc
  * Every positive share gets at least one granule when there are enough. Pure. */
 void shares_deal(int count, int granule, const int *shares, int n, int *begin);
 
-/* --- facts (facts.c) --- */
+/* --- facts (program.c, work.c) --- */
 
 /* Bytes of the weights' rectangles in the file, of the KV cache (or other state) for one token
  * and for one sequence whatever its length. element_bytes: 2 for f16 KV, 4 for f32. */
 uint64_t program_weight_bytes(const struct program *p);
 uint64_t program_state_bytes_per_token(const struct program *p, int element_bytes);
+
+/* What one row costs in matrices, by the type of their weights. Of experts only those that a row
+ * uses count; the embedding's look-up, vectors and attention don't. */
+struct program_work {
+    uint64_t macs[QUANT_COUNT];        /* multiply-adds of a row without logits */
+    uint64_t wanted_macs[QUANT_COUNT]; /* what a row whose logits are wanted adds */
+    uint64_t bytes; /* of weights in the file that one row with logits reads: decode's share */
+};
+void program_work(const struct program *p, struct program_work *ret);
 
 /* --- segments --- */
 

@@ -12,9 +12,9 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 
 #if defined(MADV_HUGEPAGE)
-#define ADVISE_HUGE(at, size) madvise(at, size, MADV_HUGEPAGE)
+#define ADVISE_PAGES(at, size, huge) madvise(at, size, (huge) ? MADV_HUGEPAGE : MADV_NOHUGEPAGE)
 #else
-#define ADVISE_HUGE(at, size) 0
+#define ADVISE_PAGES(at, size, huge) ((void)(huge), 0)
 #endif
 
 #if defined(__GLIBC__)
@@ -57,7 +57,7 @@ uint64_t memory_resident(void)
     return bytes == UINT64_MAX ? 0 : bytes;
 }
 
-void *memory_huge_alloc(size_t size)
+static void *map_pages(size_t size, bool huge)
 {
     if (size == 0 || size > SIZE_MAX - 2 * HUGE_PAGE) {
         return NULL;
@@ -75,9 +75,19 @@ void *memory_huge_alloc(size_t size)
     if (whole - skip > size) {
         munmap(p + skip + size, whole - skip - size);
     }
-    int advised = ADVISE_HUGE(p + skip, size);
-    (void)advised; /* small pages do as well, only slower */
+    int advised = ADVISE_PAGES(p + skip, size, huge);
+    (void)advised; /* other pages do as well, only slower or faster */
     return p + skip;
+}
+
+void *memory_huge_alloc(size_t size)
+{
+    return map_pages(size, true);
+}
+
+void *memory_ordinary_alloc(size_t size)
+{
+    return map_pages(size, false);
 }
 
 void memory_huge_free(void *memory, size_t size)

@@ -19,6 +19,10 @@ uint64_t memory_resident(void);
  * fewer TLB misses). NULL when there is none. Freed by memory_huge_free with the same size. */
 void *memory_huge_alloc(size_t size);
 
+/* The same in the system's ordinary pages, whatever it prefers, for measurements. NULL when there
+ * is none. Freed by memory_huge_free with the same size. */
+void *memory_ordinary_alloc(size_t size);
+
 /* NULL is fine. */
 void memory_huge_free(void *memory, size_t size);
 

@@ -199,6 +199,32 @@ static void sharding_puts_exchanges_where_partials_are_needed_whole(void **state
     arena_done(&a);
 }
 
+static void work_counts_what_one_row_costs(void **state)
+{
+    (void)state;
+    struct arena a = { 0 };
+    struct program_work w;
+    struct program *p = toy(&a);
+    p->values[p->logits].rows = ROWS_WANTED;
+    program_work(p, &w);
+    assert_int_equal(w.macs[QUANT_F32], LAYERS * 2 * 96 * WIDTH);
+    assert_int_equal(w.wanted_macs[QUANT_F32], 100 * WIDTH); /* and no embedding */
+    assert_int_equal(w.bytes, 4 * (LAYERS * 2 * 96 * WIDTH + 100 * WIDTH));
+    /* Eight experts, of which a row uses three. */
+    struct weight experts = p->weights[p->instrs[1].weight[0]];
+    experts.type = QUANT_Q4_0;
+    experts.mats = experts.mat_count = 8;
+    struct instr in = instr_init(OP_EXPERT_MATMUL, 0);
+    in.weight[0] = program_add_weight(p, &experts);
+    in.top_k = 3;
+    emit(p, in, 3 * 96, none);
+    uint64_t before = w.bytes;
+    program_work(p, &w);
+    assert_int_equal(w.macs[QUANT_Q4_0], 3 * 96 * WIDTH);
+    assert_int_equal(w.bytes - before, 3 * 96 * WIDTH / 32 * 18);
+    arena_done(&a);
+}
+
 static void damage_is_found_before_it_runs(void **state)
 {
     (void)state;
@@ -262,6 +288,7 @@ int main(void)
         cmocka_unit_test(a_cut_carries_what_is_live),
         cmocka_unit_test(a_cut_through_shared_state_is_refused),
         cmocka_unit_test(sharding_puts_exchanges_where_partials_are_needed_whole),
+        cmocka_unit_test(work_counts_what_one_row_costs),
         cmocka_unit_test(damage_is_found_before_it_runs),
         cmocka_unit_test(a_program_prints_one_line_an_instruction),
     };

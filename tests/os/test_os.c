@@ -52,19 +52,22 @@ static void processor_is_consistent(void **state)
     cpu_name(names, sizeof names);
 }
 
-static void huge_memory_is_aligned_and_zero(void **state)
+static void pages_of_both_kinds_are_aligned_and_zero(void **state)
 {
     (void)state;
+    void *(*const kinds[])(size_t size) = { memory_huge_alloc, memory_ordinary_alloc };
     size_t size = ((size_t)3 << 20) + 5;
-    unsigned char *p = memory_huge_alloc(size);
-    assert_non_null(p);
-    assert_int_equal((uintptr_t)p % (2u << 20), 0);
-    assert_int_equal(p[0] | p[size - 1], 0);
-    memset(p, 1, size);
-    memory_huge_free(p, size);
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        unsigned char *p = kinds[i](size);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % (2u << 20), 0);
+        assert_int_equal(p[0] | p[size - 1], 0);
+        memset(p, 1, size);
+        memory_huge_free(p, size);
+        assert_null(kinds[i](0));
+        assert_null(kinds[i](SIZE_MAX));
+    }
     memory_huge_free(NULL, 5);
-    assert_null(memory_huge_alloc(0));
-    assert_null(memory_huge_alloc(SIZE_MAX));
 }
 
 static void memory_is_plausible(void **state)
@@ -83,7 +86,7 @@ int main(void)
         cmocka_unit_test(environment_has_defaults),
         cmocka_unit_test(processor_is_consistent),
         cmocka_unit_test(memory_is_plausible),
-        cmocka_unit_test(huge_memory_is_aligned_and_zero),
+        cmocka_unit_test(pages_of_both_kinds_are_aligned_and_zero),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

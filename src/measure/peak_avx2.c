@@ -2,4 +2,4 @@
 #include "kernels/isa_avx2.h"
 
 #define PEAK_TABLE peak_avx2
-#include "bench/peak.inc"
+#include "measure/peak.inc"

@@ -2,4 +2,4 @@
 #include "kernels/isa_avx512.h"
 
 #define PEAK_TABLE peak_avx512
-#include "bench/peak.inc"
+#include "measure/peak.inc"

@@ -2,4 +2,4 @@
 #include "kernels/isa_neon.h"
 
 #define PEAK_TABLE peak_neon
-#include "bench/peak.inc"
+#include "measure/peak.inc"

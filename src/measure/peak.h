@@ -1,6 +1,6 @@
 /* What this machine's arithmetic can do at best, by instruction set. */
-#ifndef SHOAL_BENCH_PEAK_H
-#define SHOAL_BENCH_PEAK_H
+#ifndef SHOAL_MEASURE_PEAK_H
+#define SHOAL_MEASURE_PEAK_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -2,4 +2,4 @@
 #include "kernels/isa_dotprod.h"
 
 #define PEAK_TABLE peak_dotprod
-#include "bench/peak.inc"
+#include "measure/peak.inc"

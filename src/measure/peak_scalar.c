@@ -2,4 +2,4 @@
 #include "kernels/isa_scalar.h"
 
 #define PEAK_TABLE peak_scalar
-#include "bench/peak.inc"
+#include "measure/peak.inc"
