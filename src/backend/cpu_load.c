@@ -4,6 +4,7 @@
 #include "os/memory.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 
 /* What a weight is used for decides its form. */
@@ -50,6 +51,13 @@ static int groups_of(const struct weight *w)
     return (w->row_count + KERNEL_LANES - 1) / KERNEL_LANES;
 }
 
+static int refuse_type(const struct weight *w, struct error *e)
+{
+    return fail(e, ERR_UNSUPPORTED,
+                "tensor %s: type %s can't be computed with (at byte %" PRIu64 ")", w->tensor,
+                quant_format(w->type)->name, w->byte);
+}
+
 /* Bytes that weight i takes in the region; sets the layout fields. */
 static int plan_weight(struct backend_ctx *c, int i, uint8_t use, size_t *bytes, struct error *e)
 {
@@ -63,8 +71,7 @@ static int plan_weight(struct backend_ctx *c, int i, uint8_t use, size_t *bytes,
     block_columns(w, &first, &end);
     if (use & USE_VECTOR) {
         if (!quant_can_dequantize(w->type))
-            return fail(e, ERR_UNSUPPORTED, "tensor %s: type %s can't be computed with", w->tensor,
-                        quant_format(w->type)->name);
+            return refuse_type(w, e);
         *bytes = (size_t)w->row_count * (size_t)w->col_count * sizeof(float);
         return 0;
     }
@@ -75,8 +82,7 @@ static int plan_weight(struct backend_ctx *c, int i, uint8_t use, size_t *bytes,
             return 0;
         }
     if (!kernels_supports(w->type))
-        return fail(e, ERR_UNSUPPORTED, "tensor %s: type %s can't be computed with", w->tensor,
-                    quant_format(w->type)->name);
+        return refuse_type(w, e);
     cw->pad_left = w->col_first - first;
     if (use == USE_EMBED) {
         cw->raw_row_bytes = quant_row_bytes(w->type, (size_t)w->tensor_cols);
@@ -155,8 +161,10 @@ static int load_weight(struct backend_ctx *c, int i, const struct weight_source 
     size_t row_bytes = quant_row_bytes(w->type, (size_t)w->tensor_cols);
     uint64_t need = (uint64_t)row_bytes * (uint64_t)w->tensor_rows * (uint64_t)w->mats;
     if (size < need)
-        return fail(e, ERR_FORMAT, "tensor %s has %llu bytes, its shape needs %llu", w->tensor,
-                    (unsigned long long)size, (unsigned long long)need);
+        return fail(e, ERR_FORMAT,
+                    "tensor %s has %" PRIu64 " bytes, its shape needs %" PRIu64 " (at byte %" PRIu64
+                    ")",
+                    w->tensor, size, need, w->byte);
     if (cw->vector) {
         float *scratch = malloc((size_t)w->tensor_cols * sizeof(float));
         if (!scratch)

@@ -112,6 +112,13 @@ int gguf_get_bool(const struct gguf *g, const char *key, bool missing, bool *ret
 int gguf_get_text(const struct gguf *g, const char *key, const char *missing, struct bytes *ret,
                   struct error *e);
 
+/* Byte of its part where the key or else the tensor `name` is described, or, when there is neither,
+ * where the descriptions end. */
+uint64_t gguf_byte(const struct gguf *g, const char *name);
+/* fail() for what was read from the file: the text ends with gguf_byte(name). */
+int gguf_refuse(const struct gguf *g, const char *name, struct error *e, int code,
+                const char *format, ...) PRINTF_LIKE(5, 6);
+
 /* Element i of an array; the caller has checked i < count and the element type's kind. */
 struct bytes gguf_array_text(const struct gguf_value *v, uint64_t i);
 int64_t gguf_array_int(const struct gguf_value *v, uint64_t i);

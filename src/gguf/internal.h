@@ -14,6 +14,7 @@ struct gguf_part {
     const char *path;    /* of map; in the arena */
     struct bytes file;
     uint64_t data_start;
+    uint64_t header_end; /* of the last tensor's description */
 };
 
 struct gguf {
@@ -39,9 +40,6 @@ struct gguf {
 
 /* Bytes of a scalar; 0 for texts and arrays. */
 size_t gguf_type_size(enum gguf_type t);
-
-/* read_value.c: byte of the present part where a key stands; 0 when it is absent. */
-uint64_t gguf_key_byte(const struct gguf *g, const char *key);
 
 /* read_value.c: one value of the given type at the cursor. */
 void gguf_read_value(struct gguf *g, struct cursor *c, enum gguf_type type, struct gguf_value *v);

@@ -150,10 +150,9 @@ static int read_alignment(struct gguf *g, struct error *e)
     if (r)
         return r;
     if (alignment < 1 || alignment > GGUF_MAX_ALIGNMENT || (alignment & (alignment - 1)))
-        return fail(e, ERR_FORMAT,
-                    "general.alignment is %" PRId64
-                    ", not a power of two up to %d, at byte %" PRIu64,
-                    alignment, GGUF_MAX_ALIGNMENT, gguf_key_byte(g, "general.alignment"));
+        return gguf_refuse(g, "general.alignment", e, ERR_FORMAT,
+                           "general.alignment is %" PRId64 ", not a power of two up to %d",
+                           alignment, GGUF_MAX_ALIGNMENT);
     g->alignment = (uint32_t)alignment;
     return 0;
 }
@@ -170,14 +169,14 @@ static int check_split(struct gguf *g, int part, struct error *e)
     if (part == 0) {
         g->split_count = count > 1 ? (int)(count < INT32_MAX ? count : INT32_MAX) : 1;
         g->split_tensors = tensors;
-        g->split_byte = gguf_key_byte(g, "split.count");
+        g->split_byte = gguf_byte(g, "split.count");
     }
     if (count < 0 || count > GGUF_MAX_PARTS || (part && count != g->split_count) || number != part)
-        return fail(e, ERR_FORMAT,
-                    "part %" PRId64 " of %" PRId64 " (split.no and split.count, at byte %" PRIu64
-                    ") where part %d of %d belongs%s",
-                    number + 1, count, gguf_key_byte(g, "split.count"), part + 1, g->split_count,
-                    part ? "" : "; a split model is opened by its first part");
+        return gguf_refuse(g, "split.count", e, ERR_FORMAT,
+                           "part %" PRId64 " of %" PRId64
+                           " (split.no and split.count) where part %d of %d belongs%s",
+                           number + 1, count, part + 1, g->split_count,
+                           part ? "" : "; a split model is opened by its first part");
     return 0;
 }
 
@@ -235,6 +234,7 @@ static int read_part(struct gguf *g, int part, struct error *e)
             return e && e->code ? e->code : r;
         g->n_tensors++;
     }
+    p->header_end = c.position;
     p->data_start = size_round_up(c.position, g->alignment);
     return check_offsets(g, part, first, e);
 }

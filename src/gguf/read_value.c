@@ -4,6 +4,8 @@
 #include "base/buffer.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 static const struct {
     const char *name;
@@ -132,16 +134,30 @@ void gguf_read_value(struct gguf *g, struct cursor *c, enum gguf_type type, stru
     }
 }
 
-uint64_t gguf_key_byte(const struct gguf *g, const char *key)
+uint64_t gguf_byte(const struct gguf *g, const char *name)
 {
-    const struct gguf_value *v = gguf_find(g, key);
-    return v ? (uint64_t)(v->key.data - g->parts[g->reading].file.data) : 0;
+    const struct gguf_value *v = gguf_find(g, name);
+    const struct gguf_tensor *t = v ? NULL : gguf_tensor(g, name);
+    if (v)
+        return (uint64_t)(v->key.data - g->parts[g->reading].file.data);
+    return t ? (uint64_t)(t->name.data - g->parts[t->part].file.data) : g->parts[0].header_end;
+}
+
+int gguf_refuse(const struct gguf *g, const char *name, struct error *e, int code,
+                const char *format, ...)
+{
+    char text[ERROR_TEXT];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    return fail(e, code, "%s (at byte %" PRIu64 ")", text, gguf_byte(g, name));
 }
 
 static int wrong_kind(const struct gguf *g, const char *key, const char *wanted, struct error *e)
 {
-    return fail(e, ERR_FORMAT, "key %s is of type %s, %s is needed, at byte %" PRIu64, key,
-                gguf_type_name(gguf_find(g, key)->type), wanted, gguf_key_byte(g, key));
+    return gguf_refuse(g, key, e, ERR_FORMAT, "key %s is of type %s, %s is needed", key,
+                       gguf_type_name(gguf_find(g, key)->type), wanted);
 }
 
 int gguf_get_int(const struct gguf *g, const char *key, int64_t missing, int64_t *ret,
@@ -155,8 +171,7 @@ int gguf_get_int(const struct gguf *g, const char *key, int64_t missing, int64_t
     if (!gguf_type_is_int(v->type))
         return wrong_kind(g, key, "an integer", e);
     if (v->type == GGUF_U64 && v->u > INT64_MAX)
-        return fail(e, ERR_FORMAT, "key %s is %" PRIu64 ", out of range, at byte %" PRIu64, key,
-                    v->u, gguf_key_byte(g, key));
+        return gguf_refuse(g, key, e, ERR_FORMAT, "key %s is %" PRIu64 ", out of range", key, v->u);
     *ret = (int64_t)v->u;
     return 0;
 }

@@ -54,6 +54,7 @@ struct value {
 /* A rectangle of one tensor. Vectors (norms, biases) have cols = their length, rows = 1. */
 struct weight {
     const char *tensor; /* GGUF name */
+    uint64_t byte;      /* of the file, where it is described: for refusals */
     enum quant_type type;
     int mats;                     /* matrices stacked in the tensor (experts); 1 otherwise */
     int tensor_rows, tensor_cols; /* of one matrix, as in the file */

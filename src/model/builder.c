@@ -22,7 +22,7 @@ bool has_tensor(const struct builder *b, const char *name)
 static int bad(struct builder *b, int code, const char *name, const char *what)
 {
     if (!b->result)
-        b->result = fail(b->error, code, "tensor %s %s", name, what);
+        b->result = gguf_refuse(b->g, name, b->error, code, "tensor %s %s", name, what);
     return PROGRAM_NONE;
 }
 
@@ -45,13 +45,14 @@ int add_matrix(struct builder *b, const struct matrix *m)
         return bad(b, ERR_NOT_FOUND, full, "is missing");
     if (t->dims[0] != (uint64_t)m->cols || t->dims[1] != (uint64_t)rows ||
         t->dims[2] != (uint64_t)mats || t->dims[3] != 1) {
-        b->result =
-            fail(b->error, ERR_FORMAT,
-                 "tensor %s is %" PRIu64 " x %" PRIu64 " x %" PRIu64 ", %d x %d x %d is needed",
-                 full, t->dims[0], t->dims[1], t->dims[2], m->cols, rows, mats);
+        b->result = gguf_refuse(b->g, full, b->error, ERR_FORMAT,
+                                "tensor %s is %" PRIu64 " x %" PRIu64 " x %" PRIu64
+                                ", %d x %d x %d is needed",
+                                full, t->dims[0], t->dims[1], t->dims[2], m->cols, rows, mats);
         return PROGRAM_NONE;
     }
     struct weight w = { .tensor = full,
+                        .byte = gguf_byte(b->g, full),
                         .type = t->type,
                         .mats = mats,
                         .tensor_rows = rows,
@@ -78,6 +79,7 @@ int add_vector(struct builder *b, const char *name, int n, struct axis axis, boo
     if (t->elements != (uint64_t)n || t->dims[0] != (uint64_t)n)
         return bad(b, ERR_FORMAT, full, "has another length than the model's keys say");
     struct weight w = { .tensor = full,
+                        .byte = gguf_byte(b->g, full),
                         .type = t->type,
                         .mats = 1,
                         .tensor_rows = 1,

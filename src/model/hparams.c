@@ -18,6 +18,15 @@ static void key_name(const struct reader *r, const char *suffix, char out[static
     snprintf(out, 256, "%s.%s", r->family, suffix);
 }
 
+/* A refusal about the key "<family>.<suffix>". */
+static void refuse(struct reader *r, const char *suffix, int code, const char *what)
+{
+    char key[256];
+    key_name(r, suffix, key);
+    if (!r->result)
+        r->result = gguf_refuse(r->g, key, r->error, code, "key %s: %s", key, what);
+}
+
 /* An integer in [low, high]; missing < 0 means that the key must be there. */
 static int read_int(struct reader *r, const char *suffix, int64_t missing, int64_t low,
                     int64_t high)
@@ -28,14 +37,14 @@ static int read_int(struct reader *r, const char *suffix, int64_t missing, int64
         return 0;
     key_name(r, suffix, key);
     if (missing < 0 && !gguf_find(r->g, key)) {
-        r->result = fail(r->error, ERR_FORMAT, "key %s is missing", key);
+        refuse(r, suffix, ERR_FORMAT, "it is missing");
         return 0;
     }
     r->result = gguf_get_int(r->g, key, missing, &value, r->error);
     if (!r->result && (value < low || value > high))
-        r->result =
-            fail(r->error, ERR_FORMAT, "key %s is %" PRId64 ", outside %" PRId64 " to %" PRId64,
-                 key, value, low, high);
+        r->result = gguf_refuse(r->g, key, r->error, ERR_FORMAT,
+                                "key %s is %" PRId64 ", outside %" PRId64 " to %" PRId64, key,
+                                value, low, high);
     return (int)value;
 }
 
@@ -48,7 +57,7 @@ static double read_float(struct reader *r, const char *suffix, double missing)
     key_name(r, suffix, key);
     r->result = gguf_get_float(r->g, key, missing, &value, r->error);
     if (!r->result && !isfinite(value))
-        r->result = fail(r->error, ERR_FORMAT, "key %s is not a finite number", key);
+        refuse(r, suffix, ERR_FORMAT, "it is not a finite number");
     return value;
 }
 
@@ -61,16 +70,17 @@ static void read_per_layer(struct reader *r, const char *suffix, int n_layers, i
     const struct gguf_value *v = r->result ? NULL : gguf_find(r->g, key);
     bool array = v && v->type == GGUF_ARRAY;
     if (array && (v->count < (uint64_t)n_layers || !gguf_type_is_int(v->element))) {
-        r->result = fail(r->error, ERR_FORMAT, "key %s holds %" PRIu64 " values for %d layers", key,
-                         v->count, n_layers);
+        r->result =
+            gguf_refuse(r->g, key, r->error, ERR_FORMAT,
+                        "key %s holds %" PRIu64 " values for %d layers", key, v->count, n_layers);
         return;
     }
     int64_t one = array ? 0 : read_int(r, suffix, missing, 0, 65536);
     for (int i = 0; i < n_layers && !r->result; i++) {
         int64_t value = array ? gguf_array_int(v, (uint64_t)i) : one;
         if (value < 0 || value > 65536)
-            r->result =
-                fail(r->error, ERR_FORMAT, "key %s is %" PRId64 " in layer %d", key, value, i);
+            r->result = gguf_refuse(r->g, key, r->error, ERR_FORMAT,
+                                    "key %s is %" PRId64 " in layer %d", key, value, i);
         *(int *)((char *)out + (size_t)i * stride) = (int)value;
     }
 }
@@ -93,8 +103,7 @@ static void read_scaling(struct reader *r, struct rope *rope)
     if (r->result || bytes_equal_text(type, "none"))
         return;
     if (rope->factor <= 0) {
-        r->result =
-            fail(r->error, ERR_FORMAT, "the rope scaling factor is %g", (double)rope->factor);
+        refuse(r, "rope.scaling.factor", ERR_FORMAT, "it is not above 0");
     } else if (bytes_equal_text(type, "linear")) {
         rope->scaling = ROPE_SCALING_LINEAR;
     } else if (bytes_equal_text(type, "yarn")) {
@@ -106,8 +115,8 @@ static void read_scaling(struct reader *r, struct rope *rope)
         rope->magnitude = (float)read_float(r, "rope.scaling.attn_factor", 1.0) *
                           yarn_magnitude((double)rope->factor);
     } else {
-        r->result = fail(r->error, ERR_UNSUPPORTED, "rope scaling \"%.*s\" is not supported",
-                         BYTES_ARG(type));
+        r->result = gguf_refuse(r->g, key, r->error, ERR_UNSUPPORTED,
+                                "rope scaling \"%.*s\" is not supported", BYTES_ARG(type));
     }
 }
 
@@ -125,16 +134,20 @@ static void read_ropes(struct reader *r, struct hparams *h, struct program *p,
                                     h->family->window_rope_base > 0 ? h->family->window_rope_base
                                                                     : (double)rope.base);
     read_scaling(r, &rope);
-    if (!r->result && (rope.dims % 2 || !(rope.base > 0) || !(window.base > 0)))
-        r->result = fail(r->error, ERR_FORMAT, "rope over %d dimensions with base %g", rope.dims,
-                         (double)rope.base);
+    if (rope.dims % 2)
+        refuse(r, "rope.dimension_count", ERR_FORMAT, "rope over an odd number of dimensions");
+    if (!(rope.base > 0))
+        refuse(r, "rope.freq_base", ERR_FORMAT, "it is not above 0");
+    if (!(window.base > 0))
+        refuse(r, "rope.freq_base_swa", ERR_FORMAT, "it is not above 0");
     const struct gguf_tensor *factors = gguf_tensor(r->g, "rope_freqs.weight");
     if (r->result)
         return;
     if (factors) {
         if (factors->dims[0] != (uint64_t)rope.dims / 2 || factors->type != QUANT_F32) {
-            r->result = fail(r->error, ERR_FORMAT, "rope_freqs.weight does not hold %d f32 factors",
-                             rope.dims / 2);
+            r->result =
+                gguf_refuse(r->g, "rope_freqs.weight", r->error, ERR_FORMAT,
+                            "rope_freqs.weight does not hold %d f32 factors", rope.dims / 2);
             return;
         }
         rope.factors = program_add_weight(p, &(struct weight){ .tensor = "rope_freqs.weight",
@@ -177,7 +190,8 @@ static void share_kv(struct reader *r, struct hparams *h)
         while (from >= 0 && h->layers[from].window != h->layers[i].window)
             from--;
         if (from < 0 || h->layers[from].kv_heads != h->layers[i].kv_heads)
-            r->result = fail(r->error, ERR_FORMAT, "layer %d shares no earlier layer's KV", i);
+            refuse(r, "attention.shared_kv_layers", ERR_FORMAT,
+                   "a layer shares no earlier layer's KV");
         h->layers[i].kv_layer = from;
     }
 }
@@ -189,11 +203,11 @@ static void read_heads(struct reader *r, struct hparams *h)
     int heads = r->result ? 1 : h->layers[0].heads;
     read_per_layer(r, "attention.head_count_kv", h->n_layers, heads, &h->layers[0].kv_heads,
                    sizeof(h->layers[0]));
-    for (int i = 0; i < h->n_layers && !r->result; i++)
+    for (int i = 0; i < h->n_layers; i++)
         if (h->layers[i].heads < 1 ||
             (h->layers[i].kv_heads && h->layers[i].heads % h->layers[i].kv_heads))
-            r->result = fail(r->error, ERR_FORMAT, "layer %d: %d heads for %d KV heads", i,
-                             h->layers[i].heads, h->layers[i].kv_heads);
+            refuse(r, "attention.head_count", ERR_FORMAT,
+                   "it is not a multiple of attention.head_count_kv");
 }
 
 static void read_layers(struct reader *r, struct hparams *h, struct program *p)
@@ -227,6 +241,18 @@ static void read_layers(struct reader *r, struct hparams *h, struct program *p)
     share_kv(r, h);
 }
 
+static void check_layers(struct reader *r, const struct hparams *h)
+{
+    if (h->experts && (h->experts_used < 1 || h->experts_used > h->experts))
+        refuse(r, "expert_used_count", ERR_FORMAT, "it is not within 1 to expert_count");
+    if (h->experts && h->expert_ffn < 1)
+        refuse(r, "expert_feed_forward_length", ERR_FORMAT, "it is 0");
+    for (int i = 0; i < h->n_layers && !r->result; i++)
+        if (h->layers[i].kv_heads == 0 && h->conv_kernel < 2)
+            refuse(r, "attention.head_count_kv", ERR_FORMAT,
+                   "a layer has neither KV heads nor a convolution");
+}
+
 int hparams_read(struct hparams *h, const struct gguf *g, struct program *p, struct error *e)
 {
     struct bytes name;
@@ -235,8 +261,8 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct program *p, str
         return result;
     h->family = family_find(name);
     if (!h->family)
-        return fail(e, ERR_UNSUPPORTED, "the model family \"%.*s\" is not supported",
-                    BYTES_ARG(name));
+        return gguf_refuse(g, "general.architecture", e, ERR_UNSUPPORTED,
+                           "the model family \"%.*s\" is not supported", BYTES_ARG(name));
     struct reader r = { .g = g, .family = h->family->name, .error = e };
     h->n_layers = read_int(&r, "block_count", -1, 1, PROGRAM_MAX_LAYERS);
     h->width = read_int(&r, "embedding_length", -1, 1, 1 << 20);
@@ -252,9 +278,11 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct program *p, str
     h->conv_kernel = read_int(&r, "shortconv.l_cache", 0, 0, 64);
     if (!r.result)
         read_layers(&r, h, p);
+    check_layers(&r, h);
     const struct gguf_tensor *t = gguf_tensor(g, "token_embd.weight");
     if (!r.result && !t)
-        r.result = fail(e, ERR_NOT_FOUND, "tensor token_embd.weight is missing");
+        r.result = gguf_refuse(g, "token_embd.weight", e, ERR_NOT_FOUND,
+                               "tensor token_embd.weight is missing");
     if (!r.result)
         h->vocab = (int)t->dims[1];
     return r.result;

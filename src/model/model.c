@@ -91,16 +91,15 @@ static int build_output(struct builder *b, int x)
     return emit(b, cap, "capped", h->vocab, b->p->values[x].axis);
 }
 
-static int check_options(struct builder *b)
+/* A whole program that may be trusted, or why the file makes none. */
+static int check_program(struct builder *b)
 {
-    const struct hparams *h = &b->h;
-    if (h->experts && (h->experts_used < 1 || h->experts_used > h->experts || h->expert_ffn < 1))
-        return fail(b->error, ERR_FORMAT, "%d of %d experts used, FFN %d", h->experts_used,
-                    h->experts, h->expert_ffn);
-    for (int i = 0; i < h->n_layers; i++)
-        if (h->layers[i].kv_heads == 0 && h->conv_kernel < 2)
-            return fail(b->error, ERR_FORMAT, "layer %d has no KV heads and no convolution", i);
-    return 0;
+    struct error inner = { 0 };
+    int r = program_validate(b->p, &inner);
+    if (r && r != ERR_NOMEM)
+        return gguf_refuse(b->g, "general.architecture", b->error, r, "no program of %s: %s",
+                           b->p->family, inner.text);
+    return r ? fail(b->error, r, "%s", inner.text) : 0;
 }
 
 int model_build(const struct gguf *g, const struct model_options *options, struct arena *arena,
@@ -112,7 +111,7 @@ int model_build(const struct gguf *g, const struct model_options *options, struc
         return fail(e, ERR_NOMEM, "a program");
     if (options)
         b.options = *options;
-    if ((b.result = hparams_read(&b.h, g, b.p, b.error)) || (b.result = check_options(&b)))
+    if ((b.result = hparams_read(&b.h, g, b.p, b.error)))
         return b.result;
     struct program *p = b.p;
     p->family = b.h.family->name;
@@ -135,7 +134,7 @@ int model_build(const struct gguf *g, const struct model_options *options, struc
         return b.result;
     p->logits = p->outputs[0] = logits;
     p->n_outputs = 1;
-    int r = program_validate(p, b.error);
+    int r = check_program(&b);
     if (!r)
         *ret = p;
     return r;

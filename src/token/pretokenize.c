@@ -58,12 +58,22 @@ static int compile(const char *expression, pcre2_code **ret, struct error *e)
     return 0;
 }
 
+static const struct row *find_row(struct bytes name)
+{
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (bytes_equal_text(name, rows[i].name))
+            return &rows[i];
+    return NULL;
+}
+
+bool pretokenizer_known(struct bytes name)
+{
+    return find_row(name) != NULL;
+}
+
 int pretokenizer_open(struct pretokenizer **ret, struct bytes name, int *flags, struct error *e)
 {
-    const struct row *row = NULL;
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]) && !row; i++)
-        if (bytes_equal_text(name, rows[i].name))
-            row = &rows[i];
+    const struct row *row = find_row(name);
     if (!row)
         return fail(e, ERR_UNSUPPORTED, "pre-tokenizer '%.*s' is not known", BYTES_ARG(name));
     struct pretokenizer *p = calloc(1, sizeof(*p));

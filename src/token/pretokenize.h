@@ -19,6 +19,8 @@ enum {
 struct pretokenizer;       /* immutable, any thread */
 struct pretokenizer_state; /* scratch of one thread */
 
+/* Whether pretokenizer_open knows the name. */
+bool pretokenizer_known(struct bytes name);
 /* ERR_UNSUPPORTED when the name is not known; *flags gets the PRE_ bits. */
 int pretokenizer_open(struct pretokenizer **ret, struct bytes name, int *flags, struct error *e);
 void pretokenizer_close(struct pretokenizer *p);
