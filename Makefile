@@ -4,7 +4,7 @@ SECONDS_EACH ?= 10
 PYTHON ?= python3
 export PYTHON
 
-.PHONY: all demo test test-unit test-long lint format asan tsan clang fuzz bench install deps clean
+.PHONY: all demo test test-unit test-long lint format asan asan-unit asan-long tsan clang fuzz bench install deps clean
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
@@ -36,7 +36,15 @@ build-test/build.ninja:
 
 # gcc warns of things that can't be where sanitizers' checks stand between: no errors here.
 asan: build-asan/build.ninja
+	@tools/run_tests.py build-asan --suite unit --suite simulation --suite fuzz --suite golden \
+	  --suite e2e
+
+# What fits into every change's checks; and what asan leaves out.
+asan-unit: build-asan/build.ninja
 	@tools/run_tests.py build-asan --suite unit --suite fuzz
+
+asan-long: build-asan/build.ninja
+	@tools/run_tests.py build-asan --suite long
 
 # gcc's own warnings misfire on instrumented code, so they are errors only in build-test.
 build-asan/build.ninja:
@@ -44,7 +52,7 @@ build-asan/build.ninja:
 	meson setup build-asan -Dtests=enabled -Db_sanitize=address,undefined
 
 tsan: build-tsan/build.ninja
-	@tools/run_tests.py build-tsan --suite unit
+	@tools/run_tests.py build-tsan --suite unit --suite simulation --suite threads
 
 build-tsan/build.ninja:
 	@tools/deps.sh

@@ -4,7 +4,8 @@
 Three devices share a model; one of them is killed (kill -9) or stopped (SIGSTOP, later SIGCONT)
 while it joins, loads, prefills, decodes or idles. Each time the client hears of it within five
 seconds, nobody else has to be restarted, and the next request works once the device is back.
-After all trials the others hold no more descriptors and no more memory than before.
+After all trials those that went on hold no more descriptors, shared mappings and memory than before.
+The same for the head, whose workers free what they hold for it.
 
 --trials is the number for each phase and signal (2); the long run takes 20.
 """
@@ -22,7 +23,7 @@ import threading
 import time
 
 import models
-from harness import Cluster, Failed, expect, run_tests
+from harness import Cluster, expect, need_plain_build, run_tests
 
 MODEL = "slow"
 SPLIT = "3@1/3@1/3@1"
@@ -31,6 +32,8 @@ LOSS_SECONDS = 5
 # A device is back, and the model placed again, well within this on a busy machine.
 BACK_SECONDS = 90
 PHASES = ("join", "load", "prefill", "decode", "idle")
+# When the head can be met; to join is what the others do.
+HEAD_PHASES = ("decode", "prefill", "idle", "load")
 # Resident memory may differ by what an allocator keeps; a leaked placement is far larger (a share
 # of the model is 45 MB, its state more).
 MEMORY_SLACK = 16 << 20
@@ -89,7 +92,7 @@ class Trials:
         self.head = cluster.up("--model", MODEL, "--split", SPLIT, "--threads", "1", name="head")
         self.workers = [cluster.join(self.head, "--threads", "1", name=n) for n in ("anna", "ben")]
         self.head.wait_model(MODEL, BACK_SECONDS)
-        self.slowest = 0.0
+        self.slowest = dict.fromkeys(PHASES, 0.0)
 
     def prompt(self, n):
         """Ids that no earlier prompt began with."""
@@ -128,18 +131,18 @@ class Trials:
         if phase in ("prefill", "decode", "idle"):
             expect(victim.name in asked.error,
                    f"{phase}: the error doesn't name {victim.name}: {asked.error}")
-        self.slowest = max(self.slowest, late)
+        self.slowest[phase] = max(self.slowest[phase], late)
 
-    def back_and_working(self, victim, others, pids, phase):
+    def back_and_working(self, victim, others, phase):
         self.head.wait_model(MODEL, BACK_SECONDS)
-        for d, pid in zip(others, pids):
-            expect(d.process.poll() is None and d.process.pid == pid, f"{phase}: {d.name} ended")
         for d in others:
+            expect(d.process.poll() is None, f"{phase}: {d.name} ended")
+        for d in [*others, victim]:
+            d.wait_up()
             d.wait_until(lambda d=d: d.answers(MODEL), f"answer after {phase}", BACK_SECONDS)
 
     def trial(self, phase, how, victim):
         others = self.others(victim)
-        pids = [d.process.pid for d in others]
         door = self.rng.choice(others)
         pause = self.rng.random()
         if phase in ("join", "load"):
@@ -171,7 +174,7 @@ class Trials:
             struck = self.strike(victim, how)
             self.check_error(asked, struck, victim, phase)
         self.bring_back(victim, how)
-        self.back_and_working(victim, others, pids, f"{phase}, {how}")
+        self.back_and_working(victim, others, f"{phase}, {how}")
 
     def wait_waiting(self):
         """Until the head has seen that the placement is gone."""
@@ -181,19 +184,30 @@ class Trials:
 
 
 def usage(devices):
-    return {d.name: (d.descriptors(), d.memory()) for d in devices}
+    """What each holds; memory counts only where it can be measured."""
+    return {d.name: (d.descriptors(), d.shared_mappings(),
+                     0 if d.cluster.sanitized else d.memory()) for d in devices}
 
 
 def within(before, after):
     """What is above its bound, in words; empty when nothing is."""
     found = []
-    for name, (fds, memory) in before.items():
-        fds_now, memory_now = after[name]
+    for name, (fds, shared, memory) in before.items():
+        fds_now, shared_now, memory_now = after[name]
         if fds_now > fds + DESCRIPTOR_SLACK:
             found.append(f"{name}: {fds} descriptors before, {fds_now} after")
+        if shared_now > shared:
+            found.append(f"{name}: {shared} shared mappings before, {shared_now} after")
         if memory_now > memory + MEMORY_SLACK:
             found.append(f"{name}: {memory >> 20} MiB before, {memory_now >> 20} MiB after")
     return found
+
+
+def show_usage(how, before, after):
+    for name, (fds, shared, memory) in before.items():
+        fds_now, shared_now, memory_now = after[name]
+        print(f"{how}: {name}: {fds} -> {fds_now} descriptors, {shared} -> {shared_now} shared "
+              f"mappings, {memory / 2**20:.1f} -> {memory_now / 2**20:.1f} MiB")
 
 
 def settled(devices, before):
@@ -211,7 +225,7 @@ def hurt(context, how, victim_index):
     with context.cluster() as c:
         t = Trials(context, c, rng)
         victim = t.workers[victim_index]
-        survivors = [d for d in t.others(victim)]
+        survivors = t.others(victim)
         # One of each phase first: buffers, caches and the allocator have their size then.
         for phase in PHASES:
             t.trial(phase, how, victim)
@@ -220,73 +234,116 @@ def hurt(context, how, victim_index):
             for phase in rng.sample(PHASES, len(PHASES)):
                 t.trial(phase, how, victim)
         after = settled(survivors, before)
+        show_usage(how, before, after)
         expect(not within(before, after), "; ".join(within(before, after)))
-        for d in survivors:
-            (fds, memory), (fds_now, memory_now) = before[d.name], after[d.name]
-            print(f"{how}: {d.name}: {fds} -> {fds_now} descriptors, {memory / 2**20:.1f} -> "
-                  f"{memory_now / 2**20:.1f} MiB")
-        print(f"{how}: {len(PHASES) * context.trials} trials, slowest error "
-              f"{t.slowest:.2f} s after the signal")
+        print(f"{how}: {len(PHASES) * context.trials} trials, slowest error after the signal: " +
+              ", ".join(f"{p} {s:.2f} s" for p, s in t.slowest.items()))
 
 
 def killed_workers(context):
-    hurt(context, "kill", 0)
+    hurt(context, "kill", context.seed % 2)
 
 
 def stopped_workers(context):
-    hurt(context, "stop", 1)
+    hurt(context, "stop", 1 - context.seed % 2)
 
 
-def freed(worker, before_loading):
-    """Whether the worker holds no part any more: a share is 45 MB."""
-    return worker.memory() < before_loading + MEMORY_SLACK
+class HeadTrials:
+    """The head and two workers, of which the first one's memory shows whether it holds a part."""
 
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.head = cluster.up("--model", MODEL, "--split", SPLIT, "--threads", "1", name="head")
+        anna = cluster.join(self.head, "--threads", "1", name="anna")
+        anna.wait_log("joined")
+        self.empty = anna.memory()
+        self.workers = [anna, cluster.join(self.head, "--threads", "1", name="ben")]
+        self.prompts = 0
+        self.slowest = {p: (0.0, 0.0) for p in HEAD_PHASES}
+        self.back()
 
-def head_and_workers(c):
-    head = c.up("--model", MODEL, "--split", SPLIT, "--threads", "1", name="head")
-    workers = [c.join(head, "--threads", "1", name="anna")]
-    workers[0].wait_log("joined")
-    empty = workers[0].memory()
-    workers.append(c.join(head, "--threads", "1", name="ben"))
-    head.wait_model(MODEL, BACK_SECONDS)
-    return head, workers, empty
+    def back(self):
+        self.head.wait_model(MODEL, BACK_SECONDS)
+        for w in self.workers:
+            expect(w.process.poll() is None, f"{w.name} ended")
+            w.wait_until(lambda w=w: w.answers(MODEL), "answer through a worker", BACK_SECONDS)
+
+    def ask(self, n):
+        """Through the worker that lives on, with a prompt that no earlier one began with."""
+        self.prompts += 1
+        return Ask(self.workers[0], [20 + self.prompts // 200, 20 + self.prompts % 200] + [21] * n, 4000)
+
+    def freed(self):
+        """Whether the worker holds no part any more: a share is 45 MB."""
+        return self.cluster.sanitized or self.workers[0].memory() < self.empty + MEMORY_SLACK
+
+    def strike(self, how):
+        self.head.process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+        return time.monotonic()
+
+    def bring_back(self, how):
+        if how == "kill":
+            self.head.kill()  # only waits for its end
+            self.head.start()
+        else:
+            self.head.process.send_signal(signal.SIGCONT)
+
+    def load_again(self):
+        """The placement is lost and made again; returns while the workers load."""
+        ben = self.workers[1]
+        placed = self.head.log().count("placing on")
+        ben.kill()
+        ben.start()
+        end = time.monotonic() + BACK_SECONDS
+        while self.head.log().count("placing on") <= placed:
+            expect(time.monotonic() < end, "no new placement")
+            time.sleep(0.005)
+
+    def trial(self, phase, how, pause):
+        asked = None
+        if phase == "load":
+            self.load_again()
+        elif phase != "idle":
+            asked = self.ask(3500 if phase == "prefill" else 1)
+            if phase == "decode":
+                expect(asked.began.wait(60) and asked.error is None, f"no stream: {asked.error}")
+        time.sleep(pause * 0.3)
+        struck = self.strike(how)
+        asked = asked or self.ask(1)
+        asked.join(LOSS_SECONDS + 5)
+        late = max(0.0, (asked.ended or time.monotonic()) - struck)
+        expect(asked.ended is not None and late <= LOSS_SECONDS, f"{phase}: error after {late:.1f} s")
+        expect(asked.error is not None, f"{phase}: the answer ended without an error")
+        expect("no error of ours" not in asked.error, f"{phase}: {asked.error}")
+        while not self.freed():
+            expect(time.monotonic() - struck <= LOSS_SECONDS,
+                   f"{phase}: the worker still holds {self.workers[0].memory() >> 20} MiB")
+            time.sleep(0.02)
+        free = time.monotonic() - struck
+        self.slowest[phase] = tuple(map(max, self.slowest[phase], (late, free)))
+        self.bring_back(how)
+        self.back()
 
 
 def head_falls(context, how):
     """Workers free what they hold for a head that is gone, and serve it again when it is back."""
+    rng = random.Random(f"{context.seed} head {how}")
     with context.cluster() as c:
-        head, workers, empty = head_and_workers(c)
-        door = workers[1]
-        door.wait_until(lambda: door.answers(MODEL), "answer through a worker")
-        asked = Ask(door, [20, 21, 22], 4000)
-        expect(asked.began.wait(30) and asked.error is None, f"no stream: {asked.error}")
-        # What the workers hold when all is well, after the first round.
-        for round in range(2):
-            held = workers[0].memory()
-            expect(not freed(workers[0], empty), f"the worker holds nothing: {held}, {empty}")
-            struck = time.monotonic()
-            head.process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGSTOP)
-            asked.join(LOSS_SECONDS + 5)
-            expect(asked.error is not None, "the answer ended without an error")
-            expect("no error of ours" not in asked.error, asked.error)
-            expect(asked.ended - struck <= LOSS_SECONDS,
-                   f"the error came after {asked.ended - struck:.1f} s")
-            while not freed(workers[0], empty):
-                expect(time.monotonic() - struck <= LOSS_SECONDS,
-                       f"the worker still holds {workers[0].memory() >> 20} MiB")
-                time.sleep(0.02)
-            print(f"head, {how}: error after {asked.ended - struck:.2f} s, freed after "
-                  f"{time.monotonic() - struck:.2f} s: {asked.error}")
-            if how == "kill":
-                head.kill()  # only waits for its end
-                head.start()
-            else:
-                head.process.send_signal(signal.SIGCONT)
-            head.wait_model(MODEL, BACK_SECONDS)
-            door.wait_until(lambda: door.answers(MODEL), "answer through a worker", BACK_SECONDS)
-            expect(all(w.process.poll() is None for w in workers), "a worker ended")
-            asked = Ask(door, [30 + round, 21, 22], 4000)
-            expect(asked.began.wait(30) and asked.error is None, f"no stream: {asked.error}")
+        t = HeadTrials(c)
+        expect(c.sanitized or not t.freed(), "the worker holds nothing while it serves")
+        for phase in HEAD_PHASES:
+            t.trial(phase, how, rng.random())
+        # ben was started anew for the load phase; anna lives through all.
+        before = usage(t.workers[:1])
+        for n in range(context.trials - 1):
+            for phase in rng.sample(HEAD_PHASES, len(HEAD_PHASES)):
+                t.trial(phase, how, rng.random())
+        after = settled(t.workers[:1], before)
+        show_usage(f"head, {how}", before, after)
+        expect(not within(before, after), "; ".join(within(before, after)))
+        print(f"head, {how}: {len(HEAD_PHASES) * context.trials} trials, slowest error and freeing "
+              "after the signal: " +
+              ", ".join(f"{p} {a:.2f} and {b:.2f} s" for p, (a, b) in t.slowest.items()))
 
 
 def killed_head(context):
@@ -363,6 +420,7 @@ def file_cut_while_loading(context):
 
 def too_little_memory(context):
     """A worker whose address space is too small says so, and serves when it has more."""
+    need_plain_build(context.build)
     for room in (100 << 20, 150 << 20):  # for less than the file, and less than weights beside it
         with context.cluster() as c:
             head = c.up("--model", MODEL, "--split", SPLIT, "--threads", "1")
@@ -386,7 +444,7 @@ TESTS = [killed_workers, stopped_workers, killed_head, stopped_head, model_files
 
 class Context:
     def __init__(self, arguments):
-        self.trials, self.seed = arguments.trials, arguments.seed
+        self.trials, self.seed, self.build = arguments.trials, arguments.seed, arguments.build
         self.program = f"{arguments.build}/src/cli/shoal"
         self.models = models.folder(arguments.build)
         print(f"seed {self.seed}, {self.trials} trials a phase and signal")

@@ -13,6 +13,7 @@ is bounded; only what was started here is ended.
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -29,15 +30,36 @@ START_SECONDS = 60
 # A clean end takes less than two seconds; sanitizers and a busy machine take longer.
 STOP_SECONDS = 15
 REQUEST_SECONDS = 120
+# What a sanitizer writes into a device's log.
+REPORT = re.compile(r"(ERROR: (?:Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:)")
 
 
 class Failed(Exception):
     """A test's expectation did not hold."""
 
 
+class Skipped(Exception):
+    """A test that makes no sense here; says why."""
+
+
 def expect(condition, what):
     if not condition:
         raise Failed(what)
+
+
+def sanitizer(build):
+    """What a build folder's programs are instrumented with ("address,undefined"); "" without."""
+    options = pathlib.Path(build) / "meson-info" / "intro-buildoptions.json"
+    for option in json.loads(options.read_text()) if options.exists() else []:
+        if option["name"] == "b_sanitize" and option["value"] not in ("none", []):
+            return str(option["value"])
+    return ""
+
+
+def need_plain_build(build):
+    """Skips what measures or limits a process: sanitizers shadow memory and keep what is freed."""
+    if sanitizer(build):
+        raise Skipped(f"memory and processor time mean nothing under {sanitizer(build)} sanitizers")
 
 
 def free_port():
@@ -157,6 +179,19 @@ class Device:
                 raise Failed(f"{self.name} did not end within {STOP_SECONDS} s of SIGTERM")
         return self.process.returncode, time.monotonic() - start
 
+    def end(self):
+        """A clean end, if it still runs, also of a device that was stopped."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            code, _ = self.stop()
+            expect(code == 0, f"{self.name} ended with {code}:\n{self.log()[-3000:]}")
+
+    def reports(self):
+        """What sanitizers found."""
+        lines = self.log().splitlines()
+        at = [i for i, line in enumerate(lines) if REPORT.search(line)]
+        return [f"{self.name}: " + "\n".join(lines[i:i + 60]) for i in at[:3]]
+
     def kill(self):
         if self.process.poll() is None:
             self.process.kill()
@@ -172,12 +207,17 @@ class Device:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def shared_mappings(self):
+        """Of memory that channels share with other processes."""
+        return pathlib.Path(f"/proc/{self.process.pid}/maps").read_text().count("/memfd:")
+
 
 class Cluster:
     """A temporary folder and the devices in it."""
 
     def __init__(self, program, models):
         self.program, self.models = program, models
+        self.sanitized = sanitizer(pathlib.Path(program).resolve().parents[2])
         self.folder = tempfile.TemporaryDirectory(prefix="shoal-e2e-")
         self.path = pathlib.Path(self.folder.name)
         self.devices = []
@@ -185,11 +225,23 @@ class Cluster:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        for d in self.devices:
-            d.kill()
-            d.log_file.close()
-        self.folder.cleanup()
+    def __exit__(self, kind, *_):
+        reports = []
+        try:
+            if self.sanitized and kind is None:
+                # Leaks are looked for at a clean end only.
+                for d in self.devices:
+                    d.end()
+        finally:
+            for d in self.devices:
+                d.kill()
+                d.log_file.close()
+                reports += d.reports()
+            self.folder.cleanup()
+        if kind is None:
+            expect(not reports, "\n".join(reports))
+        else:
+            print("\n".join(reports), end="")
 
     def up(self, *arguments, program=None, models=None, name=None):
         """A device with an empty home."""
@@ -238,6 +290,8 @@ def run_tests(tests, setup):
         try:
             test(context)
             print(f"[       OK ] {test.__name__} ({time.monotonic() - start:.1f} s)", flush=True)
+        except Skipped as why:
+            print(f"skip: {why}\n[  SKIPPED ] {test.__name__}", flush=True)
         except Exception as e:  # a test may raise anything; all of it is a failure
             failed += 1
             print(f"[  FAILED  ] {test.__name__}: {e}", flush=True)

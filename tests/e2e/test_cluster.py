@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Several devices on loopback: test_cluster.py BUILD [TEST]..."""
 
+import concurrent.futures
 import socket
 import ssl
 import subprocess
@@ -83,6 +84,39 @@ def a_seeded_answer_is_the_same_in_company(context):
         c.join(head, "--threads", "1")
         head.wait_model(MODEL)
         company.same_alone_and_among_seven(head, MODEL)
+
+
+def stream(device, seed, most):
+    """Text of a stream that its client leaves after `most` pieces."""
+    parts = []
+    with device.client().completions.create(model=MODEL, prompt=f"{seed} ships", max_tokens=40,
+                                            seed=seed, temperature=1, stream=True) as chunks:
+        for chunk in chunks:
+            parts += [c.text for c in chunk.choices]
+            if len(parts) >= most:
+                break
+    return "".join(parts)
+
+
+def two_stages_under_load_and_their_end(context):
+    """Streams side by side, some left by their clients, a device that goes and comes back."""
+    with context.cluster() as c:
+        head = c.up("--model", MODEL, "--split", "4@1/4@1", "--threads", "2")
+        worker = c.join(head, "--threads", "2")
+        for again in (False, True):
+            if again:
+                worker.start()
+            head.wait_model(MODEL)
+            worker.wait_until(lambda: MODEL in worker.models(), "the head's model at the worker")
+            with concurrent.futures.ThreadPoolExecutor(8) as threads:
+                asked = [threads.submit(stream, d, seed, most) for seed in (1, 2)
+                         for d in (head, worker) for most in (1000, 3)]
+                got = [a.result() for a in asked]
+            expect(got[0] == got[2] and got[4] == got[6], f"two answers to one question: {got}")
+            code, _ = worker.stop()
+            expect(code == 0, f"the worker ended with {code}:\n{worker.log()[-3000:]}")
+        code, _ = head.stop()
+        expect(code == 0, f"the head ended with {code}:\n{head.log()[-3000:]}")
 
 
 def tensor_split_answers_the_same_every_time(context):
@@ -274,6 +308,9 @@ def joining_without_a_key_says_what_to_do(context):
 
 
 TESTS = [pipelines_say_what_one_device_says, a_seeded_answer_is_the_same_in_company,
+
+
+TESTS = [pipelines_say_what_one_device_says, two_stages_under_load_and_their_end,
          tensor_split_answers_the_same_every_time,
          hybrid_of_four_devices_answers, sealed_channels_change_nothing,
          one_device_that_seals_is_enough, status_names_transports,

@@ -12,7 +12,7 @@ import sys
 import time
 
 import models
-from harness import Cluster, expect, run_tests
+from harness import Cluster, expect, need_plain_build, run_tests
 
 # Anonymous, shared and mapped pages beside weights and state: program, libraries, buffers of a
 # step, vocabulary and the API.
@@ -28,6 +28,7 @@ MODELS = {"slow": (1, 1), "SmolLM2-135M-Instruct.Q4_1": (2, 1), "gemma-3-270m-q4
 
 class Context:
     def __init__(self, build):
+        self.build = build
         self.program = f"{build}/src/cli/shoal"
         self.synthetic = models.folder(build)
         self.real = os.environ.get("SHOAL_MODELS")
@@ -72,6 +73,7 @@ def check(device, entry, model, share, split):
 
 
 def one_device(context):
+    need_plain_build(context.build)
     for folder, model, _ in context.each():
         with Cluster(context.program, folder) as c:
             d = c.up("--model", model, "--threads", "2")
@@ -82,6 +84,7 @@ def one_device(context):
 
 
 def two_ranks(context):
+    need_plain_build(context.build)
     for folder, model, shares in context.each():
         split = ":".join(map(str, shares))
         with Cluster(context.program, folder) as c:
@@ -102,6 +105,7 @@ def cpu_seconds(device):
 
 
 def idle_takes_no_processor(context):
+    need_plain_build(context.build)
     with Cluster(context.program, context.synthetic) as c:
         head = c.up("--model", "slow", "--split", "1/1", "--threads", "2")
         worker = c.join(head, "--threads", "2")
