@@ -308,10 +308,7 @@ def joining_without_a_key_says_what_to_do(context):
 
 
 TESTS = [pipelines_say_what_one_device_says, a_seeded_answer_is_the_same_in_company,
-
-
-TESTS = [pipelines_say_what_one_device_says, two_stages_under_load_and_their_end,
-         tensor_split_answers_the_same_every_time,
+         two_stages_under_load_and_their_end, tensor_split_answers_the_same_every_time,
          hybrid_of_four_devices_answers, sealed_channels_change_nothing,
          one_device_that_seals_is_enough, status_names_transports,
          streams_travel_between_devices, the_wrong_key_is_refused,
