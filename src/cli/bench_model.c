@@ -52,7 +52,7 @@ static double prefill_bound(const struct bench *b, const struct round_limits *l)
 /* The same for steps of one token from each of n streams: the weights are read once a step. */
 static double decode_bound(const struct bench *b, const struct round_limits *l, int n)
 {
-    double read = (double)b->work.bytes / l->read;
+    double read = program_read_bytes(b->program, n) / l->read;
     double compute =
         n * (compute_seconds(b->work.macs, l) + compute_seconds(b->work.wanted_macs, l));
     return n / (read > compute ? read : compute);

@@ -76,13 +76,14 @@ static int open_model(struct bench *b, struct error *e)
         return fail(e, ERR_ARG, "%s has a context of %d tokens: choose --prefill and --decode so",
                     b->options.model, b->program->context);
     program_work(b->program, &b->work);
+    double bytes = program_read_bytes(b->program, 1);
     uint64_t macs = 0;
     for (int t = 0; t < QUANT_COUNT; t++)
         macs += b->work.macs[t];
     report_line(b->report, "%s: a token reads %.1f MB of weights, %.1f million multiply-adds",
-                b->options.model, (double)b->work.bytes / 1e6, (double)macs / 1e6);
+                b->options.model, bytes / 1e6, (double)macs / 1e6);
     report_fact_text(b->report, "model_file", b->options.model);
-    report_fact_count(b->report, "weight_bytes_per_token", (int64_t)b->work.bytes);
+    report_fact_count(b->report, "weight_bytes_per_token", (int64_t)bytes);
     report_fact_count(b->report, "macs_per_prefill_token", (int64_t)macs);
     return 0;
 }

@@ -253,14 +253,17 @@ void shares_deal(int count, int granule, const int *shares, int n, int *begin);
 uint64_t program_weight_bytes(const struct program *p);
 uint64_t program_state_bytes_per_token(const struct program *p, int element_bytes);
 
-/* What one row costs in matrices, by the type of their weights. Of experts only those that a row
- * uses count; the embedding's look-up, vectors and attention don't. */
+/* Multiply-adds of one row in matrices, by the type of their weights. Of experts only those that a
+ * row uses count; the embedding's look-up, vectors and attention don't. */
 struct program_work {
-    uint64_t macs[QUANT_COUNT];        /* multiply-adds of a row without logits */
+    uint64_t macs[QUANT_COUNT];        /* of a row without logits */
     uint64_t wanted_macs[QUANT_COUNT]; /* what a row whose logits are wanted adds */
-    uint64_t bytes; /* of weights in the file that one row with logits reads: decode's share */
 };
 void program_work(const struct program *p, struct program_work *ret);
+
+/* Bytes of these matrices in the file that a step of n_rows rows with logits reads: each once, of
+ * experts as many as n_rows rows meet on average that choose evenly and on their own. */
+double program_read_bytes(const struct program *p, int n_rows);
 
 /* --- segments --- */
 
