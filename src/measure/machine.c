@@ -14,7 +14,6 @@
 
 /* Long beside a timer and a wake-up, short beside the changes of a shared machine. */
 #define PEAK_SECONDS 5e-3
-#define MAX_PEAK_ROUNDS (1 << 20)
 
 static const struct peak *find_peak(const char *name)
 {
@@ -131,7 +130,7 @@ enum machine_limit machine_peak_of(enum quant_type type)
 static void choose_rounds(struct machine *m, int which)
 {
     m->rounds[which] = 1;
-    while (m->rounds[which] < MAX_PEAK_ROUNDS &&
+    while (m->rounds[which] < PEAK_MAX_ROUNDS &&
            (double)PEAK_MACS * m->rounds[which] / peak_rate(m, which, 1) < PEAK_SECONDS)
         m->rounds[which] *= 2;
 }

@@ -16,6 +16,8 @@ struct peak {
 };
 
 #define PEAK_MACS 65536
+/* Most rounds of one call: a lane grows by 512 in each at most, and 16 lanes are added. */
+#define PEAK_MAX_ROUNDS (1 << 17)
 
 extern const struct peak peak_scalar, peak_avx2, peak_avx512, peak_neon, peak_dotprod;
 
