@@ -30,6 +30,7 @@ struct overlap {
     uint64_t since_ns; /* when the settling ones had come */
 };
 
+/* Nothing is measured yet. A depth below 1 counts as 1. */
 void overlap_init(struct overlap *o, int depth);
 
 /* Steps that may hold decoding rows at once, 1 to min(depth, streams). streams >= 1. */
