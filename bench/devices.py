@@ -23,16 +23,16 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 from harness import Cluster  # noqa: E402
 from models import NEVER_END  # noqa: E402
 
-# name: (devices, threads of each, further options of the head)
-SETUPS = {
-    "1 thread": (1, 1, []),
-    "2 threads": (1, 2, []),
-    "tensor shm": (2, 1, ["--split", "1:1"]),
-    "tensor tcp sealed": (2, 1, ["--split", "1:1", "--seal"]),
-    "pipeline": (2, 1, ["--split", "1/1"]),
-}
 LOAD_SECONDS = 240
 SHORT, LONG = 512, 2048  # tokens of a prompt
+# name: (devices, threads of each, further options of the head, prompts, numbers of streams)
+SETUPS = {
+    "1 thread": (1, 1, [], [LONG], [1, 2]),
+    "2 threads": (1, 2, [], [SHORT], [1, 8]),
+    "tensor shm": (2, 1, ["--split", "1:1"], [SHORT], [1]),
+    "tensor tcp sealed": (2, 1, ["--split", "1:1", "--seal"], [SHORT], [1]),
+    "pipeline": (2, 1, ["--split", "1/1"], [LONG], [1, 2]),
+}
 
 
 class Stream(threading.Thread):
@@ -92,7 +92,7 @@ class Bench:
 
 
 def start(cluster, setup, model):
-    devices, threads, options = SETUPS[setup]
+    devices, threads, options = SETUPS[setup][:3]
     slug = setup.replace(" ", "-")
     head = cluster.up("--model", model, "--threads", threads, *options, name=slug)
     for i in range(1, devices):
@@ -106,16 +106,24 @@ def show(name, values, unit="tok/s"):
     return f"{name} {statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f}) {unit}"
 
 
-def measure(bench, heads, streams, rounds):
+def overlap(head):
+    """{steps: tokens/s} that the head's scheduler measured for the streams of last time."""
+    (model,) = head.status()["models"]
+    return {m["steps"]: m["tokens_per_second"] for m in model.get("overlap", {}).get("measured", [])}
+
+
+def measure(bench, heads, rounds):
     """{setup: {figure: [a value a round]}}"""
     figures = {setup: {} for setup in heads}
     for _ in range(rounds):
         for setup, head in heads.items():
-            f = figures[setup]
-            f.setdefault(f"prefill {SHORT}", []).append(bench.prefill(head, SHORT))
-            f.setdefault(f"prefill {LONG}", []).append(bench.prefill(head, LONG))
+            f, (prompts, streams) = figures[setup], SETUPS[setup][3:]
+            for n in prompts:
+                f.setdefault(f"prefill {n}", []).append(bench.prefill(head, n))
             for n in streams:
                 f.setdefault(f"decode x{n}", []).append(bench.decoded(head, n))
+            for steps, rate in overlap(head).items():
+                f.setdefault(f"x{streams[-1]} in {steps} steps", []).append(rate)
     return figures
 
 
@@ -133,10 +141,11 @@ def report(model, figures):
     for setup, all_figures in figures.items():
         print(f"  {setup:18} " + "; ".join(show(k, v) for k, v in all_figures.items()))
     for kind in "tensor shm", "tensor tcp sealed":
-        for figure in "decode x1", f"prefill {SHORT}", f"prefill {LONG}":
+        for figure in "decode x1", f"prefill {SHORT}":
             ratios(figures, kind, "2 threads", figure)
     ratios(figures, "pipeline", "1 thread", "decode x1")
-    ratios(figures, "pipeline", "pipeline", "decode x2", "decode x1")
+    for steps in 1, 2:
+        ratios(figures, "pipeline", "pipeline", f"x2 in {steps} steps", "decode x1")
     ratios(figures, "pipeline", "1 thread", f"prefill {LONG}")
     for setup in figures:
         for n in 2, 4, 8:
@@ -149,7 +158,6 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--decode", type=int, default=48, help="tokens of an answer")
-    parser.add_argument("--streams", default="1,2,8", help="numbers of concurrent streams")
     parser.add_argument("--case", action="append", choices=SETUPS, help="only these set-ups")
     parser.add_argument("models", nargs="+", type=pathlib.Path)
     args = parser.parse_args()
@@ -157,8 +165,7 @@ def main():
         with Cluster(ROOT / args.build / "src" / "cli" / "shoal", path.parent) as cluster:
             heads = {s: start(cluster, s, path.stem) for s in args.case or SETUPS}
             bench = Bench(path.stem, args.decode)
-            streams = [int(n) for n in args.streams.split(",")]
-            report(path.stem, measure(bench, heads, streams, args.rounds))
+            report(path.stem, measure(bench, heads, args.rounds))
     return 0
 
 

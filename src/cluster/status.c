@@ -86,6 +86,24 @@ static json_t *stages_json(struct cluster *c, const struct part_order *o)
     return stages;
 }
 
+/* How streams share steps over the stages, as measured; NULL where nothing is yet. */
+static json_t *overlap_json(const struct engine_stats *s)
+{
+    if (s->overlap_streams == 0) {
+        return NULL;
+    }
+    json_t *ways = json_array();
+    for (int i = 0; i < ENGINE_OVERLAPS; i++) {
+        const struct engine_overlap *o = &s->overlap[i];
+        if (o->steps > 0) {
+            json_array_append_new(ways, json_pack("{s:i, s:f}", "steps", o->steps,
+                                                  "tokens_per_second", o->tokens_per_second));
+        }
+    }
+    return json_pack("{s:i, s:i, s:o}", "streams", s->overlap_streams, "steps", s->overlap_steps,
+                     "measured", ways);
+}
+
 static json_t *model_json(struct cluster *c, int index)
 {
     static const char *const states[PLACE_STATES] = { "waiting", "loading", "connecting",
@@ -100,14 +118,14 @@ static json_t *model_json(struct cluster *c, int index)
     buffer_init(&spec, 4096);
     split_format(&v.order->plan, &spec);
     json_t *m = json_pack(
-        "{s:s, s:s, s:s, s:I, s:s, s:i, s:s, s:o, s:i, s:i, s:I, s:I, s:I, s:f, s:f}", "id", v.id,
-        "state", states[v.state], "why", v.why, "bytes", (json_int_t)v.file->size, "sha256",
+        "{s:s, s:s, s:s, s:I, s:s, s:i, s:s, s:o, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:o*}", "id",
+        v.id, "state", states[v.state], "why", v.why, "bytes", (json_int_t)v.file->size, "sha256",
         v.file->sha256, "context", v.context, "split", buffer_cstr(&spec), "stages",
         stages_json(c, v.order), "active", stats.active, "queued", stats.queued, "requests",
         (json_int_t)stats.requests, "prompt_tokens", (json_int_t)stats.prompt_tokens,
         "completion_tokens", (json_int_t)stats.completion_tokens, "decode_tokens_per_second",
         stats.decode_tokens_per_second, "prefill_tokens_per_second",
-        stats.prefill_tokens_per_second);
+        stats.prefill_tokens_per_second, "overlap", overlap_json(&stats));
     buffer_done(&spec);
     return m;
 }

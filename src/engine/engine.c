@@ -206,6 +206,21 @@ static void take_result(struct engine *g, const struct step_result *result)
     g->n_flights--;
 }
 
+_Static_assert(ENGINE_OVERLAPS == OVERLAP_CHOICES, "what status shows is what is measured");
+
+/* What the overlap measured, for the streams of the last window. Under lock. */
+static void tell_overlap(struct engine *g)
+{
+    struct engine_stats *s = &g->stats;
+    if (g->x->depth == 1 || g->overlap.streams == 0)
+        return;
+    s->overlap_streams = g->overlap.streams;
+    s->overlap_steps = overlap_steps(&g->overlap, s->overlap_streams);
+    for (int i = 0; i < ENGINE_OVERLAPS; i++)
+        s->overlap[i].steps =
+            overlap_measured(&g->overlap, s->overlap_streams, i, &s->overlap[i].tokens_per_second);
+}
+
 /* Adds what was counted since the last time; rates only where it was long enough. Under lock. */
 static void take_counts(struct engine *g, uint64_t now)
 {
@@ -215,6 +230,7 @@ static void take_counts(struct engine *g, uint64_t now)
         g->stats.decode_tokens_per_second = (double)g->rate_decode / seconds;
         g->stats.prefill_tokens_per_second = (double)g->rate_prefill / seconds;
     }
+    tell_overlap(g);
     g->stats.completion_tokens += g->rate_decode;
     g->stats.prompt_tokens += g->rate_prefill;
     g->rate_decode = g->rate_prefill = 0;

@@ -76,10 +76,20 @@ void engine_cancel(struct engine *g, uint64_t ticket);
 int engine_context(const struct engine *g);
 
 /* A snapshot for status pages. */
+#define ENGINE_OVERLAPS 3 /* one step for all streams, one for each stage, and one more */
+
 struct engine_stats {
     int active, queued;
     uint64_t prompt_tokens, completion_tokens, requests, failed;
     double decode_tokens_per_second, prefill_tokens_per_second; /* when last busy, over seconds */
+    /* How the streams that last decoded share steps over the stages: each way that was measured,
+     * with how many steps overlap. */
+    int overlap_streams; /* 0: nothing measured yet */
+    int overlap_steps;   /* in use */
+    struct engine_overlap {
+        int steps;                /* 0: no such way */
+        double tokens_per_second; /* of all streams; 0: not measured */
+    } overlap[ENGINE_OVERLAPS];
     bool broken; /* the placement failed; broken_text says why */
     char broken_text[256];
 };

@@ -37,6 +37,12 @@ int overlap_steps(const struct overlap *o, int streams)
     return steps_of(o, streams, o->cases[bucket(streams)].choice);
 }
 
+int overlap_measured(const struct overlap *o, int streams, int choice, double *rate)
+{
+    *rate = o->cases[bucket(streams)].rate[choice];
+    return steps_of(o, streams, choice);
+}
+
 /* The next choice, after a window of the current one was measured. */
 static int choose(const struct overlap *o, int streams, struct overlap_case *c)
 {

@@ -36,6 +36,10 @@ void overlap_init(struct overlap *o, int depth);
 /* Steps that may hold decoding rows at once, 1 to min(depth, streams). streams >= 1. */
 int overlap_steps(const struct overlap *o, int streams);
 
+/* The steps of one of the OVERLAP_CHOICES, and in *rate what it measured, in tokens/s (0: not yet);
+ * 0 steps where the choice is no other than one before it. */
+int overlap_measured(const struct overlap *o, int streams, int choice, double *rate);
+
 /* A step's result came in at now_ns with `tokens` decoded tokens, while `streams` decode.
  * disturbed: prefill shared the stages, so that the time says nothing. */
 void overlap_take(struct overlap *o, int streams, int tokens, bool disturbed, uint64_t now_ns);
