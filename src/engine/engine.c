@@ -208,13 +208,13 @@ static void take_result(struct engine *g, const struct step_result *result)
 
 _Static_assert(ENGINE_OVERLAPS == OVERLAP_CHOICES, "what status shows is what is measured");
 
-/* What the overlap measured, for the streams of the last window. Under lock. */
+/* What the overlap measured, for as many streams as last had a choice. Under lock. */
 static void tell_overlap(struct engine *g)
 {
     struct engine_stats *s = &g->stats;
-    if (g->x->depth == 1 || g->overlap.streams == 0)
+    if (g->overlap.compared == 0)
         return;
-    s->overlap_streams = g->overlap.streams;
+    s->overlap_streams = g->overlap.compared;
     s->overlap_steps = overlap_steps(&g->overlap, s->overlap_streams);
     for (int i = 0; i < ENGINE_OVERLAPS; i++)
         s->overlap[i].steps =

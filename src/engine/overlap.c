@@ -84,6 +84,7 @@ void overlap_take(struct overlap *o, int streams, int tokens, bool disturbed, ui
         return;
     double rate = (double)(o->tokens - settle) * 1e9 / (double)(now_ns - o->since_ns);
     double *mean = &c->rate[c->choice];
+    o->compared = steps_of(o, streams, 1) > 0 ? streams : o->compared;
     *mean = *mean > 0 ? NEWEST * rate + (1 - NEWEST) * *mean : rate;
     int choice = choose(o, streams, c);
     if (choice != c->choice) {

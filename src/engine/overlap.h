@@ -28,6 +28,7 @@ struct overlap {
     int streams;       /* that the window below is for; 0: none */
     int tokens;        /* seen since the choice was made, the settling ones included */
     uint64_t since_ns; /* when the settling ones had come */
+    int compared;      /* streams of the last whole window where there is a choice; 0: none yet */
 };
 
 /* Nothing is measured yet. A depth below 1 counts as 1. */

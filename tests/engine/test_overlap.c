@@ -74,6 +74,12 @@ static void the_faster_way_is_found(void **state)
             uint64_t now = 1;
             overlap_init(&o, STAGES + 1);
             assert_true(run(&o, &p, streams, 400, &now) > 0.94 * best_rate(&p, streams));
+            assert_int_equal(o.compared, streams > 1 ? streams : 0);
+            double rate = 0, best = 0;
+            for (int way = 0; way < OVERLAP_CHOICES; way++)
+                if (overlap_measured(&o, streams, way, &rate) > 0)
+                    best = rate > best ? rate : best;
+            assert_true(streams == 1 || best > 0.94 * best_rate(&p, streams));
         }
 }
 
