@@ -5,7 +5,7 @@
 # Each target's bounds stand in fuzz/bounds.def and are checked by the target itself; the limits
 # given to libFuzzer end a hang, and count what is no heap.
 #   fuzz.sh --merge BUILD NAME...
-# adds those of the new inputs to fuzz/corpus that reach something new, smallest first.
+# adds a smallest set of the new inputs that reaches what fuzz/corpus does not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Beside an input's heap: the program, its shadow memory, libFuzzer's own copy of the corpus.
@@ -30,7 +30,7 @@ mkdir -p "$build/crash"
 
 if ((merge)); then
     for name in "${names[@]}"; do
-        "$build/fuzz/fuzz_$name" -merge=1 "fuzz/corpus/$name" "$build/corpus/$name" 2>&1 |
+        "$build/fuzz/fuzz_$name" -set_cover_merge=1 -use_counters=0 "fuzz/corpus/$name" "$build/corpus/$name" 2>&1 |
             grep -E "^MERGE-OUTER: .* new files" || true
     done
     exit 0
