@@ -25,6 +25,7 @@ pc:openssl >= 3.0 | libssl-dev          | openssl-devel     | openssl     | open
 pc:libcurl >= 7.75 | libcurl4-openssl-dev | libcurl-devel    | curl        | curl
 pc:jansson >= 2.13 | libjansson-dev      | jansson-devel     | jansson     | jansson
 pc:libpcre2-8 >= 10.32 | libpcre2-dev      | pcre2-devel       | pcre2       | pcre2
+pc:libedit         | libedit-dev         | libedit-devel     | libedit     | libedit
 pc:libutf8proc     | libutf8proc-dev     | utf8proc-devel    | libutf8proc | utf8proc
 pc:cmocka >= 1.1 | libcmocka-dev       | libcmocka-devel   | cmocka      | cmocka
 '

@@ -4,9 +4,12 @@
 #include <curl/curl.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 #define SILENCE_S 60L
 #define CONNECT_S 5L
+#define MAX_MODELS ((size_t)1 << 20)
+#define MAX_NAMES ((size_t)300) /* what an error's text has room for */
 
 struct transfer {
     const struct client_request *request;
@@ -21,6 +24,18 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
         return 0;
     }
     return size * n;
+}
+
+/* libcurl calls it as bytes come, and once a second while none do. */
+static int on_turn(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+    struct transfer *t = arg;
+    (void)a;
+    (void)b;
+    (void)c;
+    (void)d;
+    t->cancelled = t->cancelled || (t->request->stop && atomic_load(t->request->stop));
+    return t->cancelled;
 }
 
 static int curl_failure(CURLcode code, const struct client_request *r, const struct transfer *t,
@@ -54,6 +69,9 @@ int client_send(const struct client_request *r, long *status, struct error *e)
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, SILENCE_S);
         curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
         curl_easy_setopt(curl, CURLOPT_WRITEDATA, &t);
+        curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_turn);
+        curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &t);
         if (r->body) {
             headers = curl_slist_append(NULL, "Content-Type: application/json");
             curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
@@ -99,5 +117,32 @@ int client_fetch(const char *url, const char *path, struct buffer *out, struct e
         client_error_text(buffer_bytes(out), text, sizeof(text));
         result = fail(e, ERR_IO, "%s%s answers %ld: %s", url, path, status, text);
     }
+    return result;
+}
+
+int client_find_model(const char *url, const char *model, struct error *e)
+{
+    struct buffer body, names;
+    buffer_init(&body, MAX_MODELS);
+    buffer_init(&names, MAX_NAMES);
+    int result = client_fetch(url, "/v1/models", &body, e);
+    if (!result) {
+        json_t *j = json_loadb(buffer_cstr(&body), body.size, 0, NULL), *one;
+        bool found = false;
+        size_t i;
+        json_array_foreach(json_object_get(j, "data"), i, one)
+        {
+            const char *id = json_string_value(json_object_get(one, "id"));
+            found = found || (id && strcmp(id, model) == 0);
+            if (id)
+                buffer_printf(&names, "%s%s", names.size ? ", " : "", id);
+        }
+        json_decref(j);
+        if (!found)
+            result = fail(e, ERR_NOT_FOUND, "%s serves no \"%s\", but: %s", url, model,
+                          names.size ? buffer_cstr(&names) : "nothing");
+    }
+    buffer_done(&names);
+    buffer_done(&body);
     return result;
 }

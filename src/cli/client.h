@@ -5,6 +5,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #define CLIENT_DEFAULT_URL "http://127.0.0.1:8420"
@@ -18,6 +19,7 @@ struct client_request {
     long timeout_s; /* of the whole transfer; 0: none, but a silent connection ends after 60 s */
     int (*on_data)(void *arg, struct bytes data);
     void *arg;
+    const atomic_bool *stop; /* may be NULL; setting it ends the transfer within a second */
 };
 
 /* *status is the HTTP status. ERR_CLOSED when nobody answers ("... is shoal up running?"),
@@ -27,6 +29,10 @@ int client_send(const struct client_request *r, long *status, struct error *e);
 /* The whole reply into out (bounded by its limit); a status of 400 or more is an error with the
  * message of its JSON body. */
 int client_fetch(const char *url, const char *path, struct buffer *out, struct error *e);
+
+/* Whether a model of that name is served there. ERR_NOT_FOUND with the names of those that are, and
+ * client_fetch's errors. */
+int client_find_model(const char *url, const char *model, struct error *e);
 
 /* The message in an error body of OpenAI's shape, or the body itself, cut. */
 void client_error_text(struct bytes body, char *out, size_t size);

@@ -4,9 +4,9 @@
 #include "cli/conversation.h"
 #include "cli/local_model.h"
 #include "cli/options.h"
+#include "cli/prompt.h"
 
 #include "os/file.h"
-#include "os/terminal.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -58,7 +58,8 @@ static int ask(struct run *r, const char *text, struct error *e)
                                                        .path = "/v1/chat/completions",
                                                        .body = body,
                                                        .on_data = take,
-                                                       .arg = &r->chat },
+                                                       .arg = &r->chat,
+                                                       .stop = &interrupted },
                              &status, e);
     free(body);
     result = conversation_finish(&r->chat, status, result, e);
@@ -69,60 +70,153 @@ static int ask(struct run *r, const char *text, struct error *e)
     return result;
 }
 
-/* One line of any length up to the limit, without its end; false at the end of input. */
-static bool read_line(struct buffer *line)
+/* --- a chat --- */
+
+struct chat_command {
+    const char *name, *help;
+    bool (*run)(struct run *r); /* false: the chat ends */
+};
+
+static bool run_help(struct run *r);
+
+static bool run_clear(struct run *r)
 {
-    buffer_clear(line);
-    int c;
-    while ((c = getchar()) != EOF && c != '\n')
-        if (buffer_u8(line, (uint8_t)c))
-            return false;
-    return c != EOF || line->size > 0;
+    conversation_clear(&r->chat);
+    fprintf(stderr, "the conversation is forgotten%s\n",
+            r->conversation.system ? ", all but the system message" : "");
+    return true;
 }
 
-/* A line, a turn. A failed turn is told and the chat goes on; without a terminal it ends. */
+static bool run_bye(struct run *r)
+{
+    (void)r;
+    return false;
+}
+
+static const struct chat_command chat_commands[] = {
+    { "/clear", "forget the conversation and begin a new one", run_clear },
+    { "/help", "this list", run_help },
+    { "/bye", "leave; so do /exit and Ctrl-D", run_bye },
+    { "/exit", NULL, run_bye },
+};
+
+static bool run_help(struct run *r)
+{
+    (void)r;
+    for (size_t i = 0; i < ARRAY_LEN(chat_commands); i++)
+        if (chat_commands[i].help)
+            fprintf(stderr, "  %-14s%s\n", chat_commands[i].name, chat_commands[i].help);
+    fputs("  \"\"\"           begins and ends a message of several lines; "
+          "so does \\ at a line's end\n"
+          "  Ctrl-C        stops an answer, or clears what is typed\n"
+          "  arrows, Ctrl-A/E/K/U/W, Ctrl-R: as in a shell\n",
+          stderr);
+    return true;
+}
+
+static bool is_blank(const char *text)
+{
+    return text[strspn(text, " \t\n")] == '\0';
+}
+
+/* "/word" and nothing else; a path or a question about one is a message. */
+static bool is_command(const char *text)
+{
+    return text[0] == '/' && text[1] &&
+           strspn(text + 1, "abcdefghijklmnopqrstuvwxyz?") == strlen(text + 1);
+}
+
+static bool run_command(struct run *r, const char *text)
+{
+    for (size_t i = 0; i < ARRAY_LEN(chat_commands); i++)
+        if (strcmp(chat_commands[i].name, text) == 0)
+            return chat_commands[i].run(r);
+    fprintf(stderr, "there is no %s; /help lists what there is\n", text);
+    return true;
+}
+
+/* What a person says; false when the chat ends. A failed turn is told and the chat goes on. */
+static bool take_turn(struct run *r, struct prompt *prompt, char *message)
+{
+    struct error e = { 0 };
+    if (is_command(message))
+        return run_command(r, message);
+    prompt_remember(prompt, message);
+    int result = ask(r, prompt_unquote(message), &e);
+    if (result && result != ERR_CANCELLED)
+        fprintf(stderr, "shoal: run: %s\n", e.text);
+    return true;
+}
+
+/* A person's turns, until the person leaves. */
+static void chat_with_person(struct run *r, struct prompt *prompt, struct buffer *message)
+{
+    struct error e = { 0 };
+    bool goes_on = true;
+    const char *slash = strrchr(r->conversation.model, '/');
+    fprintf(stderr, "chat with %s; /help tells more, Ctrl-D leaves\n",
+            slash ? slash + 1 : r->conversation.model);
+    while (goes_on) {
+        int result = prompt_read(prompt, message, &e);
+        if (result == ERR_CLOSED)
+            break;
+        if (result && result != ERR_CANCELLED)
+            fprintf(stderr, "shoal: run: %s\n", e.text);
+        if (!result && !is_blank(buffer_cstr(message)))
+            goes_on = take_turn(r, prompt, (char *)message->data);
+    }
+}
+
+/* A line, a turn; the first that fails is the last. */
+static int chat_with_pipe(struct run *r, struct prompt *prompt, struct buffer *message,
+                          struct error *e)
+{
+    int result;
+    while ((result = prompt_read(prompt, message, e)) == 0) {
+        if (message->size)
+            result = ask(r, buffer_cstr(message), e);
+        if (result && result != ERR_CANCELLED)
+            return result;
+    }
+    return result == ERR_CLOSED ? 0 : result;
+}
+
 static int chat(struct run *r, struct error *e)
 {
-    bool person = terminal_on_input();
-    struct buffer line;
-    int result = 0;
-    buffer_init(&line, MAX_PROMPT);
-    if (person)
-        fprintf(stderr, "chat with %s; Ctrl-C stops an answer, Ctrl-D leaves\n",
-                r->conversation.model);
-    for (;;) {
-        if (person)
-            fprintf(stderr, "> ");
-        if (!read_line(&line)) {
-            if (atomic_exchange(&interrupted, false) && !feof(stdin)) {
-                clearerr(stdin);
-                continue;
-            }
-            break;
-        }
-        if (!line.size)
-            continue;
-        result = ask(r, buffer_cstr(&line), e);
-        if (result == ERR_CANCELLED)
-            result = 0;
-        if (result && !person)
-            break;
-        if (result)
-            fprintf(stderr, "shoal: run: %s\n", e->text);
-        result = 0;
-    }
-    buffer_done(&line);
+    struct prompt *prompt = NULL;
+    struct buffer message;
+    int result = prompt_open(&prompt, e);
+    if (result)
+        return result;
+    buffer_init(&message, MAX_PROMPT);
+    if (prompt_has_person(prompt))
+        chat_with_person(r, prompt, &message);
+    else
+        result = chat_with_pipe(r, prompt, &message, e);
+    buffer_done(&message);
+    prompt_close(prompt);
     return result;
+}
+
+/* --- start --- */
+
+/* A file's path, or a name that can only be meant as one. */
+static bool names_file(const char *model)
+{
+    const char *dot = strrchr(model, '.');
+    return strchr(model, '/') || (dot && strcmp(dot, ".gguf") == 0) || file_exists(model);
 }
 
 static int start(struct run *r, struct error *e)
 {
-    signal(SIGINT, on_interrupt);
     int result = conversation_init(&r->chat, &r->conversation, e);
-    if (!result && file_exists(r->conversation.model)) {
+    if (!result && names_file(r->conversation.model)) {
         r->local.path = r->conversation.model;
         result = local_model_open(&r->model, &r->local, e);
+    } else if (!result && !r->prompt) {
+        result = client_find_model(r->url, r->conversation.model, e);
     }
+    signal(SIGINT, on_interrupt); /* only now: until here Ctrl-C ends the program */
     if (!result)
         result = r->prompt ? ask(r, r->prompt, e) : chat(r, e);
     local_model_close(r->model);
@@ -137,7 +231,8 @@ int cmd_run(int argc, char **argv)
                      .url = CLIENT_DEFAULT_URL };
     const struct option_row rows[] = {
         OPTION_ARGUMENT("MODEL", &r.conversation.model, "a served model's name, or a GGUF file"),
-        OPTION_OPTIONAL_ARGUMENT("PROMPT", &r.prompt, "without it: a chat, a line a turn"),
+        OPTION_OPTIONAL_ARGUMENT("PROMPT", &r.prompt,
+                                 "without it: a chat, a line a turn; /help tells more"),
         OPTION_TEXT("system", &r.conversation.system, "TEXT", "system message"),
         OPTION_REAL("temperature", &r.conversation.temperature, 0, 2, "T", "0: greedy"),
         OPTION_INT("seed", &r.conversation.seed, 0, INT64_MAX / 1024, "N", "of the sampling"),

@@ -3,6 +3,7 @@
 
 #include "cli/client.h"
 #include "os/clock.h"
+#include "os/terminal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -12,15 +13,27 @@
 
 int conversation_init(struct conversation *c, const struct conversation_options *o, struct error *e)
 {
-    *c = (struct conversation){ .options = *o, .show = true };
+    *c = (struct conversation){ .options = *o };
     buffer_init(&c->line, MAX_LINE);
     buffer_init(&c->answer, MAX_ANSWER);
     buffer_init(&c->failure, MAX_LINE);
+    c->terminal = terminal_on_output();
     c->messages = json_array();
-    if (o->system)
+    if (!c->messages)
+        return fail(e, ERR_NOMEM, "a conversation");
+    conversation_clear(c);
+    if (o->system && !json_array_size(c->messages))
+        return fail(e, ERR_ARG, "the system message is not UTF-8 text");
+    return 0;
+}
+
+void conversation_clear(struct conversation *c)
+{
+    const char *system = c->options.system;
+    json_array_clear(c->messages);
+    if (system)
         json_array_append_new(c->messages,
-                              json_pack("{s:s, s:s}", "role", "system", "content", o->system));
-    return c->messages ? 0 : fail(e, ERR_NOMEM, "a conversation");
+                              json_pack("{s:s, s:s}", "role", "system", "content", system));
 }
 
 void conversation_done(struct conversation *c)
@@ -56,6 +69,21 @@ int conversation_ask(struct conversation *c, const char *text, char **body, stru
     return *body ? 0 : fail(e, ERR_NOMEM, "a request");
 }
 
+/* A model may say anything: at a terminal its control characters would be obeyed. */
+static void show(const struct conversation *c, const char *text)
+{
+    for (const char *p = text; *p; p++) {
+        unsigned char byte = (unsigned char)*p;
+        bool c1 = byte == 0xC2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xA0;
+        bool control = c1 || (byte < ' ' && byte != '\n' && byte != '\t') || byte == 0x7F;
+        if (!c->terminal || !control)
+            putchar(byte);
+        else
+            p += c1;
+    }
+    fflush(stdout);
+}
+
 static void take_usage(struct conversation *c, const json_t *usage)
 {
     if (!json_is_object(usage))
@@ -86,10 +114,7 @@ static int take_event(struct conversation *c, const char *text)
             c->last_ns = clock_now_ns();
             c->first_ns = c->first_ns ? c->first_ns : c->last_ns;
             r = buffer_text(&c->answer, piece);
-            if (c->show) {
-                fputs(piece, stdout);
-                fflush(stdout);
-            }
+            show(c, piece);
         }
     }
     json_decref(event);

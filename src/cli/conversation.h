@@ -27,14 +27,17 @@ struct conversation {
     bool ended;            /* the stream said [DONE] */
     uint64_t asked_ns, first_ns, last_ns;
     int prompt_tokens, cached_tokens, completion_tokens;
-    bool show; /* print the answer as it comes */
+    bool terminal; /* the answer is shown there, its control characters are not */
 };
 
-/* An empty history, or one of the system message. o's texts are borrowed. ERR_NOMEM. */
+/* An empty history, or one of the system message. o's texts are borrowed. ERR_NOMEM, ERR_ARG. */
 int conversation_init(struct conversation *c, const struct conversation_options *o,
                       struct error *e);
 /* Frees what init and the turns made. */
 void conversation_done(struct conversation *c);
+
+/* Forgets all but the system message. */
+void conversation_clear(struct conversation *c);
 
 /* Adds the user's message and gives the request's JSON body (caller frees by free()). */
 int conversation_ask(struct conversation *c, const char *text, char **body, struct error *e);

@@ -2,6 +2,7 @@
 #include "cli/folders.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "os/env.h"
 
@@ -27,5 +28,20 @@ int folders_find(const char *home, const char *models, struct folders *ret, stru
         return fail(e, ERR_ARG, "a folder's name has more than %d bytes", FOLDER_TEXT - 1);
     }
     *ret = f;
+    return 0;
+}
+
+int folders_find_history(char ret[static FOLDER_TEXT], struct error *e)
+{
+    const char *state = env_get("XDG_STATE_HOME", ""), *user = env_get("HOME", "");
+    char path[FOLDER_TEXT];
+    if (state[0] == '\0' && user[0] == '\0')
+        return fail(e, ERR_ARG, "neither HOME nor XDG_STATE_HOME is set");
+    int n = state[0] != '\0'
+                ? snprintf(path, sizeof path, "%s/shoal/chat_history", state)
+                : snprintf(path, sizeof path, "%s/.local/state/shoal/chat_history", user);
+    if (n < 0 || n >= FOLDER_TEXT)
+        return fail(e, ERR_ARG, "a folder's name has more than %d bytes", FOLDER_TEXT - 1);
+    memcpy(ret, path, (size_t)n + 1);
     return 0;
 }

@@ -17,4 +17,8 @@ struct folders {
  * tell by or a name is too long; *ret untouched then. Source: XDG Base Directory Specification. */
 int folders_find(const char *home, const char *models, struct folders *ret, struct error *e);
 
+/* The file of what was said in chats: "shoal/chat_history" in $XDG_STATE_HOME, else in
+ * ~/.local/state. Nothing is made. Errors as above. */
+int folders_find_history(char ret[static FOLDER_TEXT], struct error *e);
+
 #endif

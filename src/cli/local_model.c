@@ -3,6 +3,7 @@
 
 #include "api/api.h"
 #include "backend/backend.h"
+#include "cli/progress.h"
 #include "cluster/inprocess.h"
 #include "cluster/source.h"
 #include "engine/engine.h"
@@ -15,6 +16,7 @@
 #include <event2/thread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* How often a request looks at its stop flag while nothing comes. */
 #define LOOK_MS 50
@@ -27,6 +29,8 @@ struct local_model {
     struct api *api;
     const char *id;
     int context;
+    struct progress screen;
+    uint64_t start_ns;
 };
 
 static int model_count(void *arg)
@@ -44,6 +48,21 @@ static void model_at(void *arg, int index, struct api_model *ret)
                                .vocab = served_text_vocab(m->text),
                                .chat_template = served_text_template(m->text),
                                .context = m->context };
+}
+
+static void on_progress(void *arg, uint64_t done, uint64_t total)
+{
+    struct local_model *m = arg;
+    const char *slash = strrchr(m->id, '/');
+    double seconds = (double)(clock_now_ns() - m->start_ns) / (double)CLOCK_NS_PER_S;
+    double rate = seconds > 0 ? (double)done / seconds : 0;
+    progress_show(&m->screen, &(struct download_progress){
+                                  .name = slash ? slash + 1 : m->id,
+                                  .bytes = done,
+                                  .size = (int64_t)total,
+                                  .bytes_per_s = rate,
+                                  .left_s = rate > 0 ? (double)(total - done) / rate : -1,
+                              });
 }
 
 static int open_engine(struct local_model *m, const struct local_model_options *o, struct error *e)
@@ -64,8 +83,13 @@ static int open_engine(struct local_model *m, const struct local_model_options *
                                           .threads = (int)(o->threads ? o->threads : cpu_cores()),
                                           .max_rows = 512,
                                           .max_sessions = 2,
-                                          .max_context = m->context };
+                                          .max_context = m->context,
+                                          .on_progress = on_progress,
+                                          .arg = m };
     int r = inprocess_open(&x, &in, e);
+    progress_end(&m->screen);
+    if (!r)
+        r = source_loaded(m->source, e);
     if (!r)
         r = served_text_open(&m->text, source_gguf(m->source), p->vocab, e);
     if (!r && !served_text_vocab(m->text))
@@ -86,11 +110,10 @@ static int open_engine(struct local_model *m, const struct local_model_options *
 int local_model_open(struct local_model **ret, const struct local_model_options *o, struct error *e)
 {
     struct local_model *m = calloc(1, sizeof(*m));
-    uint64_t start = clock_now_ns();
     if (!m)
         return fail(e, ERR_NOMEM, "a model");
     m->id = o->path;
-    fprintf(stderr, "loading %s ...", o->path);
+    m->start_ns = clock_now_ns();
     int r = source_open(&m->source, o->path, e);
     if (!r)
         r = open_engine(m, o, e);
@@ -102,12 +125,13 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
             &(struct api_options){ .base = m->base,
                                    .provider = { model_count, model_at, NULL, NULL, NULL, m } },
             e);
-    fprintf(stderr, r ? " failed\n" : " %.1f s, context %d\n",
-            (double)(clock_now_ns() - start) / (double)CLOCK_NS_PER_S, m->context);
-    if (r)
+    if (r) {
         local_model_close(m);
-    else
-        *ret = m;
+        return r;
+    }
+    fprintf(stderr, "loaded in %.1f s, context %d\n",
+            (double)(clock_now_ns() - m->start_ns) / (double)CLOCK_NS_PER_S, m->context);
+    *ret = m;
     return r;
 }
 

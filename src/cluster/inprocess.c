@@ -88,11 +88,30 @@ static int open_ranks(struct inprocess *p, struct error *e)
     return code;
 }
 
+static void tell_progress(struct inprocess *p)
+{
+    uint64_t done = 0, total = 0;
+    for (int r = 0; r < p->plan.n_ranks; r++) {
+        struct rank_facts facts;
+        rank_facts(p->ranks[r], &facts);
+        done += facts.load_done;
+        total += facts.load_total;
+    }
+    if (p->options.on_progress != NULL && total > 0) {
+        p->options.on_progress(p->options.arg, done, total);
+    }
+}
+
 static int wait_loaded(struct inprocess *p, struct error *e)
 {
     mutex_lock(&p->lock);
     while (p->n_loaded < p->plan.n_ranks && !p->failed) {
-        condition_wait(&p->news, &p->lock, NEWS_WAIT_NS);
+        if (condition_wait(&p->news, &p->lock, NEWS_WAIT_NS)) {
+            continue;
+        }
+        mutex_unlock(&p->lock);
+        tell_progress(p);
+        mutex_lock(&p->lock);
     }
     int code = p->failed ? fail(e, p->failure.code, "%s", p->failure.text) : 0;
     mutex_unlock(&p->lock);

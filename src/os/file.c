@@ -217,7 +217,7 @@ static int write_all(int fd, struct bytes content)
             return -1;
         at += (size_t)n;
     }
-    return fsync(fd);
+    return 0;
 }
 
 int file_write_atomic(const char *path, struct bytes content, unsigned mode, struct error *e)
@@ -230,13 +230,23 @@ int file_write_atomic(const char *path, struct bytes content, unsigned mode, str
     if (fd < 0)
         return fail_errno(e, path, "writing");
     int r = 0;
-    if (fchmod(fd, (mode_t)mode) || write_all(fd, content))
+    if (fchmod(fd, (mode_t)mode) || write_all(fd, content) || fsync(fd))
         r = fail_errno(e, path, "writing");
     close(fd);
     if (!r && rename(temp, path))
         r = fail_errno(e, path, "replacing");
     if (r)
         unlink(temp);
+    return r;
+}
+
+int file_append(const char *path, struct bytes more, unsigned mode, struct error *e)
+{
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, (mode_t)mode);
+    if (fd < 0)
+        return fail_errno(e, path, "opening");
+    int r = write_all(fd, more) ? fail_errno(e, path, "writing") : 0;
+    close(fd);
     return r;
 }
 

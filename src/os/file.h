@@ -71,6 +71,11 @@ int file_read_all(const char *path, struct buffer *out, struct error *e);
 /* Replaces path by a new file of this content, or leaves it as it was. mode as in chmod. */
 int file_write_atomic(const char *path, struct bytes content, unsigned mode, struct error *e);
 
+/* Adds at the end of path, which is made with this mode if it is missing. One write, so that the
+ * pieces of several processes stay whole; it may be lost with the power. ERR_AUTH, ERR_NOT_FOUND,
+ * ERR_IO. */
+int file_append(const char *path, struct bytes more, unsigned mode, struct error *e);
+
 /* Makes a directory and its parents; an existing one is fine. */
 int file_make_directory(const char *path, unsigned mode, struct error *e);
 

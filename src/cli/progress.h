@@ -1,0 +1,26 @@
+/* The line that says how far a download or a load has come, on stderr; for this folder only. */
+#ifndef SHOAL_CLI_PROGRESS_H
+#define SHOAL_CLI_PROGRESS_H
+
+#include "store/download.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Zero-initialise. */
+struct progress {
+    bool dirty; /* an unfinished line stands there */
+    uint64_t next_ns;
+};
+
+/* Shows the line: in place at a terminal, else a new one every ten seconds. */
+void progress_show(struct progress *s, const struct download_progress *p);
+
+/* Takes an unfinished line away, so that the next text begins on a line of its own. */
+void progress_end(struct progress *s);
+
+/* "1.2 GB", in the units that disks are sold in. */
+void progress_format_bytes(char *ret, size_t size, double bytes);
+
+#endif
