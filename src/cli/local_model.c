@@ -114,6 +114,7 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
         return fail(e, ERR_NOMEM, "a model");
     m->id = o->path;
     m->start_ns = clock_now_ns();
+    m->screen.next_ns = m->start_ns + PROGRESS_PLAIN_NS;
     int r = source_open(&m->source, o->path, e);
     if (!r)
         r = open_engine(m, o, e);

@@ -5,14 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "os/clock.h"
 #include "os/terminal.h"
 
 #define LINE_TEXT 160
 #define LINE_COLUMNS 79 /* a line that wraps can't be written over */
 #define NAME_COLUMNS 28
-/* Between lines where there is no terminal: a log stays readable. */
-#define PLAIN_LINE_NS (10 * CLOCK_NS_PER_S)
 
 void progress_format_bytes(char *ret, size_t size, double bytes)
 {
@@ -81,7 +78,7 @@ void progress_show(struct progress *s, const struct download_progress *p)
     }
     uint64_t now = clock_now_ns();
     if (now >= s->next_ns) {
-        s->next_ns = now + PLAIN_LINE_NS;
+        s->next_ns = now + PROGRESS_PLAIN_NS;
         fprintf(stderr, "%s\n", line);
     }
 }

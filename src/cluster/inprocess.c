@@ -106,15 +106,16 @@ static int wait_loaded(struct inprocess *p, struct error *e)
 {
     mutex_lock(&p->lock);
     while (p->n_loaded < p->plan.n_ranks && !p->failed) {
-        if (condition_wait(&p->news, &p->lock, NEWS_WAIT_NS)) {
-            continue;
-        }
+        condition_wait(&p->news, &p->lock, NEWS_WAIT_NS);
         mutex_unlock(&p->lock);
         tell_progress(p);
         mutex_lock(&p->lock);
     }
     int code = p->failed ? fail(e, p->failure.code, "%s", p->failure.text) : 0;
     mutex_unlock(&p->lock);
+    if (code == 0) {
+        tell_progress(p);
+    }
     return code;
 }
 

@@ -32,8 +32,8 @@ struct inprocess_options {
     /* Makes one channel's two ends instead. Tests script faults here. NULL: by transport. */
     int (*pair)(void *arg, int from, int to, struct channel **a, struct channel **b,
                 struct error *e);
-    /* May be NULL: told about ten times a second how many bytes of weights all ranks have loaded,
-     * in the thread that opens. total grows until each rank has begun. */
+    /* May be NULL: told about ten times a second, and when all are loaded, how many bytes of
+     * weights the ranks have, in the thread that opens. total grows until each rank has begun. */
     void (*on_progress)(void *arg, uint64_t done, uint64_t total);
     void *arg; /* of both */
 };

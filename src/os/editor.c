@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
+#include <unistd.h>
 #include <wchar.h>
 
 #include "os/env.h"
@@ -29,7 +31,8 @@ struct editor {
     EditLine *line;
     HistoryW *history;
     FILE *out;
-    locale_t locale; /* UTF-8, whatever the environment says: models speak nothing else */
+    locale_t locale;      /* UTF-8, whatever the environment says: models speak nothing else */
+    struct termios found; /* the terminal's settings before us */
     const wchar_t *prompt;
     bool cancelled, folded, pasting;
 };
@@ -44,6 +47,13 @@ static struct editor *owner(EditLine *el)
 static wchar_t *show_prompt(EditLine *el)
 {
     return (wchar_t *)owner(el)->prompt;
+}
+
+/* So that what comes next, an answer or the shell, finds the terminal as we did. */
+static void give_terminal_back(struct editor *ed)
+{
+    el_wset(ed->line, EL_PREP_TERM, 0);
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &ed->found);
 }
 
 /* --- what fits on the screen --- */
@@ -129,7 +139,7 @@ static unsigned char on_cancel(EditLine *el, wint_t key)
 static unsigned char on_suspend(EditLine *el, wint_t key)
 {
     (void)key;
-    el_wset(el, EL_PREP_TERM, 0);
+    give_terminal_back(owner(el));
     raise(SIGTSTP);
     el_wset(el, EL_PREP_TERM, 1);
     el_wset(el, EL_REFRESH);
@@ -189,8 +199,10 @@ static void bind_keys(EditLine *el)
     el_wset(el, EL_ADDFN, L"shoal-paste", L"Take pasted text", on_paste);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         el_wset(el, EL_BIND, keys[i][0], keys[i][1], NULL);
-    /* Ctrl-C and Ctrl-Z come as keys while a line is edited, as signals otherwise. */
+    /* While a line is edited, and between two parts of one text: there the terminal's own lines
+     * would drop what is pasted faster than it is read. */
     el_wset(el, EL_SETTY, L"-d", L"-isig", NULL);
+    el_wset(el, EL_SETTY, L"-x", L"-isig", L"-icanon", L"-echo", NULL);
 }
 
 /* --- life --- */
@@ -211,6 +223,7 @@ static int start(struct editor *ed, struct error *e)
     if (!ed->locale)
         return fail(e, ERR_UNSUPPORTED, "no locale with UTF-8");
     locale_t before = uselocale(ed->locale);
+    tcgetattr(STDIN_FILENO, &ed->found);
     ed->line = el_init("shoal", stdin, ed->out, stderr);
     ed->history = history_winit();
     if (ed->line && ed->history) {
@@ -223,6 +236,7 @@ static int start(struct editor *ed, struct error *e)
         el_wset(ed->line, EL_EDITOR, L"emacs");
         bind_keys(ed->line);
         el_source(ed->line, NULL); /* the person's ~/.editrc; most have none */
+        give_terminal_back(ed);
     }
     uselocale(before);
     return ed->line && ed->history ? 0 : fail(e, ERR_NOMEM, "a line editor");
@@ -298,6 +312,7 @@ int editor_read(struct editor *ed, const struct editor_prompts *prompts, struct 
     } while (ed->folded && !r);
     fputs(PASTE_OFF, ed->out);
     fflush(ed->out);
+    give_terminal_back(ed);
     uselocale(before);
     return r;
 }

@@ -211,7 +211,9 @@ def interrupts_at_the_prompt(w):
         expect("never to be said" in t.wait("^C"), "the line was not shown")
         t.wait_prompt()
         expect(not w.server.asked, "Ctrl-C sent the line")
-        t.type('"""begun', "\r", CTRL_C)
+        t.type('"""begun', "\r")
+        t.wait("... ")
+        t.type(CTRL_C)
         t.wait_prompt()
         t.say("said")
         expect([m["content"] for m in w.server.asked[0]] == ["said"], f"{w.server.asked}")
@@ -321,18 +323,20 @@ def names_what_is_missing(w):
         with Terminal([w.shoal, "run", model, "--url", w.url], w.environment(w.new_home())) as t:
             status, shown = t.end()
             expect(status == 1 and text in shown, f"{status}: {shown}")
+    r = subprocess.run([w.shoal, "run", "mock", "hello", "--url", "http://127.0.0.1:1"],
+                       env=w.environment(w.new_home()), capture_output=True, text=True,
+                       timeout=WAIT_SECONDS)
+    expect(r.returncode == 1 and r.stdout == "" and r.stderr.startswith("shoal run: nobody"), f"{r}")
 
 
 def stops_a_file_s_answer(w):
     command = [w.shoal, "run", str(w.models / "slow.gguf"), "--threads", "1", "--temperature", "0"]
     with Terminal(command, w.environment(w.new_home())) as t:
         loading = t.wait("loaded in")
-        expect("slow.gguf" in loading and "MB/s" in loading, f"no progress: {loading!r}")
+        expect("slow.gguf  100 %" in loading and "MB/s" in loading, f"no progress: {loading!r}")
         t.wait_prompt()
         t.type("tell me\r")
-        t.wait("\r\n")
-        while not (t.read(WAIT_SECONDS) or "").strip():
-            pass
+        t.wait(" w")  # the synthetic vocabulary's words
         t.type(CTRL_C)
         expect("[prefill" not in t.wait("\x1b[?2004h"), "the answer was not stopped")
         t.wait(PROMPT)
