@@ -168,11 +168,11 @@ int cmd_bench(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     if (bench_parts(o, &chosen, &e)) {
-        fprintf(stderr, "shoal: bench: %s\n", e.text);
+        fprintf(stderr, "shoal bench: %s\n", e.text);
         return EXIT_USAGE;
     }
     if (run(&b, chosen, &e)) {
-        fprintf(stderr, "shoal: bench: %s\n", e.text);
+        fprintf(stderr, "shoal bench: %s\n", e.text);
         return EXIT_FAILED;
     }
     return EXIT_OK;

@@ -208,12 +208,11 @@ int cmd_eval(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     if (!o.text == !(o.tokens && o.logits)) {
-        fprintf(stderr,
-                "shoal: eval needs either --tokens FILE and --logits OUT, or --text FILE\n");
+        fprintf(stderr, "shoal eval: give --tokens FILE and --logits OUT, or --text FILE\n");
         return EXIT_USAGE;
     }
     if (o.text ? eval_text(&o, &e) : eval_logits(&o, &e)) {
-        fprintf(stderr, "shoal: eval: %s\n", e.text);
+        fprintf(stderr, "shoal eval: %s\n", e.text);
         return EXIT_FAILED;
     }
     return EXIT_OK;

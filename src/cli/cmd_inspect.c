@@ -395,7 +395,7 @@ int cmd_inspect(int argc, char **argv)
     if (r) {
         /* The text may quote names from the file. */
         char text[SAFE_TEXT];
-        fprintf(stderr, "shoal: %s\n", safe_text(bytes_text(e.text), text));
+        fprintf(stderr, "shoal inspect: %s\n", safe_text(bytes_text(e.text), text));
     }
     gguf_close(i.g);
     return r ? EXIT_FAILED : EXIT_OK;

@@ -61,11 +61,11 @@ int cmd_invite(int argc, char **argv)
     struct folders folders;
     struct error e = { 0 };
     if (folders_find(home, NULL, &folders, &e) != 0) {
-        fprintf(stderr, "shoal: %s\n", e.text);
+        fprintf(stderr, "shoal invite: %s\n", e.text);
         return EXIT_USAGE;
     }
     if (invite(folders.home, hours, &addresses, &e) != 0) {
-        fprintf(stderr, "shoal: %s\n", e.text);
+        fprintf(stderr, "shoal invite: %s\n", e.text);
         return EXIT_FAILED;
     }
     return EXIT_OK;

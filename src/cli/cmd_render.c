@@ -81,10 +81,10 @@ int cmd_render(int argc, char **argv)
         return status;
     buffer_init(&out, MAX_INPUT);
     if (render(model, &out, &e)) {
-        fprintf(stderr, "shoal: %s\n", e.text);
+        fprintf(stderr, "shoal render: %s\n", e.text);
         status = EXIT_FAILED;
     } else if (fwrite(out.data, 1, out.size, stdout) != out.size || fflush(stdout)) {
-        fprintf(stderr, "shoal: stdout can't be written\n");
+        fprintf(stderr, "shoal render: stdout can't be written\n");
         status = EXIT_FAILED;
     }
     buffer_done(&out);

@@ -63,7 +63,8 @@ static int ask(struct run *r, const char *text, struct error *e)
                              &status, e);
     free(body);
     result = conversation_finish(&r->chat, status, result, e);
-    printf("\n");
+    if (!result || r->chat.answer.size || atomic_load(&interrupted)) /* "^C" stands there */
+        printf("\n");
     fflush(stdout);
     if (!result)
         conversation_print_rates(&r->chat);
@@ -144,7 +145,7 @@ static bool take_turn(struct run *r, struct prompt *prompt, char *message)
     prompt_remember(prompt, message);
     int result = ask(r, prompt_unquote(message), &e);
     if (result && result != ERR_CANCELLED)
-        fprintf(stderr, "shoal: run: %s\n", e.text);
+        fprintf(stderr, "shoal run: %s\n", e.text);
     return true;
 }
 
@@ -161,7 +162,7 @@ static void chat_with_person(struct run *r, struct prompt *prompt, struct buffer
         if (result == ERR_CLOSED)
             break;
         if (result && result != ERR_CANCELLED)
-            fprintf(stderr, "shoal: run: %s\n", e.text);
+            fprintf(stderr, "shoal run: %s\n", e.text);
         if (!result && !is_blank(buffer_cstr(message)))
             goes_on = take_turn(r, prompt, (char *)message->data);
     }
@@ -234,13 +235,18 @@ int cmd_run(int argc, char **argv)
         OPTION_OPTIONAL_ARGUMENT("PROMPT", &r.prompt,
                                  "without it: a chat, a line a turn; /help tells more"),
         OPTION_TEXT("system", &r.conversation.system, "TEXT", "system message"),
-        OPTION_REAL("temperature", &r.conversation.temperature, 0, 2, "T", "0: greedy"),
-        OPTION_INT("seed", &r.conversation.seed, 0, INT64_MAX / 1024, "N", "of the sampling"),
+        OPTION_REAL("temperature", &r.conversation.temperature, 0, 2, "T",
+                    "0 to 2; 0: always the likeliest token"),
+        OPTION_INT("seed", &r.conversation.seed, 0, INT64_MAX / 1024, "N",
+                   "of the sampling; the same again gives the same answer"),
         OPTION_INT("max-tokens", &r.conversation.max_tokens, 1, 1 << 24, "N", "of each answer"),
         OPTION_TEXT("url", &r.url, "URL", "the endpoint, " CLIENT_DEFAULT_URL " by default"),
-        OPTION_INT("context", &r.local.context, 16, 1 << 24, "N", "positions, for a file"),
-        OPTION_INT("threads", &r.local.threads, 1, 256, "N", "compute threads, for a file"),
-        OPTION_TEXT("isa", &r.local.isa, "NAME", "instruction set, for a file"),
+        OPTION_INT("context", &r.local.context, 16, 1 << 24, "N",
+                   "of a file: most tokens of a session (4096)"),
+        OPTION_INT("threads", &r.local.threads, 1, 256, "N",
+                   "of a file: of compute (all usable cores)"),
+        OPTION_TEXT("isa", &r.local.isa, "NAME",
+                    "of a file: kernels (the best that the processor has)"),
     };
     const struct option_set set = { "run", rows, ARRAY_LEN(rows) };
     struct error e = { 0 };
@@ -248,7 +254,7 @@ int cmd_run(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     if (start(&r, &e)) {
-        fprintf(stderr, "shoal: run: %s\n", e.text);
+        fprintf(stderr, "shoal run: %s\n", e.text);
         return EXIT_FAILED;
     }
     return EXIT_OK;

@@ -100,7 +100,7 @@ int cmd_status(int argc, char **argv)
     if (!r && !json_is_object(all))
         r = fail(&e, ERR_FORMAT, "%s/api/status does not answer as shoal does", url);
     if (r) {
-        fprintf(stderr, "shoal: status: %s\n", e.text);
+        fprintf(stderr, "shoal status: %s\n", e.text);
     } else if (json) {
         printf("%s\n", buffer_cstr(&body));
     } else {

@@ -66,7 +66,7 @@ int cmd_tokenize(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     if (tokenize(model, &o, &e)) {
-        fprintf(stderr, "shoal: %s\n", e.text);
+        fprintf(stderr, "shoal tokenize: %s\n", e.text);
         return EXIT_FAILED;
     }
     return EXIT_OK;

@@ -212,7 +212,7 @@ int cmd_up(int argc, char **argv)
         OPTION_INT("peer-port", &u.peer_port, 0, 65535, "N", "for other devices (port + 1)"),
         OPTION_TEXT("join", &u.join, "ADDRESS", "peer address of a member: host or host:port"),
         OPTION_TEXT("invite", &u.invite, "TEXT", "an invitation, made by shoal invite"),
-        OPTION_LIST("model", &u.model, "NAME", "model to serve; may be given more than once"),
+        OPTION_LIST("model", &u.model, "NAME", "model to serve: NAME.gguf of the models folder"),
         OPTION_TEXT("split", &u.split, "SPEC", "stages by '/', [LAYERS@]SHARES, shares by ':'"),
         OPTION_INT("threads", &u.threads, 0, 256, "N", "of compute (all usable cores)"),
         OPTION_TEXT("isa", &u.isa, "NAME", "kernels (the best that the processor has)"),
@@ -227,7 +227,7 @@ int cmd_up(int argc, char **argv)
     }
     struct error e = { 0 };
     if (up(&u, &e) != 0) {
-        fprintf(stderr, "shoal: %s\n", e.text);
+        fprintf(stderr, "shoal up: %s\n", e.text);
         return EXIT_FAILED;
     }
     return EXIT_OK;

@@ -48,7 +48,7 @@ static void print_commands(FILE *to)
 static int fail_unknown(const char *name)
 {
     const char *nearest = NULL;
-    int best = SUGGEST_DISTANCE;
+    int best = (int)strlen(name) < SUGGEST_DISTANCE ? (int)strlen(name) : SUGGEST_DISTANCE;
     for (size_t i = 0; i < N_COMMANDS; i++) {
         int d = options_distance(name, commands[i].name);
         if (d < best) {

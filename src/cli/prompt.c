@@ -119,7 +119,7 @@ int prompt_read(struct prompt *p, struct buffer *ret, struct error *e)
 
 static void leave_history(struct prompt *p, const struct error *e)
 {
-    fprintf(stderr, "shoal: run: no history of what you type is kept: %s\n", e->text);
+    fprintf(stderr, "shoal run: no history of what you type is kept: %s\n", e->text);
     p->history[0] = '\0';
 }
 

@@ -4,6 +4,7 @@
 #include "base/attributes.h"
 #include "os/cpu.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct candidate {
@@ -36,6 +37,16 @@ const struct kernels *const *kernels_all(int *n)
     return all;
 }
 
+static void fail_unknown(const char *isa, struct error *e)
+{
+    char names[128] = "";
+    int n, at = 0;
+    const struct kernels *const *all = kernels_all(&n);
+    for (int i = 0; i < n && at < (int)sizeof names; i++)
+        at += snprintf(names + at, sizeof names - (size_t)at, "%s%s", i ? ", " : "", all[i]->name);
+    fail(e, ERR_NOT_FOUND, "no instruction set is named \"%s\"; this machine has %s", isa, names);
+}
+
 const struct kernels *kernels_choose(const char *isa, struct error *e)
 {
     unsigned features = cpu_features();
@@ -52,6 +63,6 @@ const struct kernels *kernels_choose(const char *isa, struct error *e)
             best = c->table;
     }
     if (!best)
-        fail(e, ERR_NOT_FOUND, "no instruction set named \"%s\" in this build", isa);
+        fail_unknown(isa, e);
     return best;
 }

@@ -88,7 +88,7 @@ static void fails_with_the_right_code(void **state)
     struct buffer out;
     const char *missing[] = { "inspect", "/no/such/file.gguf", NULL };
     assert_int_equal(run(&out, 2, missing), EXIT_FAILED);
-    expect(&out, "shoal: /no/such/file.gguf");
+    expect(&out, "shoal inspect: /no/such/file.gguf");
     buffer_done(&out);
     const char *other[] = { "inspect", TEST_DATA "/../test.h", NULL };
     assert_int_equal(run(&out, 2, other), EXIT_FAILED);
