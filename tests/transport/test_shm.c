@@ -94,9 +94,9 @@ static void foreign_tokens_are_refused(void **state)
     struct door *d = *state;
     struct error e = { 0 };
     struct shm_offer *offer = NULL;
-    static const char *const bad[] = { "", "shm1:", "shm1:00", "shm2:00",
-                                       "shm1:zz0000000000000000000000000000000000000000000000000000"
-                                       "00000000" };
+    static const char not_hex[] = "shm1:zz0000000000000000000000000000000000000000000000000000"
+                                  "00000000";
+    static const char *const bad[] = { "", "shm1:", "shm1:00", "shm2:00", not_hex };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         assert_int_equal(shm_offer(&offer, bad[i], shm_preamble, NULL, &e), ERR_FORMAT);
     }
