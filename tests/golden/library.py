@@ -128,6 +128,20 @@ class Shoal:
         return path
 
 
+def build_by(build, compiler):
+    """The Shoal of a second build, by another compiler, inside the build folder."""
+    folder = pathlib.Path(build) / f"by-{pathlib.Path(compiler).name}"
+    commands = [["ninja", "-C", folder, "src/cli/shoal", "tools/shoal-synth"]]
+    if not (folder / "build.ninja").exists():
+        commands.insert(0, ["meson", "setup", folder, ROOT, "-Dtests=disabled"])
+    for command in commands:
+        r = subprocess.run([str(c) for c in command], env={**os.environ, "CC": str(compiler)},
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if r.returncode:
+            raise RuntimeError(f"{command[0]} by {compiler} failed:\n{r.stdout[-3000:]}")
+    return Shoal(folder)
+
+
 def softmax_log(logits):
     """log softmax of each row, in double."""
     x = logits.astype(np.float64)

@@ -1,24 +1,27 @@
 #!/usr/bin/env python3
 """Wide random models of every family: what must not change a bit, and what may by how much.
 
-    wide.py BUILD [--long] [--other BUILD] [--arch NAME]... [--type NAME]... [--case NAME]...
-            [--table FILE]
+    wide.py BUILD [--long] [--compiler CC] [--arch NAME]... [--type NAME]... [--case NAME]...
+            [--table FILE | --check FILE]
 
 For each family, on 200 tokens, in fast and exact mode, with --long in every tensor type, else in
 Q8_0 with fewer variants:
 
-rows      in chunks of 1, 17 and 512, at 1, 2 and 3 threads, beside 7 others, over 2, 3 and 7
-          stages: the same bits
-isa       every instruction set of this machine, the scalar definition over fewer tokens: the same
-          bits
-compiler  --other, a build by another compiler: the same bits
-split     5:3, 3:3:2, 1:7 and 2 x 2 in exact mode: max |d| <= 1e-4 x the row's max |logit|; experts
-          whole, and by columns in F32 and Q8_0
-mixed     5:3 with the ranks on different instruction sets: the bits of 5:3 on one; and again
-          beside 7 others in chunks of 17
-fast      fast mode against exact mode, without experts (test_choices has those): mean KL <= 5e-3
+rows       in chunks of 1, 17 and 512, at 1, 2 and 3 threads, beside 7 others: the same bits
+tcp        over 2, 3 and 7 stages joined by TCP, also beside 7 others: the same bits
+isa        every instruction set of this machine, the scalar definition over fewer tokens: the same
+           bits
+compiler   --compiler, a build by another one: the same bits
+split      5:3, 3:3:2, 1:7 and 2 x 2 in exact mode: max |d| <= 1e-4 x the row's max |logit|; experts
+           whole, and by columns in F32 and Q8_0
+mixed      5:3 with the ranks on different instruction sets: the bits of 5:3 on one; and again
+           beside 7 others in chunks of 17
+processes  5:3 over two processes, AVX2 and scalar: every whole value has the same bits in both
+           (tests/cluster/test_processes.c, which `make test` runs in Q4_0; here with --long)
+fast       fast mode against exact mode, without experts (test_choices has those): mean KL <= 5e-3
 
 --table writes what was measured as a Markdown table; cells that this run didn't measure stay.
+--check compares what was measured with that table, which must be whole.
 """
 
 import argparse
@@ -28,7 +31,7 @@ import sys
 
 import numpy as np
 
-from library import Report, Shoal, divergence
+from library import Report, Shoal, build_by, divergence
 
 FAMILIES = ["llama", "mixtral", "qwen2", "qwen3", "qwen3moe", "gemma3", "lfm2", "smollm3"]
 EXPERTS = ["mixtral", "qwen3moe"]
@@ -42,9 +45,9 @@ TOKENS = 200
 SCALAR_TOKENS = 20
 TOLERANCE = 1e-4
 KL_MAX = 5e-3
-PIPELINES = [["--split", "4@1/4@1", "--chunk", 17, "--beside", 7],
-             ["--split", "3@1/3@1/2@1"],
-             ["--split", "2@1/1@1/1@1/1@1/1@1/1@1/1@1", "--chunk", 64]]
+PIPELINES = [["--transport", "tcp", "--split", "4@1/4@1", "--chunk", 17, "--beside", 7],
+             ["--transport", "tcp", "--split", "3@1/3@1/2@1"],
+             ["--transport", "tcp", "--split", "2@1/1@1/1@1/1@1/1@1/1@1/1@1", "--chunk", 64]]
 ROWS = [["--chunk", 1, "--threads", 1], ["--chunk", 17, "--threads", 3, "--beside", 7],
         ["--beside", 7, "--threads", 2]]
 
@@ -52,10 +55,10 @@ ROWS = [["--chunk", 1, "--threads", 1], ["--chunk", 17, "--threads", 3, "--besid
 class Wide:
     """The cases of one family in one type, and what they measured."""
 
-    def __init__(self, shoal, options, family, kind):
-        self.shoal, self.family, self.kind = shoal, family, kind
+    def __init__(self, shoal, other, options, family, kind):
+        self.shoal, self.other, self.family, self.kind = shoal, other, family, kind
         self.long = options.long
-        self.other = Shoal(options.other) if options.other else None
+        self.processes_program = pathlib.Path(options.build) / "tests/cluster/test_processes"
         self.scalar_tokens = SCALAR_TOKENS if self.long else SCALAR_TOKENS // 3
         rng = random.Random(f"{family} {kind}")
         self.tokens = [rng.randrange(2003) for _ in range(TOKENS)]
@@ -76,8 +79,10 @@ class Wide:
         return True, f"{2 * len(runs)} runs like the plain ones"
 
     def rows(self):
-        runs = ROWS + PIPELINES
-        return self.unchanged([], runs if self.long else [ROWS[1], *PIPELINES[::2]], self.tokens)
+        return self.unchanged([], ROWS if self.long else ROWS[1:2], self.tokens)
+
+    def tcp(self):
+        return self.unchanged([], PIPELINES if self.long else PIPELINES[::2], self.tokens)
 
     def isa(self):
         sets = [["--isa", "avx2"], ["--isa", "scalar"]]
@@ -94,6 +99,10 @@ class Wide:
             return good, detail
         return self.unchanged(["--split", "5:3"],
                               [["--split", "5:3", "--beside", 7, "--chunk", 17]], self.tokens)
+
+    def processes(self):
+        self.shoal.run(self.processes_program, self.family, self.kind)
+        return True, "every whole value the same"
 
     def split(self, options=()):
         one = self.shoal.eval(self.model(), self.tokens, "--exact")
@@ -116,7 +125,7 @@ class Wide:
 
     def cases(self):
         """Names and functions of what applies to this family and type."""
-        found = {"rows": self.rows, "isa": self.isa}
+        found = {"rows": self.rows, "tcp": self.tcp, "isa": self.isa}
         if self.other:
             found["compiler"] = self.compiler
         if self.kind in SPLIT_TYPES:
@@ -125,6 +134,8 @@ class Wide:
             found["columns"] = lambda: self.split(["--expert-columns"])
         if self.kind in SPLIT_TYPES:
             found["mixed"] = self.mixed
+        if self.kind in SPLIT_TYPES and self.long:
+            found["processes"] = self.processes
         if self.kind in KL_TYPES and self.family not in EXPERTS:
             found["fast"] = self.fast
         return found
@@ -142,13 +153,17 @@ class Wide:
 
 HEAD = """# Exactness
 
-What `tests/golden/wide.py --long --table docs/exactness.md` measured; `make test` checks every family
-in Q8_0, `make test-long` all of it. The models are `shoal-synth --preset wide`: 8 layers, width 512, 16 heads on 8 KV heads, FFN 768, vocabulary 2,003;
-qwen3moe 16 experts of width 256, 4 used; mixtral 8, 2 used; gemma3 window 64; lfm2 attends in
-layers 2, 5 and 7. Sequences have 200 tokens, the scalar instruction set's 20.
+What `tests/golden/wide.py BUILD --long --compiler clang --table docs/exactness.md` measured, BUILD
+being by gcc. `make test` measures every family in Q8_0 again and compares this table with what it
+finds; `make test-long` measures all of it. The models are `shoal-synth --preset wide`: 8 layers,
+width 512, 16 heads on 8 KV heads, FFN 768, vocabulary 2,003; qwen3moe 16 experts of width 256, 4
+used; mixtral 8, 2 used; gemma3 window 64; lfm2 attends in layers 2, 5 and 7. Sequences have 200
+tokens, the scalar instruction set's 20.
 
 - **rows**: fast and exact mode, in chunks of 1, 17 and 512, at 1, 2 and 3 threads, beside 7 other
-  sequences, over 2, 3 and 7 stages: all logits the same bits.
+  sequences that join and leave: all logits the same bits.
+- **tcp**: fast and exact mode over 2, 3 and 7 stages joined by TCP, also beside 7 others: the same
+  bits.
 - **isa**: fast and exact mode on AVX2 and on scalar: the bits of the best instruction set.
 - **compiler**: fast and exact mode by gcc and by clang: the same bits.
 - **split**: exact mode in 5:3, 3:3:2, 1:7 and 2 x 2, largest difference from one device as a share
@@ -156,14 +171,18 @@ layers 2, 5 and 7. Sequences have 200 tokens, the scalar instruction set's 20.
 - **columns**: the same with columns of every expert instead of whole experts.
 - **mixed**: 5:3 with one rank on AVX2 and one on scalar, and beside 7 others in chunks of 17: the
   bits of 5:3.
+- **processes**: 5:3 over two processes joined by TCP, one on AVX2 and one on scalar, fast and exact
+  mode: the residual after each layer, the chosen experts and whatever else both hold whole have the
+  same bits at each of 20 tokens.
 - **fast**: mean KL of fast mode from exact mode on the same file, with an output matrix of its own
   (at most 5e-3). For families with experts `tests/model/test_choices.c` counts the choices of
   experts that differ, of those that no other one led to (1.4 to 2.8 %, as many as the gaps between
-  the router's logits make inevitable), and takes the KL before the first one (6e-4). It also
-  compares every whole value of ranks on different instruction sets, bit for bit.
+  the router's logits make inevitable), and takes the KL before the first one (6e-4).
 
 """
-COLUMNS = ["rows", "isa", "compiler", "split", "columns", "mixed", "fast"]
+COLUMNS = ["rows", "tcp", "isa", "compiler", "split", "columns", "mixed", "processes", "fast"]
+# Measured cells have two digits.
+ROUNDING = 0.06
 
 
 def read_table(path):
@@ -188,24 +207,57 @@ def write_table(path, results):
     path.write_text(HEAD + "\n".join(lines) + "\n")
 
 
+def equal_cells(a, b):
+    if "e-" not in a or "e-" not in b:
+        return a == b
+    return abs(float(a) - float(b)) <= ROUNDING * float(a)
+
+
+def check_table(path, results):
+    """(good, detail): the table is what this script writes, whole, and says what was measured."""
+    table = read_table(path)
+    if not path.read_text().startswith(HEAD):
+        return False, f"{path} has another text: write it with --table"
+    for family in FAMILIES:
+        for kind in TYPES:
+            row = table.get((family, kind), {})
+            due = ["rows", "tcp", "isa", "compiler"]
+            due += ["split", "mixed", "processes"] if kind in SPLIT_TYPES else []
+            due += ["columns"] if kind in COLUMN_TYPES and family in EXPERTS else []
+            due += ["fast"] if kind in KL_TYPES and family not in EXPERTS else []
+            bad = [c for c in due if row.get(c, "") in ("", "DIFFER")]
+            if bad:
+                return False, f"{family} {kind}: no good result for {', '.join(bad)}"
+    for w in results:
+        for column, cell in w.found.items():
+            said = table[w.family, w.kind][column]
+            if not equal_cells(said, cell):
+                return False, f"{w.family} {w.kind} {column}: {cell}, the table says {said}"
+    return True, f"{len(table)} rows, {sum(len(w.found) for w in results)} cells measured again"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("build")
     parser.add_argument("--long", action="store_true")
-    parser.add_argument("--other")
+    parser.add_argument("--compiler")
     parser.add_argument("--arch", action="append", choices=FAMILIES)
     parser.add_argument("--type", action="append", choices=TYPES)
     parser.add_argument("--case", action="append", choices=COLUMNS)
     parser.add_argument("--table", type=pathlib.Path)
+    parser.add_argument("--check", type=pathlib.Path)
     a = parser.parse_args()
     shoal, report = Shoal(a.build), Report()
+    other = build_by(a.build, a.compiler) if a.compiler else None
     results = []
     for family in a.arch or FAMILIES:
         for kind in a.type or (TYPES if a.long else ["Q8_0"]):
-            results.append(Wide(shoal, a, family, kind))
+            results.append(Wide(shoal, other, a, family, kind))
             results[-1].run(report, a.case)
             if a.table:
                 write_table(a.table, results)
+    if a.check:
+        report.attempt("wide_table", lambda: check_table(a.check, results))
     return report.exit_code()
 
 
