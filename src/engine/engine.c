@@ -137,8 +137,7 @@ static void break_engine(struct engine *g, const struct error *error)
 
 static int submit_steps(struct engine *g, struct error *e)
 {
-    int depth = g->x->depth < ENGINE_MAX_DEPTH ? g->x->depth : ENGINE_MAX_DEPTH;
-    while (g->n_flights < depth) {
+    while (g->n_flights < g->overlap.depth) {
         struct flight *f = &g->flights[(g->first_flight + g->n_flights) % ENGINE_MAX_DEPTH];
         if (!engine_form_step(g, f))
             return 0;
@@ -178,15 +177,23 @@ static void take_token(struct engine *g, struct request *r, const float *logits)
         request_end(g, r, FINISH_LENGTH, NULL);
 }
 
-static void take_result(struct engine *g, const struct step_result *result)
+/* A step over several stages came back: how fast the streams share steps this way. */
+static void time_overlap(struct engine *g, const struct flight *f)
 {
-    struct flight *f = &g->flights[g->first_flight];
-    int row = 0, decoding = 0, prefilling = 0;
+    int decoding = 0, prefilling = 0;
     for (int i = 0; i < g->n_active; i++) {
         decoding += g->active[i]->phase == REQUEST_DECODE;
         prefilling += g->active[i]->phase == REQUEST_PREFILL;
     }
     overlap_take(&g->overlap, decoding, f->n_decodes, prefilling > 0, clock_now_ns());
+}
+
+static void take_result(struct engine *g, const struct step_result *result)
+{
+    struct flight *f = &g->flights[g->first_flight];
+    int row = 0;
+    if (g->overlap.depth > 1)
+        time_overlap(g, f);
     for (int i = 0; i < f->n_runs; i++) {
         struct flight_run *run = &f->runs[i];
         struct request *r = run->request;
