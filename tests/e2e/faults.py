@@ -15,6 +15,7 @@ import http.client
 import json
 import pathlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -29,6 +30,8 @@ MODEL = "slow"
 SPLIT = "3@1/3@1/3@1"
 # The promise: a client hears of a lost device within this.
 LOSS_SECONDS = 5
+# A worker's line about the part it holds: its last layer, and how many the model has.
+PART = re.compile(r"loaded layers \d+-(\d+) of (\d+)")
 # A device is back, and the model placed again, well within this on a busy machine.
 BACK_SECONDS = 90
 PHASES = ("join", "load", "prefill", "decode", "idle")
@@ -183,9 +186,22 @@ class Trials:
                              "end of the placement", LOSS_SECONDS + 5)
 
 
+def part_channels(device):
+    """How many channels the part that a worker holds needs; 0 for the head, whose part stays.
+
+    A head that starts anew deals parts in the order in which workers are back, so the same worker
+    may hold the middle stage (steps, hidden in, hidden out) before and the last one after.
+    """
+    held = PART.findall(device.log())
+    if not held:
+        return 0
+    last, layers = map(int, held[-1])
+    return 2 if last == layers - 1 else 3
+
+
 def usage(devices):
-    """What each holds; memory counts only where it can be measured."""
-    return {d.name: (d.descriptors(), d.shared_mappings(),
+    """What each holds beside its part's channels; memory counts only where it can be measured."""
+    return {d.name: (d.descriptors() - part_channels(d), d.shared_mappings() - part_channels(d),
                      0 if d.cluster.sanitized else d.memory()) for d in devices}
 
 
