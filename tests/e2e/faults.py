@@ -40,9 +40,11 @@ HEAD_PHASES = ("decode", "prefill", "idle", "load")
 # Resident memory may differ by what an allocator keeps; a leaked placement is far larger (a share
 # of the model is 45 MB, its state more).
 MEMORY_SLACK = 16 << 20
-# A device that serves looks at its links again and again: a handful may be open for the moment.
 # After the last trial, until what it left is gone.
 SETTLE_SECONDS = 20
+# A head that lost a placement lets go of its channels within this.
+LINGER_SECONDS = 6
+# A device that serves looks at its links again and again: a handful may be open for the moment.
 DESCRIPTOR_SLACK = 3
 
 
@@ -187,10 +189,11 @@ class Trials:
 
 
 def part_channels(device):
-    """How many channels the part that a worker holds needs; 0 for the head, whose part stays.
+    """How many channels to others the part that a device holds needs.
 
     A head that starts anew deals parts in the order in which workers are back, so the same worker
-    may hold the middle stage (steps, hidden in, hidden out) before and the last one after.
+    may hold the middle stage (steps, hidden in, hidden out) before and the last one after. The head
+    holds the first stage (hidden out, steps to two workers).
     """
     held = PART.findall(device.log())
     if not held:
@@ -203,6 +206,16 @@ def usage(devices):
     """What each holds beside its part's channels; memory counts only where it can be measured."""
     return {d.name: (d.descriptors() - part_channels(d), d.shared_mappings() - part_channels(d),
                      0 if d.cluster.sanitized else d.memory()) for d in devices}
+
+
+def settled_usage(devices):
+    """The least that each holds in a while without trials: what they hold for good."""
+    least = usage(devices)
+    end = time.monotonic() + LINGER_SECONDS
+    while time.monotonic() < end:
+        time.sleep(0.2)
+        least = {n: tuple(map(min, least[n], now)) for n, now in usage(devices).items()}
+    return least
 
 
 def within(before, after):
@@ -245,7 +258,7 @@ def hurt(context, how, victim_index):
         # One of each phase first: buffers, caches and the allocator have their size then.
         for phase in PHASES:
             t.trial(phase, how, victim)
-        before = usage(survivors)
+        before = settled_usage(survivors)
         for n in range(context.trials - 1):
             for phase in rng.sample(PHASES, len(PHASES)):
                 t.trial(phase, how, victim)
@@ -350,7 +363,7 @@ def head_falls(context, how):
         for phase in HEAD_PHASES:
             t.trial(phase, how, rng.random())
         # ben was started anew for the load phase; anna lives through all.
-        before = usage(t.workers[:1])
+        before = settled_usage(t.workers[:1])
         for n in range(context.trials - 1):
             for phase in rng.sample(HEAD_PHASES, len(HEAD_PHASES)):
                 t.trial(phase, how, rng.random())
