@@ -2,9 +2,12 @@
 """Real devices on this machine, measured through the endpoint: several `shoal up` processes split a
 model and are timed in turn, in one run, beside one process with one and with two threads.
 
-    bench/devices.py [--build build] [--rounds 7] [--decode 48] [--case NAME]... MODEL.gguf...
+    bench/devices.py [--build build] [--rounds 7] [--decode 48] [--case NAME]... [--only FIGURE]
+                     MODEL.gguf...
 
-All set-ups stay loaded (idle ones take no processor time); a round visits each of them once.
+All set-ups stay loaded (idle ones take no processor time). A round decodes with each of them and
+then prefills with each, every other round in reverse: what is compared lies seconds apart, since
+the memory of a shared host is at times twice as fast as at others.
 Prints medians with their spread, and the ratios that matter: two devices to one process with two
 threads, a pipeline to one process with one thread, many streams to one.
 """
@@ -27,11 +30,11 @@ LOAD_SECONDS = 240
 SHORT, LONG = 512, 2048  # tokens of a prompt
 # name: (devices, threads of each, further options of the head, prompts, numbers of streams)
 SETUPS = {
-    "1 thread": (1, 1, [], [LONG], [1, 2]),
-    "2 threads": (1, 2, [], [SHORT], [1, 8]),
-    "tensor shm": (2, 1, ["--split", "1:1"], [SHORT], [1]),
-    "tensor tcp sealed": (2, 1, ["--split", "1:1", "--seal"], [SHORT], [1]),
     "pipeline": (2, 1, ["--split", "1/1"], [LONG], [1, 2]),
+    "1 thread": (1, 1, [], [LONG], [1, 2]),
+    "tensor shm": (2, 1, ["--split", "1:1"], [SHORT], [1]),
+    "2 threads": (1, 2, [], [SHORT], [1, 8]),
+    "tensor tcp sealed": (2, 1, ["--split", "1:1", "--seal"], [SHORT], [1]),
 }
 
 
@@ -112,18 +115,31 @@ def overlap(head):
     return {m["steps"]: m["tokens_per_second"] for m in model.get("overlap", {}).get("measured", [])}
 
 
-def measure(bench, heads, rounds):
+def measure_decode(bench, setup, head, figures):
+    streams = SETUPS[setup][4]
+    for n in streams:
+        figures.setdefault(f"decode x{n}", []).append(bench.decoded(head, n))
+    for steps, rate in overlap(head).items():
+        figures.setdefault(f"x{streams[-1]} in {steps} steps", []).append(rate)
+
+
+def measure_prefill(bench, setup, head, figures):
+    for n in SETUPS[setup][3]:
+        figures.setdefault(f"prefill {n}", []).append(bench.prefill(head, n))
+
+
+FIGURES = {"decode": measure_decode, "prefill": measure_prefill}
+
+
+def measure(bench, heads, rounds, kinds):
     """{setup: {figure: [a value a round]}}"""
     figures = {setup: {} for setup in heads}
+    order = list(heads)
     for _ in range(rounds):
-        for setup, head in heads.items():
-            f, (prompts, streams) = figures[setup], SETUPS[setup][3:]
-            for n in prompts:
-                f.setdefault(f"prefill {n}", []).append(bench.prefill(head, n))
-            for n in streams:
-                f.setdefault(f"decode x{n}", []).append(bench.decoded(head, n))
-            for steps, rate in overlap(head).items():
-                f.setdefault(f"x{streams[-1]} in {steps} steps", []).append(rate)
+        for kind in kinds:
+            for setup in order:
+                FIGURES[kind](bench, setup, heads[setup], figures[setup])
+        order.reverse()
     return figures
 
 
@@ -159,13 +175,15 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--decode", type=int, default=48, help="tokens of an answer")
     parser.add_argument("--case", action="append", choices=SETUPS, help="only these set-ups")
+    parser.add_argument("--only", choices=FIGURES, help="only these figures")
     parser.add_argument("models", nargs="+", type=pathlib.Path)
     args = parser.parse_args()
     for path in args.models:
         with Cluster(ROOT / args.build / "src" / "cli" / "shoal", path.parent) as cluster:
             heads = {s: start(cluster, s, path.stem) for s in args.case or SETUPS}
             bench = Bench(path.stem, args.decode)
-            report(path.stem, measure(bench, heads, args.rounds))
+            kinds = [args.only] if args.only else FIGURES
+            report(path.stem, measure(bench, heads, args.rounds, kinds))
     return 0
 
 

@@ -161,38 +161,71 @@ static int sleep_all(struct transfer *t, int n, uint64_t deadline_ns, struct err
     return pending;
 }
 
+/* One exchange under way. */
+struct exchange {
+    struct transfer *t;
+    int n;
+    uint64_t deadline_ns;
+    uint64_t idle_ns; /* since when nothing moves; 0: something did */
+    bool awaited;     /* nothing has come yet of what is to be received */
+};
+
+/* Something moved; received: of the first peer's message. */
+static void moved_on(struct exchange *x, bool received)
+{
+    if (x->awaited && received) {
+        rhythm_came(&x->t[0].channel->rhythm, x->idle_ns > 0 ? clock_now_ns() - x->idle_ns : 0);
+        x->awaited = false;
+    }
+    x->idle_ns = 0;
+}
+
+/* Spins a turn or sleeps; returns as step_all. */
+static int wait_all(struct exchange *x, struct error *e)
+{
+    struct channel *first = x->t[0].channel;
+    uint64_t now = clock_now_ns();
+    x->idle_ns = x->idle_ns == 0 ? now : x->idle_ns;
+    uint64_t waited = now - x->idle_ns;
+    if (now >= x->deadline_ns) {
+        if (x->awaited) {
+            rhythm_paused(&first->rhythm, waited);
+        }
+        return timed_out(x->t, x->n, e);
+    }
+    static const struct rhythm none;
+    uint64_t sleep = rhythm_sleep(x->awaited ? &first->rhythm : &none, waited, first->spin_ns);
+    if (sleep == 0) {
+        spin_turn(waited);
+        return 1;
+    }
+    uint64_t until = sleep < x->deadline_ns - now ? now + sleep : x->deadline_ns;
+    int pending = sleep_all(x->t, x->n, until, e);
+    if (pending == 0) {
+        moved_on(x, true);
+    }
+    return pending;
+}
+
 int channel_exchange(struct transfer *t, int n, uint64_t deadline_ns, struct error *e)
 {
-    int code = prepare(t, n, e);
-    if (code != 0) {
-        return code;
+    struct exchange x = {
+        .t = t, .n = n, .deadline_ns = deadline_ns, .awaited = n > 0 && t[0].in != NULL
+    };
+    int pending = prepare(t, n, e);
+    if (pending != 0) {
+        return pending;
     }
-    uint64_t spin_ns = n > 0 ? t[0].channel->spin_ns : 0, begin = 0;
-    for (;;) {
-        bool moved = false;
-        int pending = step_all(t, n, &moved, e);
-        if (pending <= 0) {
-            return pending;
+    do {
+        bool moved = false, sending = n > 0 && t[0].sending;
+        pending = step_all(t, n, &moved, e);
+        if (pending == 0 || moved) {
+            moved_on(&x, pending == 0 || !sending);
+        } else if (pending > 0) {
+            pending = wait_all(&x, e);
         }
-        if (moved) {
-            begin = 0;
-            continue;
-        }
-        uint64_t now = clock_now_ns();
-        begin = begin == 0 ? now : begin;
-        if (now >= deadline_ns) {
-            return timed_out(t, n, e);
-        }
-        if (now - begin < spin_ns) {
-            spin_turn(now - begin);
-            continue;
-        }
-        pending = sleep_all(t, n, deadline_ns, e);
-        if (pending <= 0) {
-            return pending;
-        }
-        begin = 0;
-    }
+    } while (pending > 0);
+    return pending;
 }
 
 int channel_send(struct channel *ch, const struct bytes *parts, int n, uint64_t deadline_ns,

@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "transport/rhythm.h"
 #include "transport/transport.h"
 
 /* Results of a step besides errors. */
@@ -43,6 +44,7 @@ struct channel {
     const struct channel_ops *ops;
     size_t max_message;
     uint64_t spin_ns;
+    struct rhythm rhythm; /* of what comes in */
     atomic_bool broken;
 };
 
