@@ -5,8 +5,10 @@
  * and that are measured. */
 #define SETTLE_ROUNDS 2
 #define WINDOW_ROUNDS 6
-/* Windows of the best choice before another one is tried again. */
+/* Windows of the best choice before another one is tried again; and after the best has changed,
+ * since one window may have lied. */
 #define KEEP_WINDOWS 64
+#define DOUBT_WINDOWS 8
 /* Another choice must be better by this much: noise alone changes nothing. */
 #define BETTER 1.03
 /* Weight of the newest window in a choice's rate. */
@@ -43,27 +45,47 @@ int overlap_measured(const struct overlap *o, int streams, int choice, double *r
     return steps_of(o, streams, choice);
 }
 
+/* The choice to try in place of the best: those that were never measured first, then in turn. */
+static int next_trial(const struct overlap *o, int streams, const struct overlap_case *c)
+{
+    int other = c->best;
+    for (int i = 1; i <= OVERLAP_CHOICES; i++) {
+        int way = (c->tried + i) % OVERLAP_CHOICES;
+        if (way == c->best || steps_of(o, streams, way) == 0)
+            continue;
+        if (c->rate[way] <= 0)
+            return way;
+        other = other == c->best ? way : other;
+    }
+    return other;
+}
+
 /* The next choice, after a window of the current one was measured. */
 static int choose(const struct overlap *o, int streams, struct overlap_case *c)
 {
-    int best = c->choice, other = -1;
-    for (int i = 0; i < OVERLAP_CHOICES; i++) {
-        if (steps_of(o, streams, i) == 0)
-            continue;
-        if (c->rate[i] <= 0)
-            return i;
-        if (c->rate[i] > c->rate[best] * BETTER)
-            best = i;
+    if (c->choice != c->best) { /* a trial */
+        c->keep = KEEP_WINDOWS;
+        c->tried = c->choice;
+        if (c->rate[c->choice] > c->rate[c->best] * BETTER) {
+            c->best = c->choice;
+            c->keep = DOUBT_WINDOWS;
+        }
+    } else {
+        c->keep--;
     }
-    c->windows = best == c->choice ? c->windows + 1 : 0;
-    if (c->windows < KEEP_WINDOWS)
-        return best;
-    for (int i = 1; i < OVERLAP_CHOICES && other < 0; i++) {
-        int next = (best + i) % OVERLAP_CHOICES;
-        other = steps_of(o, streams, next) > 0 ? next : -1;
-    }
-    c->windows = 0;
-    return other < 0 ? best : other;
+    int trial = next_trial(o, streams, c);
+    return c->keep <= 0 || (trial != c->best && c->rate[trial] <= 0) ? trial : c->best;
+}
+
+/* A window's rate. All choices share what else goes on in the devices: when the best one has become
+ * slower or faster, then the others, which were measured earlier, have too. */
+static void take_rate(struct overlap_case *c, double rate)
+{
+    double *mean = &c->rate[c->choice], before = *mean;
+    *mean = before > 0 ? NEWEST * rate + (1 - NEWEST) * before : rate;
+    for (int i = 0; i < OVERLAP_CHOICES && before > 0 && c->choice == c->best; i++)
+        if (i != c->best)
+            c->rate[i] *= *mean / before;
 }
 
 void overlap_take(struct overlap *o, int streams, int tokens, bool disturbed, uint64_t now_ns)
@@ -83,9 +105,8 @@ void overlap_take(struct overlap *o, int streams, int tokens, bool disturbed, ui
     if (o->tokens < settle + WINDOW_ROUNDS * streams || now_ns <= o->since_ns)
         return;
     double rate = (double)(o->tokens - settle) * 1e9 / (double)(now_ns - o->since_ns);
-    double *mean = &c->rate[c->choice];
     o->compared = steps_of(o, streams, 1) > 0 ? streams : o->compared;
-    *mean = *mean > 0 ? NEWEST * rate + (1 - NEWEST) * *mean : rate;
+    take_rate(c, rate);
     int choice = choose(o, streams, c);
     if (choice != c->choice) {
         c->choice = choice;

@@ -19,7 +19,9 @@
 struct overlap_case {
     double rate[OVERLAP_CHOICES]; /* tokens/s; 0: not measured */
     int choice;                   /* in use */
-    int windows;                  /* measured since a choice other than the best was tried */
+    int best;                     /* so far; another choice in use is on trial */
+    int tried;                    /* last */
+    int keep;                     /* windows of the best until the next trial */
 };
 
 struct overlap {

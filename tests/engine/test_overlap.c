@@ -98,6 +98,30 @@ static void noise_does_not_lead_astray(void **state)
     }
 }
 
+/* The devices are at times half as fast, as on a shared host: that is no reason to try the slower
+ * way again and again. */
+static void a_slow_spell_changes_nothing(void **state)
+{
+    (void)state;
+    struct overlap o;
+    struct pipeline p = { .read_ns = 1e7, .row_ns = 1e6, .bus = 0.8, .noise = 0.1, .rng = { 7 } };
+    uint64_t now = 1;
+    int wrong = 0, rounds = 0;
+    overlap_init(&o, STAGES + 1);
+    for (int spell = 0; spell < 200; spell++) {
+        struct pipeline q = p;
+        q.read_ns *= 1 + spell % 2;
+        q.row_ns *= 1 + spell % 2;
+        q.rng.state = (uint64_t)spell;
+        for (int r = 0; r < 20 + spell % 7; r++, rounds++) {
+            wrong += overlap_steps(&o, 2) != 1;
+            run(&o, &q, 2, 1, &now);
+        }
+    }
+    print_message("%d of %d rounds in the slower way\n", wrong, rounds);
+    assert_true(wrong * 20 < rounds);
+}
+
 static void a_change_is_noticed(void **state)
 {
     (void)state;
@@ -144,6 +168,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_faster_way_is_found),
         cmocka_unit_test(noise_does_not_lead_astray),
+        cmocka_unit_test(a_slow_spell_changes_nothing),
         cmocka_unit_test(a_change_is_noticed),
         cmocka_unit_test(disturbed_results_say_nothing),
         cmocka_unit_test(one_device_or_stream_has_one_step),
