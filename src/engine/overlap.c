@@ -83,7 +83,9 @@ static void take_rate(struct overlap_case *c, double rate)
 {
     double *mean = &c->rate[c->choice], before = *mean;
     *mean = before > 0 ? NEWEST * rate + (1 - NEWEST) * before : rate;
-    for (int i = 0; i < OVERLAP_CHOICES && before > 0 && c->choice == c->best; i++)
+    if (before <= 0 || c->choice != c->best)
+        return;
+    for (int i = 0; i < OVERLAP_CHOICES; i++)
         if (i != c->best)
             c->rate[i] *= *mean / before;
 }

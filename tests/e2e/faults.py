@@ -204,8 +204,12 @@ def part_channels(device):
 
 def usage(devices):
     """What each holds beside its part's channels; memory counts only where it can be measured."""
-    return {d.name: (d.descriptors() - part_channels(d), d.shared_mappings() - part_channels(d),
-                     0 if d.cluster.sanitized else d.memory()) for d in devices}
+    held = {}
+    for d in devices:
+        channels = part_channels(d)
+        held[d.name] = (d.descriptors() - channels, d.shared_mappings() - channels,
+                        0 if d.cluster.sanitized else d.memory())
+    return held
 
 
 def settled_usage(devices):
