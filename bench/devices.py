@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
 """Real devices on this machine, measured through the endpoint: several `shoal up` processes split a
-model and are timed in turn, in one run, beside one process with one and with two threads.
+model and are compared, in one run, with one process with one and with two threads.
 
-    bench/devices.py [--build build] [--rounds 7] [--decode 48] [--case NAME]... [--only FIGURE]
+    bench/devices.py [--build build] [--rounds 7] [--decode 64] [--only decode|prefill]
                      MODEL.gguf...
 
-All set-ups stay loaded (idle ones take no processor time). A round decodes with each of them and
-then prefills with each, every other round in reverse: what is compared lies seconds apart, since
-the memory of a shared host is at times twice as fast as at others.
-Prints medians with their spread, and the ratios that matter: two devices to one process with two
-threads, a pipeline to one process with one thread, many streams to one.
+All set-ups stay loaded (idle ones take no processor time). The memory of a shared host is at times
+twice as fast as at others, so each ratio is measured by itself: what is compared with before, ours,
+and what it is compared with again. Prints medians with their spread: two devices to one process
+with two threads, a pipeline to one process with one thread, many streams to one.
 """
 import argparse
 import http.client
@@ -28,13 +27,29 @@ from models import NEVER_END  # noqa: E402
 
 LOAD_SECONDS = 240
 SHORT, LONG = 512, 2048  # tokens of a prompt
-# name: (devices, threads of each, further options of the head, prompts, numbers of streams)
+# name: (devices, threads of each, further options of the head)
 SETUPS = {
-    "pipeline": (2, 1, ["--split", "1/1"], [LONG], [1, 2]),
-    "1 thread": (1, 1, [], [LONG], [1, 2]),
-    "tensor shm": (2, 1, ["--split", "1:1"], [SHORT], [1]),
-    "2 threads": (1, 2, [], [SHORT], [1, 8]),
-    "tensor tcp sealed": (2, 1, ["--split", "1:1", "--seal"], [SHORT], [1]),
+    "pipeline": (2, 1, ["--split", "1/1"]),
+    "1 thread": (1, 1, []),
+    "tensor shm": (2, 1, ["--split", "1:1"]),
+    "2 threads": (1, 2, []),
+    "tensor tcp sealed": (2, 1, ["--split", "1:1", "--seal"]),
+}
+# kind: (what is measured, beside what): a set-up with its number of streams or tokens of a prompt
+COMPARISONS = {
+    "decode": [
+        (("pipeline", 1), ("1 thread", 1)),
+        (("pipeline", 2), ("pipeline", 1)),
+        (("1 thread", 2), ("1 thread", 1)),
+        (("tensor shm", 1), ("2 threads", 1)),
+        (("tensor tcp sealed", 1), ("2 threads", 1)),
+        (("2 threads", 8), ("2 threads", 1)),
+    ],
+    "prefill": [
+        (("pipeline", LONG), ("1 thread", LONG)),
+        (("tensor shm", SHORT), ("2 threads", SHORT)),
+        (("tensor tcp sealed", SHORT), ("2 threads", SHORT)),
+    ],
 }
 
 
@@ -95,7 +110,7 @@ class Bench:
 
 
 def start(cluster, setup, model):
-    devices, threads, options = SETUPS[setup][:3]
+    devices, threads, options = SETUPS[setup]
     slug = setup.replace(" ", "-")
     head = cluster.up("--model", model, "--threads", threads, *options, name=slug)
     for i in range(1, devices):
@@ -115,75 +130,57 @@ def overlap(head):
     return {m["steps"]: m["tokens_per_second"] for m in model.get("overlap", {}).get("measured", [])}
 
 
-def measure_decode(bench, setup, head, figures):
-    streams = SETUPS[setup][4]
-    for n in streams:
-        figures.setdefault(f"decode x{n}", []).append(bench.decoded(head, n))
-    for steps, rate in overlap(head).items():
-        figures.setdefault(f"x{streams[-1]} in {steps} steps", []).append(rate)
+class Figures:
+    """What came out: values of each figure, and ratios of each comparison, one a round."""
 
+    def __init__(self, bench, heads):
+        self.bench, self.heads = bench, heads
+        self.values, self.ratios = {}, {}
 
-def measure_prefill(bench, setup, head, figures):
-    for n in SETUPS[setup][3]:
-        figures.setdefault(f"prefill {n}", []).append(bench.prefill(head, n))
+    def take(self, kind, setup, n):
+        one = self.bench.prefill if kind == "prefill" else self.bench.decoded
+        value = one(self.heads[setup], n)
+        self.values.setdefault((setup, f"{kind} {n}"), []).append(value)
+        return value
 
+    def compare(self, kind, ours, base):
+        before = self.take(kind, *base)
+        value = self.take(kind, *ours)
+        beside = (before + self.take(kind, *base)) / 2
+        name = f"{ours[0]}, {kind} {ours[1]} / {base[0]}, {kind} {base[1]}"
+        self.ratios.setdefault(name, []).append(value / beside)
+        if ours[1] == 2:
+            for steps, rate in overlap(self.heads[ours[0]]).items():
+                self.ratios.setdefault(f"{name}, in {steps} steps", []).append(rate / beside)
 
-FIGURES = {"decode": measure_decode, "prefill": measure_prefill}
-
-
-def measure(bench, heads, rounds, kinds):
-    """{setup: {figure: [a value a round]}}"""
-    figures = {setup: {} for setup in heads}
-    order = list(heads)
-    for _ in range(rounds):
-        for kind in kinds:
-            for setup in order:
-                FIGURES[kind](bench, setup, heads[setup], figures[setup])
-        order.reverse()
-    return figures
-
-
-def ratios(figures, ours, base, figure, base_figure=None):
-    """The ratio of each round, where both were measured."""
-    a, b = figures.get(ours, {}).get(figure), figures.get(base, {}).get(base_figure or figure)
-    if a and b:
-        values = [x / y for x, y in zip(a, b)]
-        print(f"    {ours} / {base}: {figure}"
-              f"{' to ' + base_figure if base_figure else ''} {show('', values, 'x')}")
-
-
-def report(model, figures):
-    print(model)
-    for setup, all_figures in figures.items():
-        print(f"  {setup:18} " + "; ".join(show(k, v) for k, v in all_figures.items()))
-    for kind in "tensor shm", "tensor tcp sealed":
-        for figure in "decode x1", f"prefill {SHORT}":
-            ratios(figures, kind, "2 threads", figure)
-    ratios(figures, "pipeline", "1 thread", "decode x1")
-    for steps in 1, 2:
-        ratios(figures, "pipeline", "pipeline", f"x2 in {steps} steps", "decode x1")
-    ratios(figures, "pipeline", "1 thread", f"prefill {LONG}")
-    for setup in figures:
-        for n in 2, 4, 8:
-            ratios(figures, setup, setup, f"decode x{n}", "decode x1")
-    sys.stdout.flush()
+    def report(self, model):
+        print(model)
+        for (setup, figure), values in sorted(self.values.items()):
+            print(f"  {show(f'{setup:18} {figure:12}', values)}")
+        for name, values in self.ratios.items():
+            print(f"    {show(name, values, 'x')}")
+        sys.stdout.flush()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--decode", type=int, default=48, help="tokens of an answer")
-    parser.add_argument("--case", action="append", choices=SETUPS, help="only these set-ups")
-    parser.add_argument("--only", choices=FIGURES, help="only these figures")
+    parser.add_argument("--decode", type=int, default=64, help="tokens of an answer")
+    parser.add_argument("--only", choices=COMPARISONS, help="only these figures")
     parser.add_argument("models", nargs="+", type=pathlib.Path)
     args = parser.parse_args()
+    pairs = [(kind, *pair) for kind, all_pairs in COMPARISONS.items() for pair in all_pairs
+             if args.only in (None, kind)]
     for path in args.models:
         with Cluster(ROOT / args.build / "src" / "cli" / "shoal", path.parent) as cluster:
-            heads = {s: start(cluster, s, path.stem) for s in args.case or SETUPS}
-            bench = Bench(path.stem, args.decode)
-            kinds = [args.only] if args.only else FIGURES
-            report(path.stem, measure(bench, heads, args.rounds, kinds))
+            heads = {s: start(cluster, s, path.stem) for s in SETUPS}
+            figures = Figures(Bench(path.stem, args.decode), heads)
+            for round_ in range(args.rounds):
+                for kind, ours, base in pairs:
+                    figures.compare(kind, ours, base)
+                print(f"round {round_ + 1} of {args.rounds}", file=sys.stderr)
+            figures.report(path.stem)
     return 0
 
 

@@ -348,6 +348,10 @@ static int take_step(struct work *w, size_t size, struct error *e)
 
 int work_serve(struct work *w, struct error *e)
 {
+    channel_computes(w->wires->steps);
+    if (w->wires->previous != NULL) {
+        channel_computes(w->wires->previous);
+    }
     while (!atomic_load_explicit(w->stop, memory_order_acquire)) {
         size_t size = 0;
         struct error local = { 0 };

@@ -193,7 +193,7 @@ static int wait_all(struct exchange *x, struct error *e)
         }
         return timed_out(x->t, x->n, e);
     }
-    static const struct rhythm none;
+    struct rhythm none = { 0 };
     uint64_t sleep = rhythm_sleep(x->awaited ? &first->rhythm : &none, waited, first->spin_ns);
     if (sleep == 0) {
         spin_turn(waited);
@@ -274,6 +274,11 @@ void channel_close(struct channel *ch)
         ch->ops->shutdown(ch);
         ch->ops->close(ch);
     }
+}
+
+void channel_computes(struct channel *ch)
+{
+    ch->rhythm.computes = true;
 }
 
 const char *channel_name(const struct channel *ch)

@@ -3,20 +3,31 @@
 
 #include "os/clock.h"
 
+/* The next turn begins a new spin. */
+static void end_spin(struct rhythm *r)
+{
+    r->turn_ns = 0;
+    r->wanted = false;
+}
+
 void rhythm_came(struct rhythm *r, uint64_t waited_ns)
 {
     r->last[1] = r->last[0];
     r->last[0] = r->before_ns + waited_ns;
     r->before_ns = 0;
+    end_spin(r);
 }
 
 void rhythm_paused(struct rhythm *r, uint64_t waited_ns)
 {
     r->before_ns += waited_ns;
+    end_spin(r);
 }
 
-uint64_t rhythm_sleep(const struct rhythm *r, uint64_t waited_ns, uint64_t spin_ns)
+uint64_t rhythm_sleep(struct rhythm *r, uint64_t waited_ns, uint64_t spin_ns)
 {
+    r->wanted = r->wanted || (r->turn_ns > 0 && waited_ns - r->turn_ns > RHYTHM_TURN_NS);
+    r->turn_ns = waited_ns;
     if (waited_ns < spin_ns) {
         return 0;
     }
@@ -28,6 +39,7 @@ uint64_t rhythm_sleep(const struct rhythm *r, uint64_t waited_ns, uint64_t spin_
     if (usual > RHYTHM_LONGEST_NS || waited >= usual + margin) {
         return RHYTHM_FOREVER;
     }
-    uint64_t early = usual - margin;
+    bool stays = r->computes && !r->wanted && usual <= RHYTHM_AWAKE_NS;
+    uint64_t early = stays ? 0 : usual - margin;
     return waited < early ? (early - waited) / CLOCK_NS_PER_MS * CLOCK_NS_PER_MS : 0;
 }

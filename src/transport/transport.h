@@ -70,6 +70,10 @@ void channel_shutdown(struct channel *ch);
 /* Shuts down and frees. NULL is fine. */
 void channel_close(struct channel *ch);
 
+/* This end's waiting thread computes: while messages come in a rhythm it keeps its core awake for
+ * the next one (see rhythm.h). Before the first use. */
+void channel_computes(struct channel *ch);
+
 /* "tcp", "sealed tcp", ...: static text. */
 const char *channel_name(const struct channel *ch);
 

@@ -18,7 +18,7 @@ static void without_a_rhythm_it_spins_and_then_sleeps(void **state)
 {
     struct rhythm none = { 0 }, pauses = after(400 * MS, 900 * MS), once = { 0 };
     rhythm_came(&once, 15 * MS);
-    const struct rhythm *all[] = { &none, &pauses, &once };
+    struct rhythm *all[] = { &none, &pauses, &once };
     for (int i = 0; i < 3; i++) {
         assert_int_equal(rhythm_sleep(all[i], 0, SPIN), 0);
         assert_int_equal(rhythm_sleep(all[i], SPIN - 1, SPIN), 0);
@@ -68,6 +68,35 @@ static void waits_go_on_over_deadlines(void **state)
     (void)state;
 }
 
+static struct rhythm computing(uint64_t usual)
+{
+    struct rhythm r = after(usual, usual);
+    r.computes = true;
+    return r;
+}
+
+static void a_compute_thread_stays_awake(void **state)
+{
+    struct rhythm r = computing(16 * MS), slow = computing(120 * MS);
+    for (uint64_t t = 0; t < 18 * MS; t += 20 * US) {
+        assert_int_equal(rhythm_sleep(&r, t, SPIN), 0);
+    }
+    assert_true(rhythm_sleep(&r, 18 * MS, SPIN) == RHYTHM_FOREVER);
+    assert_int_equal(rhythm_sleep(&slow, 60 * US, SPIN), 117 * MS);
+    (void)state;
+}
+
+static void a_wanted_core_is_given_up_for_one_wait(void **state)
+{
+    struct rhythm r = computing(16 * MS);
+    assert_int_equal(rhythm_sleep(&r, 1 * MS, SPIN), 0);
+    assert_int_equal(rhythm_sleep(&r, 4 * MS, SPIN), 10 * MS); /* 3 ms went to somebody else */
+    assert_int_equal(rhythm_sleep(&r, 14 * MS, SPIN), 0);      /* about to come */
+    rhythm_came(&r, 16 * MS);
+    assert_int_equal(rhythm_sleep(&r, 1 * MS, SPIN), 0);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -76,6 +105,8 @@ int main(void)
         cmocka_unit_test(spinning_is_bounded),
         cmocka_unit_test(short_waits_are_spun_through),
         cmocka_unit_test(waits_go_on_over_deadlines),
+        cmocka_unit_test(a_compute_thread_stays_awake),
+        cmocka_unit_test(a_wanted_core_is_given_up_for_one_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
