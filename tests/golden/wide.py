@@ -52,6 +52,18 @@ ROWS = [["--chunk", 1, "--threads", 1], ["--chunk", 17, "--threads", 3, "--besid
         ["--beside", 7, "--threads", 2]]
 
 
+def due(family, kind):
+    """The columns of the table that apply to a family in a type."""
+    found = ["rows", "tcp", "isa", "compiler"]
+    if kind in SPLIT_TYPES:
+        found += ["split", "mixed", "processes"]
+    if kind in COLUMN_TYPES and family in EXPERTS:
+        found.append("columns")
+    if kind in KL_TYPES and family not in EXPERTS:
+        found.append("fast")
+    return found
+
+
 class Wide:
     """The cases of one family in one type, and what they measured."""
 
@@ -123,22 +135,13 @@ class Wide:
         self.found["fast"] = f"{kl:.1e}"
         return bool(kl <= KL_MAX), f"mean KL {kl:.1e}"
 
+    def columns(self):
+        return self.split(["--expert-columns"])
+
     def cases(self):
-        """Names and functions of what applies to this family and type."""
-        found = {"rows": self.rows, "tcp": self.tcp, "isa": self.isa}
-        if self.other:
-            found["compiler"] = self.compiler
-        if self.kind in SPLIT_TYPES:
-            found["split"] = self.split
-        if self.kind in COLUMN_TYPES and self.family in EXPERTS:
-            found["columns"] = lambda: self.split(["--expert-columns"])
-        if self.kind in SPLIT_TYPES:
-            found["mixed"] = self.mixed
-        if self.kind in SPLIT_TYPES and self.long:
-            found["processes"] = self.processes
-        if self.kind in KL_TYPES and self.family not in EXPERTS:
-            found["fast"] = self.fast
-        return found
+        """Names and functions of what is due and can be measured in this run."""
+        return {what: getattr(self, what) for what in due(self.family, self.kind)
+                if (what != "compiler" or self.other) and (what != "processes" or self.long)}
 
     def run(self, report, wanted):
         for what, function in self.cases().items():
@@ -221,11 +224,7 @@ def check_table(path, results):
     for family in FAMILIES:
         for kind in TYPES:
             row = table.get((family, kind), {})
-            due = ["rows", "tcp", "isa", "compiler"]
-            due += ["split", "mixed", "processes"] if kind in SPLIT_TYPES else []
-            due += ["columns"] if kind in COLUMN_TYPES and family in EXPERTS else []
-            due += ["fast"] if kind in KL_TYPES and family not in EXPERTS else []
-            bad = [c for c in due if row.get(c, "") in ("", "DIFFER")]
+            bad = [c for c in due(family, kind) if row.get(c, "") in ("", "DIFFER")]
             if bad:
                 return False, f"{family} {kind}: no good result for {', '.join(bad)}"
     for w in results:
