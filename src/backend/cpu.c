@@ -1,6 +1,8 @@
 /* The CPU backend: opens programs and runs their segments on the pool. */
 #include "backend/internal.h"
 
+#include "os/memory.h"
+
 #include <assert.h>
 
 /* Weights claimed at a time in a matmul phase. Measured on two cores: about 2 MiB reads at 91-97 %
@@ -29,10 +31,12 @@ static int open_scratch(struct backend_ctx *c, struct error *e)
     c->thread_pages = arena_array(&c->arena, const uint8_t **, c->n_threads);
     bool ok = c->rows && c->wanted_rows && c->runs && c->run_sessions && c->step_ids &&
               c->thread_rows && c->thread_scores && c->thread_pages;
-    size_t scores = kernels_attention_scratch(queries, c->table_pages * CPU_PAGE);
+    /* Touched as far as contexts reach, so no heap. */
+    c->scores_bytes =
+        kernels_attention_scratch(queries, c->table_pages * CPU_PAGE) * sizeof(float) + 64;
     for (int t = 0; t < c->n_threads && ok; t++) {
         c->thread_rows[t] = arena_array(&c->arena, float, (size_t)pad_cols *KERNEL_TILE + 16);
-        c->thread_scores[t] = aligned_alloc(64, size_round_up(scores * sizeof(float) + 64, 64));
+        c->thread_scores[t] = memory_ordinary_alloc(c->scores_bytes);
         c->thread_pages[t] = arena_array(&c->arena, const uint8_t *, c->table_pages + 1);
         ok = c->thread_rows[t] && c->thread_scores[t] && c->thread_pages[t];
     }
@@ -45,7 +49,7 @@ static void cpu_close(struct backend_ctx *c)
         return;
     cpu_experts_done(c);
     for (int t = 0; c->thread_scores && t < c->n_threads; t++)
-        free(c->thread_scores[t]);
+        memory_huge_free(c->thread_scores[t], c->scores_bytes);
     cpu_state_close(c);
     cpu_free_weights(c);
     free(c->work);

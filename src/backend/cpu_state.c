@@ -4,6 +4,9 @@
 
 #include "os/memory.h"
 
+/* Positions of a session, with room to count in 32 bits. */
+#define MAX_SESSION_TOKENS (1 << 30)
+
 static int32_t pages_for(int32_t positions)
 {
     return (positions + CPU_PAGE - 1) / CPU_PAGE;
@@ -72,7 +75,12 @@ int cpu_state_open(struct backend_ctx *c, struct error *e)
         c->classes[k].page_bytes +=
             (size_t)s->heads * kernels_page_bytes(s->key_dim, s->value_dim, c->options.exact);
     }
-    c->table_pages = pages_for((int32_t)c->options.state_tokens) + 2;
+    uint64_t longest =
+        c->options.session_tokens ? c->options.session_tokens : c->options.state_tokens;
+    if (longest > MAX_SESSION_TOKENS)
+        return fail(e, ERR_LIMIT, "sessions of %llu positions, the most are %d",
+                    (unsigned long long)longest, MAX_SESSION_TOKENS);
+    c->table_pages = pages_for((int32_t)longest) + 2;
     int r = 0;
     for (int k = 0; k < c->n_classes && !r; k++) {
         if (!c->classes[k].page_bytes)
@@ -281,8 +289,8 @@ int cpu_state_reserve(struct backend_ctx *c, struct cpu_session *s, int32_t coun
 {
     int32_t end = s->position + count;
     if (pages_for(end) > c->table_pages)
-        return fail(e, ERR_LIMIT, "position %d is beyond the KV cache of %llu positions", end - 1,
-                    (unsigned long long)c->options.state_tokens);
+        return fail(e, ERR_LIMIT, "position %d is beyond the KV cache of %d positions", end - 1,
+                    c->table_pages * CPU_PAGE);
     for (int k = 0; k < c->n_classes; k++) {
         struct cpu_class *class = &c->classes[k];
         int first = s->position / CPU_PAGE;

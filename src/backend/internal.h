@@ -120,7 +120,8 @@ struct backend_ctx {
     size_t work_size;
     int n_threads;
     float **thread_rows;   /* for each thread: padding rows and expert gathers */
-    float **thread_scores; /* attention scratch */
+    float **thread_scores; /* attention scratch, scores_bytes each */
+    size_t scores_bytes;
     const uint8_t ***thread_pages;
 
     /* sequence state */

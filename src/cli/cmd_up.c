@@ -216,7 +216,8 @@ int cmd_up(int argc, char **argv)
         OPTION_TEXT("split", &u.split, "SPEC", "stages by '/', [LAYERS@]SHARES, shares by ':'"),
         OPTION_INT("threads", &u.threads, 0, 256, "N", "of compute (all usable cores)"),
         OPTION_TEXT("isa", &u.isa, "NAME", "kernels (the best that the processor has)"),
-        OPTION_INT("context", &u.context, 16, 1 << 20, "N", "most tokens of a session (4096)"),
+        OPTION_INT("context", &u.context, 16, CLUSTER_MAX_CONTEXT, "N",
+                   "most tokens of a session (4096)"),
         OPTION_FLAG("exact", &u.exact, "f32 activations and KV, for checking"),
         OPTION_FLAG("seal", &u.seal, "encrypt data channels within this machine too"),
     };

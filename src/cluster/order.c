@@ -4,14 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Larger contexts than any model has. */
-#define MAX_STATE_TOKENS (INT64_C(1) << 32)
-#define MAX_SESSIONS 65536
 #define MAX_LAYERS PROGRAM_MAX_LAYERS
 
 const char *part_order_device(const struct part_order *o, int rank)
 {
     return rank == WIRE_HEAD ? o->head : o->devices[rank];
+}
+
+uint64_t part_order_context(const struct part_order *o)
+{
+    return o->state_tokens / (uint64_t)o->max_sessions;
 }
 
 json_t *part_order_json(const struct part_order *o)
@@ -86,8 +88,10 @@ static int parse_numbers(const json_t *m, struct part_order *o, struct error *e)
     code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
     code = code ? code : message_int(m, "rank", 0, o->plan.n_ranks - 1, &o->rank, e);
     code = code ? code : message_int(m, "max_rows", 1, STEP_MAX_ROWS, &o->max_rows, e);
-    code = code ? code : message_int(m, "max_sessions", 1, MAX_SESSIONS, &o->max_sessions, e);
-    code = code ? code : message_integer(m, "state_tokens", 1, MAX_STATE_TOKENS, &tokens, e);
+    code = code ? code : message_int(m, "max_sessions", 1, PART_MAX_SESSIONS, &o->max_sessions, e);
+    code = code ? code
+                : message_integer(m, "state_tokens", o->max_sessions,
+                                  (int64_t)o->max_sessions * CLUSTER_MAX_CONTEXT, &tokens, e);
     o->epoch = (uint32_t)epoch;
     o->state_tokens = (uint64_t)tokens;
     o->exact = message_flag(m, "exact");

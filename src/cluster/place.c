@@ -27,6 +27,7 @@
 #define PLACE_MAX_QUEUE 256
 /* Sessions: requests and remembered prefixes. */
 #define PLACE_MAX_SESSIONS (2 * PLACE_MAX_REQUESTS)
+_Static_assert(PLACE_MAX_SESSIONS <= PART_MAX_SESSIONS, "or devices refuse the order");
 /* Streams at full context that the rule by memory counts; memory of state is only touched as it is
  * used. */
 #define PLACE_COUNTED_STREAMS 2

@@ -252,7 +252,8 @@ static int load_and_serve(struct rank *r, struct error *e)
                                                            .exact = o->exact,
                                                            .max_rows = o->max_rows,
                                                            .max_sessions = o->max_sessions,
-                                                           .state_tokens = o->state_tokens },
+                                                           .state_tokens = o->state_tokens,
+                                                           .session_tokens = o->session_tokens },
                                 e);
     }
     if (code == 0) {

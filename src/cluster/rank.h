@@ -36,6 +36,7 @@ struct rank_options {
     int max_rows; /* of one step */
     int max_sessions;
     uint64_t state_tokens;    /* positions of state over all sessions */
+    uint64_t session_tokens;  /* the most of one session; 0: as many as of all */
     uint64_t step_timeout_ns; /* longest wait for a neighbour within a step */
     /* Called in the rank's thread after each change of state; error is NULL unless the rank ended
      * by one. May be NULL. Must not call rank_close. */

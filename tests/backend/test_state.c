@@ -217,6 +217,40 @@ static void a_checkpoint_can_be_restored_again_and_again(void **state)
     }
 }
 
+static void a_session_ends_at_its_own_bound(void **state)
+{
+    struct fixture f;
+    struct error e = { 0 };
+    open_fixture(&f, "llama", false);
+    backend_cpu.close(f.c);
+    struct backend_options o = { .pool = f.pool,
+                                 .kernels = kernels_choose(NULL, &e),
+                                 .max_rows = MAX_ROWS,
+                                 .max_sessions = 6,
+                                 .state_tokens = UINT64_C(1) << 32 };
+    f.c = NULL;
+    assert_int_equal(backend_cpu.open(&f.c, f.model.program, &f.model.source, &o, &e), ERR_LIMIT);
+    o.state_tokens = 6 * (LENGTH + AFTER);
+    o.session_tokens = 128;
+    assert_int_equal(backend_cpu.open(&f.c, f.model.program, &f.model.source, &o, &e), 0);
+    assert_int_equal(backend_cpu.create(f.c, 0, &e), 0);
+    feed(&f, 0, f.ids, 0, 128, NULL);
+    int code = 0;
+    for (int at = 128; at < LENGTH && code == 0; at += 32) {
+        const struct backend_run run = { 0, at, 32 };
+        const uint8_t wanted[32] = { 0 };
+        const struct backend_step s = {
+            .runs = &run, .n_runs = 1, .ids = f.ids + at, .wanted = wanted, .n_rows = 32
+        };
+        code = backend_cpu.begin(f.c, &s, &e);
+        code = code ? code : backend_cpu.run(f.c, 0, &e);
+        code = code ? code : backend_cpu.end(f.c, &e);
+    }
+    assert_int_equal(code, ERR_LIMIT);
+    close_fixture(&f);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +258,7 @@ int main(void)
         cmocka_unit_test(a_window_says_how_far_back_it_can_go),
         cmocka_unit_test(forks_go_their_own_ways),
         cmocka_unit_test(a_checkpoint_can_be_restored_again_and_again),
+        cmocka_unit_test(a_session_ends_at_its_own_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

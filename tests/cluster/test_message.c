@@ -90,6 +90,15 @@ static void orders_come_back(void **state)
     json_object_set_new(m, "rank", json_integer(4));
     assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
     json_object_set_new(m, "rank", json_integer(0));
+    json_object_set_new(m, "state_tokens", json_integer(2 * CLUSTER_MAX_CONTEXT));
+    assert_int_equal(part_order_parse(m, &back, &e), 0);
+    assert_int_equal(part_order_context(&back), CLUSTER_MAX_CONTEXT);
+    json_object_set_new(m, "state_tokens", json_integer(INT64_C(1) << 32));
+    assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
+    json_object_set_new(m, "state_tokens", json_integer(512));
+    json_object_set_new(m, "max_sessions", json_integer(PART_MAX_SESSIONS + 1));
+    assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
+    json_object_set_new(m, "max_sessions", json_integer(2));
     json_object_set_new(m, "stages", json_pack("[[i,i]]", 8, 3));
     assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
     assert_non_null(strstr(e.text, "3 of 4 ranks"));
