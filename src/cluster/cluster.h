@@ -49,8 +49,7 @@ struct cluster_options {
 
 /* Where peers listen unless told otherwise: the port after the endpoint's. */
 #define CLUSTER_DEFAULT_PEER_PORT 8421
-/* Most tokens of a session: what a device keeps for each page and session is memory, used or not.
- */
+/* Most tokens of a session: what a device keeps for its pages is memory, used or not. */
 #define CLUSTER_MAX_CONTEXT (1 << 20)
 
 /* Reads or makes the keys, opens the peer port and starts. ERR_BUSY when the port is taken, ERR_IO,

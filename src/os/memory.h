@@ -19,8 +19,8 @@ uint64_t memory_resident(void);
  * fewer TLB misses). NULL when there is none. Freed by memory_huge_free with the same size. */
 void *memory_huge_alloc(size_t size);
 
-/* The same in the system's ordinary pages, whatever it prefers, for measurements. NULL when there
- * is none. Freed by memory_huge_free with the same size. */
+/* The same in the system's ordinary pages, whatever it prefers: for measurements, and for what is
+ * touched only in part. NULL when there is none. Freed by memory_huge_free with the same size. */
 void *memory_ordinary_alloc(size_t size);
 
 /* NULL is fine. */

@@ -21,6 +21,16 @@ struct fixture {
     int32_t other[LENGTH + AFTER]; /* what others go on with */
 };
 
+static struct backend_options options_of(const struct fixture *f, bool exact)
+{
+    return (struct backend_options){ .pool = f->pool,
+                                     .kernels = kernels_choose(NULL, NULL),
+                                     .exact = exact,
+                                     .max_rows = MAX_ROWS,
+                                     .max_sessions = 6,
+                                     .state_tokens = 6 * (LENGTH + AFTER) };
+}
+
 static void open_fixture(struct fixture *f, const char *family, bool exact)
 {
     struct error e = { 0 };
@@ -34,12 +44,7 @@ static void open_fixture(struct fixture *f, const char *family, bool exact)
     wide_ids(f->ids, LENGTH + AFTER, f->vocab, 1);
     wide_ids(f->other, LENGTH + AFTER, f->vocab, 2);
     assert_int_equal(pool_open(&f->pool, &(struct pool_options){ .threads = 1 }, &e), 0);
-    const struct backend_options o = { .pool = f->pool,
-                                       .kernels = kernels_choose(NULL, &e),
-                                       .exact = exact,
-                                       .max_rows = MAX_ROWS,
-                                       .max_sessions = 6,
-                                       .state_tokens = 6 * (LENGTH + AFTER) };
+    const struct backend_options o = options_of(f, exact);
     if (backend_cpu.open(&f->c, f->model.program, &f->model.source, &o, &e))
         fail_test("%s", e.text);
 }
@@ -223,14 +228,11 @@ static void a_session_ends_at_its_own_bound(void **state)
     struct error e = { 0 };
     open_fixture(&f, "llama", false);
     backend_cpu.close(f.c);
-    struct backend_options o = { .pool = f.pool,
-                                 .kernels = kernels_choose(NULL, &e),
-                                 .max_rows = MAX_ROWS,
-                                 .max_sessions = 6,
-                                 .state_tokens = UINT64_C(1) << 32 };
+    struct backend_options o = options_of(&f, false);
+    o.state_tokens = UINT64_C(1) << 32;
     f.c = NULL;
     assert_int_equal(backend_cpu.open(&f.c, f.model.program, &f.model.source, &o, &e), ERR_LIMIT);
-    o.state_tokens = 6 * (LENGTH + AFTER);
+    o = options_of(&f, false);
     o.session_tokens = 128;
     assert_int_equal(backend_cpu.open(&f.c, f.model.program, &f.model.source, &o, &e), 0);
     assert_int_equal(backend_cpu.create(f.c, 0, &e), 0);
