@@ -2,8 +2,7 @@
 """Real devices on this machine, measured through the endpoint: several `shoal up` processes split a
 model and are compared, in one run, with one process with one and with two threads.
 
-    bench/devices.py [--build build] [--rounds 7] [--decode 64] [--only decode|prefill]
-                     MODEL.gguf...
+    bench/devices.py [--build build] [--rounds 7] [--decode 64] [--only TEXT] MODEL.gguf...
 
 All set-ups stay loaded (idle ones take no processor time). The memory of a shared host is at times
 twice as fast as at others, so each ratio is measured by itself: what is compared with before, ours,
@@ -124,6 +123,10 @@ def show(name, values, unit="tok/s"):
     return f"{name} {statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f}) {unit}"
 
 
+def name_of(kind, ours, base):
+    return f"{ours[0]}, {kind} {ours[1]} / {base[0]}, {kind} {base[1]}"
+
+
 def overlap(head):
     """{steps: tokens/s} that the head's scheduler measured for the streams of last time."""
     (model,) = head.status()["models"]
@@ -147,7 +150,7 @@ class Figures:
         before = self.take(kind, *base)
         value = self.take(kind, *ours)
         beside = (before + self.take(kind, *base)) / 2
-        name = f"{ours[0]}, {kind} {ours[1]} / {base[0]}, {kind} {base[1]}"
+        name = name_of(kind, ours, base)
         self.ratios.setdefault(name, []).append(value / beside)
         if ours[1] == 2:
             for steps, rate in overlap(self.heads[ours[0]]).items():
@@ -167,14 +170,18 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--decode", type=int, default=64, help="tokens of an answer")
-    parser.add_argument("--only", choices=COMPARISONS, help="only these figures")
+    parser.add_argument("--only", default="", metavar="TEXT",
+                        help="only ratios with this in their name, such as 'pipeline, decode 1'")
     parser.add_argument("models", nargs="+", type=pathlib.Path)
     args = parser.parse_args()
     pairs = [(kind, *pair) for kind, all_pairs in COMPARISONS.items() for pair in all_pairs
-             if args.only in (None, kind)]
+             if args.only in name_of(kind, *pair)]
+    if not pairs:
+        parser.error(f"no ratio has '{args.only}' in its name")
+    setups = {setup for _, *pair in pairs for setup, _ in pair}
     for path in args.models:
         with Cluster(ROOT / args.build / "src" / "cli" / "shoal", path.parent) as cluster:
-            heads = {s: start(cluster, s, path.stem) for s in SETUPS}
+            heads = {s: start(cluster, s, path.stem) for s in SETUPS if s in setups}
             figures = Figures(Bench(path.stem, args.decode), heads)
             for round_ in range(args.rounds):
                 for kind, ours, base in pairs:
