@@ -289,7 +289,7 @@ int cpu_state_reserve(struct backend_ctx *c, struct cpu_session *s, int32_t coun
 {
     int32_t end = s->position + count;
     if (pages_for(end) > c->table_pages)
-        return fail(e, ERR_LIMIT, "position %d is beyond the KV cache of %d positions", end - 1,
+        return fail(e, ERR_LIMIT, "position %d is beyond the %d positions of a session", end - 1,
                     c->table_pages * CPU_PAGE);
     for (int k = 0; k < c->n_classes; k++) {
         struct cpu_class *class = &c->classes[k];
