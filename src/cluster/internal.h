@@ -112,7 +112,8 @@ struct cluster {
     struct retired *retired; /* engines whose requests are still ending */
     struct served *served;   /* what the head told a member about its models */
     struct secure_state *secure;
-    uint64_t join_at; /* when to dial --join again; 0: not now */
+    uint64_t ticked_ns; /* when the links were last looked after; 0: not yet */
+    uint64_t join_at;   /* when to dial --join again; 0: not now */
     uint64_t scan_at;
     uint64_t status_at;
     json_t *head_status;      /* what the head told last; NULL at the head */

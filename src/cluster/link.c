@@ -26,6 +26,8 @@
 #define LINGER_NS SECOND_NS
 /* A refusal that repeats is shown this often. */
 #define REFUSAL_NS (30 * SECOND_NS)
+/* Longer between two ticks: this device itself stood still (suspended, or kept from its core). */
+#define STILL_NS SECOND_NS
 
 enum link_state { LINK_TLS, LINK_PROOF, LINK_HELLO, LINK_OPEN, LINK_LINGER, LINK_DEAD };
 
@@ -537,10 +539,23 @@ static void tick_one(struct link *l, uint64_t now)
     }
 }
 
+/* While this device stood still it heard nobody, which says nothing about the others: what they
+ * sent meanwhile is only now being read. */
+static void forgive(struct link *l, uint64_t still_ns, uint64_t now)
+{
+    l->heard_ns = l->heard_ns + still_ns < now ? l->heard_ns + still_ns : now;
+    l->opened_ns = l->opened_ns + still_ns < now ? l->opened_ns + still_ns : now;
+}
+
 void links_tick(struct cluster *c)
 {
     uint64_t now = clock_now_ns();
+    uint64_t still_ns = c->ticked_ns != 0 ? now - c->ticked_ns : 0;
+    c->ticked_ns = now;
     for (struct link *l = c->links; l != NULL; l = l->next) {
+        if (still_ns > STILL_NS) {
+            forgive(l, still_ns, now);
+        }
         tick_one(l, now);
     }
     reap(c);

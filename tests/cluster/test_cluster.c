@@ -1,6 +1,7 @@
 /* Whole clusters in one process: several devices on one event loop, each with its own keys, over
- * real sockets of loopback, with a made-up backend. Nothing sleeps: the loop runs until what is
- * waited for has happened, or fails at a deadline. */
+ * real sockets of loopback, with a made-up backend. Nothing sleeps, except where a device that stands
+ * still is what is tested: the loop runs until what is waited for has happened, or fails at a
+ * deadline. */
 #include "tests/test.h"
 
 #include "cluster/cluster.h"
@@ -404,6 +405,28 @@ static void a_lost_device_ends_requests_and_comes_back(void **state)
     answer(f);
 }
 
+static bool passed(void *arg)
+{
+    return clock_now_ns() >= *(const uint64_t *)arg;
+}
+
+/* A process that doesn't run for longer than others may be silent hears nobody, and blames nobody.
+ */
+static void standing_still_loses_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct cluster_model before, after;
+    devices_join_and_serve(f, "1/1", 2, false);
+    cluster_model_at(f->devices[0].cluster, 0, &before);
+    clock_sleep(5 * SECOND);
+    uint64_t until = clock_deadline(SECOND);
+    assert_true(run_until(f, passed, &until, 10 * SECOND));
+    assert_true(head_ready(f));
+    cluster_model_at(f->devices[0].cluster, 0, &after);
+    assert_ptr_equal(after.engine, before.engine);
+    answer(f);
+}
+
 static bool two_known(void *arg)
 {
     struct fixture *f = arg;
@@ -570,6 +593,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_two_by_two, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lost_device_ends_requests_and_comes_back, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(standing_still_loses_nobody, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_wrong_key_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_version_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_invitation_brings_the_key, set_up, tear_down),

@@ -6,13 +6,14 @@
         head.wait_until(lambda s: ...)      # by /api/status
         head.client().chat.completions.create(...)
 
-Every device has its own home in a temporary folder and ports that the system chose. Every wait
+Every device has its own home in a temporary folder and ports that nobody else has. Every wait
 is bounded; only what was started here is ended.
 """
 
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -30,6 +31,8 @@ START_SECONDS = 60
 # A clean end takes less than two seconds; sanitizers and a busy machine take longer.
 STOP_SECONDS = 15
 REQUEST_SECONDS = 120
+# Linux gives outgoing connections ports from 32768 on, others from 49152 on.
+PORTS = (20000, 32768)
 # What a sanitizer writes into a device's log.
 REPORT = re.compile(r"(ERROR: (?:Address|Leak)Sanitizer|WARNING: ThreadSanitizer|runtime error:)")
 
@@ -63,10 +66,17 @@ def need_plain_build(build):
 
 
 def free_port():
-    """A TCP port nobody has now; the system doesn't hand it out again for a while."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port nobody has now, below those that systems give to outgoing connections: one of
+    these could have taken it when a device starts, or starts again."""
+    for _ in range(100):
+        port = random.randrange(*PORTS)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+    raise Failed(f"no free port of {PORTS}")
 
 
 class Device:
@@ -192,6 +202,11 @@ class Device:
         at = [i for i, line in enumerate(lines) if REPORT.search(line)]
         return [f"{self.name}: " + "\n".join(lines[i:i + 60]) for i in at[:3]]
 
+    def end_of_log(self):
+        code = self.process.poll()
+        state = "runs" if code is None else f"ended with {code}"
+        return "\n  ".join([f"{self.name} {state}; its log ends", *self.log().splitlines()[-12:]])
+
     def kill(self):
         if self.process.poll() is None:
             self.process.kill()
@@ -227,6 +242,8 @@ class Cluster:
 
     def __exit__(self, kind, *_):
         reports = []
+        # What each says before it is ended: the one that a test waits for rarely tells why.
+        ends = [d.end_of_log() for d in self.devices]
         try:
             if self.sanitized and kind is None:
                 # Leaks are looked for at a clean end only.
@@ -240,8 +257,8 @@ class Cluster:
             self.folder.cleanup()
         if kind is None:
             expect(not reports, "\n".join(reports))
-        else:
-            print("\n".join(reports), end="")
+        elif kind is not Skipped:
+            print("\n".join([*ends, *reports]), flush=True)
 
     def up(self, *arguments, program=None, models=None, name=None):
         """A device with an empty home."""
