@@ -1,7 +1,7 @@
 /* Whole clusters in one process: several devices on one event loop, each with its own keys, over
- * real sockets of loopback, with a made-up backend. Nothing sleeps, except where a device that stands
- * still is what is tested: the loop runs until what is waited for has happened, or fails at a
- * deadline. */
+ * real sockets of loopback, with a made-up backend. Nothing sleeps, except where a device that
+ * stands still is what is tested: the loop runs until what is waited for has happened, or fails at
+ * a deadline. */
 #include "tests/test.h"
 
 #include "cluster/cluster.h"
