@@ -7,7 +7,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 build() {
-    local out=$1 cc machine isas isa os=src/os/cpu_arm.c
+    local out=$1 cc machine isas isa variant os=src/os/cpu_arm.c
     shift
     cc=("$@" -std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -O2 -w -I"$root/src" -I"$root")
     dir=$(mktemp -d)
@@ -25,7 +25,9 @@ build() {
     cd "$root"
     for isa in $isas; do
         # shellcheck disable=SC2086 # flags are words
-        "${cc[@]}" ${flags[$isa]} -c "src/kernels/kernels_$isa.c" -o "$dir/$isa.o"
+        for variant in "src/kernels/kernels_$isa"{,_prefetch}.c; do
+            [ ! -e "$variant" ] || "${cc[@]}" ${flags[$isa]} -c "$variant" -o "$dir/${variant##*/}.o"
+        done
     done
     "${cc[@]}" -static -o "$out" tests/kernels/digest.c tests/kernels/support.c \
         src/kernels/{dispatch,math,pack}.c src/quant/dequantize.c src/base/error.c "$os" \

@@ -74,7 +74,10 @@ size_t kernels_attention_scratch(int n_queries, int n_positions);
 #define KERNEL_QUERIES 16
 
 struct kernels {
-    const char *name; /* "scalar", "avx2", "avx512", "neon", "dotprod" */
+    /* "scalar", "avx2", "avx512", "neon", "dotprod"; and "avx2-prefetch", "avx512-prefetch", which
+     * differ in when they ask for memory only. */
+    const char *name;
+    const char *isa; /* the name without what follows the hyphen */
 
     /* Activation packing. x is (tokens, ldx) f32 rows, the first cols of each are taken. Writes
      * tile `tile` (tokens [tile * KERNEL_TILE, ...)) of the packed batch at out, whose size is
@@ -159,7 +162,8 @@ float kernels_exp(float x);
  * when the name is unknown or the machine lacks the instructions. Static; never freed. */
 const struct kernels *kernels_choose(const char *isa, struct error *e);
 
-/* All tables that this machine can run, best last; count in *n. For tests and benches. */
+/* All tables that this machine can run, the scalar one first; count in *n. For tests and benches.
+ */
 const struct kernels *const *kernels_all(int *n);
 
 #endif

@@ -5,8 +5,8 @@
 #include "kernels/kernels.h"
 
 extern const struct kernels kernels_scalar;
-extern const struct kernels kernels_avx2;
-extern const struct kernels kernels_avx512;
+extern const struct kernels kernels_avx2, kernels_avx2_prefetch;
+extern const struct kernels kernels_avx512, kernels_avx512_prefetch;
 extern const struct kernels kernels_neon;
 extern const struct kernels kernels_dotprod;
 

@@ -15,7 +15,7 @@
 /* Long beside a timer and a wake-up, short beside the changes of a shared machine. */
 #define PEAK_SECONDS 5e-3
 
-static const struct peak *find_peak(const char *name)
+static const struct peak *find_peak(const char *isa)
 {
     static const struct peak *const peaks[] = {
         &peak_scalar,
@@ -28,7 +28,7 @@ static const struct peak *find_peak(const char *name)
 #endif
     };
     for (size_t i = 0; i < ARRAY_LEN(peaks); i++)
-        if (strcmp(peaks[i]->name, name) == 0)
+        if (strcmp(peaks[i]->name, isa) == 0)
             return peaks[i];
     return peaks[0];
 }
@@ -141,7 +141,7 @@ int machine_open(struct machine **ret, const struct machine_options *options, st
     if (!m)
         return fail(e, ERR_NOMEM, "measurements");
     m->kernels = options->kernels;
-    m->peak = find_peak(m->kernels->name);
+    m->peak = find_peak(m->kernels->isa);
     m->threads = options->threads;
     m->bytes = options->bytes ? options->bytes : MACHINE_BYTES;
     int r = pool_open(&m->pool, &(struct pool_options){ .threads = m->threads }, e);

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 struct peak {
-    const char *name; /* of the kernel table */
+    const char *name; /* of the instruction set */
     /* Each does `rounds` times PEAK_MACS multiply-adds from registers and the first-level cache,
      * and returns something that depends on all of them. */
     int32_t (*int8)(int rounds);

@@ -92,7 +92,7 @@ void cpu_features_format(unsigned features, char *out, size_t size)
         { CPU_AVX512DQ, "avx512dq" }, { CPU_AVX512VNNI, "avx512vnni" },
         { CPU_AVXVNNI, "avxvnni" },   { CPU_NEON, "neon" },
         { CPU_DOTPROD, "dotprod" },   { CPU_I8MM, "i8mm" },
-        { CPU_AES, "aes" },
+        { CPU_AES, "aes" },           { CPU_INTEL, "intel" },
     };
     size_t used = 0;
     snprintf(out, size, "%s", "");

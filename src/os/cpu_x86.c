@@ -1,8 +1,9 @@
-/* Features of x86 processors. Source: Intel's Software Developer's Manual, CPUID leaves 1 and 7,
+/* Features of x86 processors. Source: Intel's Software Developer's Manual, CPUID leaves 0, 1 and 7,
  * and XGETBV: a feature counts only if the system saves the registers it uses. */
 #include "os/cpu.h"
 
 #include <cpuid.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define XCR0_AVX 0x06u    /* SSE and AVX state */
@@ -15,13 +16,21 @@ static uint64_t xcr0(void)
     return (uint64_t)high << 32 | low;
 }
 
+static unsigned vendor(void)
+{
+    unsigned a, b, c, d;
+    bool intel = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx &&
+                 c == signature_INTEL_ecx && d == signature_INTEL_edx;
+    return intel ? CPU_INTEL : 0u;
+}
+
 unsigned cpu_features(void)
 {
     unsigned a, b, c, d, a7 = 0, b7 = 0, c7 = 0, d7 = 0, a71 = 0, other;
     if (!__get_cpuid(1, &a, &b, &c, &d)) {
         return 0;
     }
-    unsigned set = (c & bit_AES) && (c & bit_PCLMUL) ? CPU_AES : 0u;
+    unsigned set = vendor() | ((c & bit_AES) && (c & bit_PCLMUL) ? CPU_AES : 0u);
     if (!(c & bit_OSXSAVE) || !(c & bit_AVX) || (xcr0() & XCR0_AVX) != XCR0_AVX) {
         return set;
     }

@@ -124,7 +124,7 @@ int main(void)
         digest_rows(all[i], &digest);
         digest_attention(all[i], false, &digest);
         digest_attention(all[i], true, &digest);
-        printf("%-8s %016" PRIx64 "\n", all[i]->name, digest);
+        printf("%-15s %016" PRIx64 "\n", all[i]->name, digest);
         first = i == 0 ? digest : first;
         result |= digest != first;
     }
