@@ -60,12 +60,4 @@ static ALWAYS_INLINE float load_f32(const void *p)
     return v;
 }
 
-/* Asks for the cache lines of n bytes from p, which may lie beyond what is mapped. */
-static ALWAYS_INLINE void prefetch_lines(const uint8_t *p, int n)
-{
-    UNROLL
-    for (int at = 0; at < n; at += 64)
-        __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)at));
-}
-
 #endif
