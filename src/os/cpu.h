@@ -18,7 +18,7 @@ enum cpu_feature {
     CPU_NEON = 1 << 9,
     CPU_DOTPROD = 1 << 10,
     CPU_I8MM = 1 << 11,
-    CPU_AES = 1 << 12, /* instructions for AES rounds (and carry-less products on x86) */
+    CPU_AES = 1 << 12,   /* instructions for AES rounds (and carry-less products on x86) */
     CPU_INTEL = 1 << 13, /* made by Intel: no instructions, but habits */
 };
 
