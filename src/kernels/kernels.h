@@ -74,8 +74,8 @@ size_t kernels_attention_scratch(int n_queries, int n_positions);
 #define KERNEL_QUERIES 16
 
 struct kernels {
-    /* "scalar", "avx2", "avx512", "neon", "dotprod"; and "avx2-prefetch", "avx512-prefetch", which
-     * differ in when they ask for memory only. */
+    /* "scalar", "avx2", "avx512", "neon", "dotprod"; and "avx2-prefetch", "avx512-prefetch",
+     * "avx512-zen5", which differ in when they ask for memory only. */
     const char *name;
     const char *isa; /* the name without what follows the hyphen */
 

@@ -6,7 +6,7 @@
 
 extern const struct kernels kernels_scalar;
 extern const struct kernels kernels_avx2, kernels_avx2_prefetch;
-extern const struct kernels kernels_avx512, kernels_avx512_prefetch;
+extern const struct kernels kernels_avx512, kernels_avx512_prefetch, kernels_avx512_zen5;
 extern const struct kernels kernels_neon;
 extern const struct kernels kernels_dotprod;
 

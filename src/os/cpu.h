@@ -20,6 +20,7 @@ enum cpu_feature {
     CPU_I8MM = 1 << 11,
     CPU_AES = 1 << 12,   /* instructions for AES rounds (and carry-less products on x86) */
     CPU_INTEL = 1 << 13, /* made by Intel: no instructions, but habits */
+    CPU_ZEN5 = 1 << 14,  /* AMD's Zen 5 or a later one: likewise */
 };
 
 /* The set of enum cpu_feature. Constant for the life of the process; any thread. */

@@ -1,5 +1,6 @@
 /* Features of x86 processors. Source: Intel's Software Developer's Manual, CPUID leaves 0, 1 and 7,
- * and XGETBV: a feature counts only if the system saves the registers it uses. */
+ * XGETBV, and AMD's for its families: a feature counts only if the system saves the registers it
+ * uses. */
 #include "os/cpu.h"
 
 #include <cpuid.h>
@@ -16,12 +17,18 @@ static uint64_t xcr0(void)
     return (uint64_t)high << 32 | low;
 }
 
-static unsigned vendor(void)
+#define FAMILY_ZEN5 26u
+
+/* What the maker's habits are. version: EAX of leaf 1. */
+static unsigned maker(unsigned version)
 {
-    unsigned a, b, c, d;
-    bool intel = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx &&
-                 c == signature_INTEL_ecx && d == signature_INTEL_edx;
-    return intel ? CPU_INTEL : 0u;
+    unsigned a, b, c, d, family = (version >> 8 & 15u) + (version >> 20 & 255u);
+    if (!__get_cpuid(0, &a, &b, &c, &d))
+        return 0;
+    if (b == signature_INTEL_ebx && c == signature_INTEL_ecx && d == signature_INTEL_edx)
+        return CPU_INTEL;
+    bool amd = b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+    return amd && family >= FAMILY_ZEN5 ? CPU_ZEN5 : 0u;
 }
 
 unsigned cpu_features(void)
@@ -30,7 +37,7 @@ unsigned cpu_features(void)
     if (!__get_cpuid(1, &a, &b, &c, &d)) {
         return 0;
     }
-    unsigned set = vendor() | ((c & bit_AES) && (c & bit_PCLMUL) ? CPU_AES : 0u);
+    unsigned set = maker(a) | ((c & bit_AES) && (c & bit_PCLMUL) ? CPU_AES : 0u);
     if (!(c & bit_OSXSAVE) || !(c & bit_AVX) || (xcr0() & XCR0_AVX) != XCR0_AVX) {
         return set;
     }
