@@ -173,9 +173,9 @@ static int check_split(struct gguf *g, int part, struct error *e)
     }
     if (count < 0 || count > GGUF_MAX_PARTS || (part && count != g->split_count) || number != part)
         return gguf_refuse(g, "split.count", e, ERR_FORMAT,
-                           "part %" PRId64 " of %" PRId64
-                           " (split.no and split.count) where part %d of %d belongs%s",
-                           number + 1, count, part + 1, g->split_count,
+                           "split.no %" PRId64 " of split.count %" PRId64
+                           " where part %d of %d belongs (split.no counts from 0)%s",
+                           number, count, part + 1, g->split_count,
                            part ? "" : "; a split model is opened by its first part");
     return 0;
 }
