@@ -9,6 +9,7 @@
 #include "os/env.h"
 #include "os/file.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -102,15 +103,15 @@ static void round_trip(void **state)
 }
 
 /* Part `number` of `count` with one tensor named by the part. */
-static void write_part(const char *path, uint32_t number, uint32_t count, uint32_t tensors)
+static void write_part(const char *path, uint64_t number, uint32_t count, uint32_t tensors)
 {
     struct gguf_writer *w = NULL;
     struct error e = { 0 };
-    char name[16];
+    char name[32];
     float value = (float)number;
-    snprintf(name, sizeof(name), "t%u", number);
+    snprintf(name, sizeof(name), "t%" PRIu64, number);
     assert_int_equal(gguf_writer_open(&w, path, &e), 0);
-    gguf_writer_u32(w, "split.no", number);
+    gguf_writer_u64(w, "split.no", number);
     gguf_writer_u32(w, "split.count", count);
     gguf_writer_u32(w, "split.tensors.count", tensors);
     assert_int_equal(gguf_writer_tensor(w, name, QUANT_F32, 1, (uint64_t[]){ 1 }, &e), 0);
@@ -150,9 +151,11 @@ static void split_files(void **state)
 
     expect_open(path[1], ERR_FORMAT, "opened by its first part");
     write_part(path[2], 1, 3, 3);
-    expect_open(path[0], ERR_FORMAT, "part 2 of 3");
+    expect_open(path[0], ERR_FORMAT, "split.no 1 of split.count 3 where part 3 of 3");
     write_part(path[2], 2, 4, 3);
-    expect_open(path[0], ERR_FORMAT, "part 3 of 4");
+    expect_open(path[0], ERR_FORMAT, "split.no 2 of split.count 4 where part 3 of 3");
+    write_part(path[2], INT64_MAX, 3, 3);
+    expect_open(path[0], ERR_FORMAT, "split.no 9223372036854775807 of");
     remove(path[2]);
     expect_open(path[0], ERR_NOT_FOUND, "m-00003-of-00003.gguf");
     write_part(path[2], 2, 3, 3);
