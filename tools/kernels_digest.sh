@@ -25,7 +25,7 @@ build() {
     cd "$root"
     for isa in $isas; do
         # shellcheck disable=SC2086 # flags are words
-        for variant in "src/kernels/kernels_$isa"{,_prefetch,_zen5}.c; do
+        for variant in "src/kernels/kernels_$isa"{,_prefetch,_zen1,_zen5}.c; do
             [ ! -e "$variant" ] || "${cc[@]}" ${flags[$isa]} -c "$variant" -o "$dir/${variant##*/}.o"
         done
     done

@@ -17,13 +17,14 @@ struct candidate {
     unsigned wanted;   /* and these, where nobody names the table */
 };
 
-/* Worst first. On Zen 4 decode of few tokens is slower with prefetches, on Golden Cove and Zen 5
- * without (docs/decisions.md). */
+/* Worst first. On Zen 4 decode of few tokens is slower with prefetches, on Golden Cove, Zen 1 and
+ * Zen 5 without (docs/decisions.md). */
 static const struct candidate candidates[] = {
     { &kernels_scalar, 0, 0 },
 #if defined(__x86_64__)
     { &kernels_avx2, FEATURES_AVX2, 0 },
     { &kernels_avx2_prefetch, FEATURES_AVX2, CPU_INTEL },
+    { &kernels_avx2_zen1, FEATURES_AVX2, CPU_ZEN1 },
     { &kernels_avx512, FEATURES_AVX512, 0 },
     { &kernels_avx512_prefetch, FEATURES_AVX512, CPU_INTEL },
     { &kernels_avx512_zen5, FEATURES_AVX512, CPU_ZEN5 },

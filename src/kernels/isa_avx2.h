@@ -10,6 +10,7 @@
 /* log2 of the tokens whose f32 chains fit the registers beside a row of weights. */
 #define ISA_DENSE_LOG 2
 #define ISA_BIAS8 128
+#define ISA_PANEL_TOKENS 16
 #define ISA_ATTENTION_QUERIES 4
 #define ISA_VALUE_QUERIES 2
 #define ISA_VALUE_VECTORS 2

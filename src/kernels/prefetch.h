@@ -1,5 +1,5 @@
-/* For tables that ask for weights ahead whatever the number of tokens, as Intel's processors and
- * Zen 5 want it: their hardware prefetchers stop at the end of a 4 KiB page, and a page is not
+/* For tables that ask for weights ahead whatever the number of tokens, as Intel's processors, Zen 1
+ * and Zen 5 want it: their hardware prefetchers stop at the end of a 4 KiB page, and a page is not
  * long.
  *
  * Measured on Sapphire Rapids (Golden Cove), one thread, GB/s of Q4_0 with one, two, four and eight

@@ -5,7 +5,7 @@
 #include "kernels/kernels.h"
 
 extern const struct kernels kernels_scalar;
-extern const struct kernels kernels_avx2, kernels_avx2_prefetch;
+extern const struct kernels kernels_avx2, kernels_avx2_prefetch, kernels_avx2_zen1;
 extern const struct kernels kernels_avx512, kernels_avx512_prefetch, kernels_avx512_zen5;
 extern const struct kernels kernels_neon;
 extern const struct kernels kernels_dotprod;

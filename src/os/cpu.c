@@ -93,7 +93,7 @@ void cpu_features_format(unsigned features, char *out, size_t size)
         { CPU_AVXVNNI, "avxvnni" },   { CPU_NEON, "neon" },
         { CPU_DOTPROD, "dotprod" },   { CPU_I8MM, "i8mm" },
         { CPU_AES, "aes" },           { CPU_INTEL, "intel" },
-        { CPU_ZEN5, "zen5" },
+        { CPU_ZEN5, "zen5" },         { CPU_ZEN1, "zen1" },
     };
     size_t used = 0;
     snprintf(out, size, "%s", "");

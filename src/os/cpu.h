@@ -21,6 +21,7 @@ enum cpu_feature {
     CPU_AES = 1 << 12,   /* instructions for AES rounds (and carry-less products on x86) */
     CPU_INTEL = 1 << 13, /* made by Intel: no instructions, but habits */
     CPU_ZEN5 = 1 << 14,  /* AMD's Zen 5 or a later one: likewise */
+    CPU_ZEN1 = 1 << 15,  /* AMD's Zen or Zen+: likewise */
 };
 
 /* The set of enum cpu_feature. Constant for the life of the process; any thread. */

@@ -17,17 +17,22 @@ static uint64_t xcr0(void)
     return (uint64_t)high << 32 | low;
 }
 
+#define FAMILY_ZEN1 23u /* models below MODEL_ZEN2 */
+#define MODEL_ZEN2 0x30u
 #define FAMILY_ZEN5 26u
 
 /* What the maker's habits are. version: EAX of leaf 1. */
 static unsigned maker(unsigned version)
 {
     unsigned a, b, c, d, family = (version >> 8 & 15u) + (version >> 20 & 255u);
+    unsigned model = (version >> 4 & 15u) | (version >> 16 & 15u) << 4;
     if (!__get_cpuid(0, &a, &b, &c, &d))
         return 0;
     if (b == signature_INTEL_ebx && c == signature_INTEL_ecx && d == signature_INTEL_edx)
         return CPU_INTEL;
     bool amd = b == signature_AMD_ebx && c == signature_AMD_ecx && d == signature_AMD_edx;
+    if (amd && family == FAMILY_ZEN1 && model < MODEL_ZEN2)
+        return CPU_ZEN1;
     return amd && family >= FAMILY_ZEN5 ? CPU_ZEN5 : 0u;
 }
 

@@ -123,10 +123,12 @@ static void every_type_and_width(bool exact)
     struct seed s = { exact ? 11 : 7 };
     int n;
     const enum quant_type *types = computable_types(&n);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         for (size_t j = 0; j < ARRAY_LEN(widths); j++)
             if ((uint32_t)widths[j] % quant_format(types[i])->block == 0)
                 one_case(types[i], 37, widths[j], widths[j] == 2048 ? 3 : 9, exact, &s);
+        one_case(types[i], 88, 512, 21, exact, &s); /* enough for panels and wide.inc */
+    }
 }
 
 static void matmul_of_every_type_and_width(void **state)
@@ -144,14 +146,15 @@ static void float_widths_need_not_be_blocks(void **state)
     struct seed s = { 5 };
     one_case(QUANT_F32, 17, 70, 5, false, &s);
     one_case(QUANT_F16, 17, 33, 5, false, &s);
+    one_case(QUANT_F16, 17, 263, 18, false, &s);
     one_case(QUANT_BF16, 16, 31, 9, true, &s);
 }
 
-/* A token's row is the same alone and among 1 to 17, whole or by group ranges. */
+/* A token's row is the same alone and among 1 to 23, whole or by group ranges. */
 static void rows_do_not_depend_on_the_batch(void **state)
 {
     struct seed s = { 3 };
-    int n_types, n_tables, cols = 512, rows = 40, most = 17;
+    int n_types, n_tables, cols = 512, rows = 88, most = 23;
     const enum quant_type *types = computable_types(&n_types);
     const struct kernels *const *all = kernels_all(&n_tables);
     for (int i = 0; i < n_types; i++)
@@ -169,7 +172,7 @@ static void rows_do_not_depend_on_the_batch(void **state)
                 for (int t = 0; t * KERNEL_TILE < tokens; t++)
                     k->pack_activation(format, b.x, (size_t)cols, tokens, cols, t, b.act);
                 memset(y, 0xff, (size_t)tokens * rows * 4);
-                for (int g = 2; g >= 0; g--)
+                for (int g = 5; g >= 0; g--)
                     (exact ? k->matmul_exact : k->matmul)(&w.packed, b.act, tokens, g, g + 1, y,
                                                           (size_t)rows);
                 same_bits("fewer tokens", k, &w, tokens, whole, y);
