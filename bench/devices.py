@@ -2,7 +2,8 @@
 """Real devices on this machine, measured through the endpoint: several `shoal up` processes split a
 model and are compared, in one run, with one process with one and with two threads.
 
-    bench/devices.py [--build build] [--rounds 7] [--decode 64] [--only TEXT] MODEL.gguf...
+    bench/devices.py [--build build] [--rounds 7] [--decode 64] [--pipeline 1/1] [--only TEXT]
+                     MODEL.gguf...
 
 All set-ups stay loaded (idle ones take no processor time). The memory of a shared host is at times
 twice as fast as at others, so each ratio is measured by itself: what is compared with before, ours,
@@ -28,7 +29,7 @@ LOAD_SECONDS = 240
 SHORT, LONG = 512, 2048  # tokens of a prompt
 # name: (devices, threads of each, further options of the head)
 SETUPS = {
-    "pipeline": (2, 1, ["--split", "1/1"]),
+    "pipeline": (2, 1, []),  # --pipeline says how it is cut
     "1 thread": (1, 1, []),
     "tensor shm": (2, 1, ["--split", "1:1"]),
     "2 threads": (1, 2, []),
@@ -170,6 +171,9 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--decode", type=int, default=64, help="tokens of an answer")
+    parser.add_argument("--pipeline", default="1/1", metavar="SPEC",
+                        help="how it is cut: layers evenly by default, though the last device reads"
+                        " the output matrix for each decoded token, so fewer there may be faster")
     parser.add_argument("--only", default="", metavar="TEXT",
                         help="only ratios with this in their name, such as 'pipeline, decode 1'")
     parser.add_argument("models", nargs="+", type=pathlib.Path)
@@ -179,6 +183,7 @@ def main():
     if not pairs:
         parser.error(f"no ratio has '{args.only}' in its name")
     setups = {setup for _, *pair in pairs for setup, _ in pair}
+    SETUPS["pipeline"][2].extend(["--split", args.pipeline])
     for path in args.models:
         with Cluster(ROOT / args.build / "src" / "cli" / "shoal", path.parent) as cluster:
             heads = {s: start(cluster, s, path.stem) for s in SETUPS if s in setups}
