@@ -27,9 +27,9 @@ from models import NEVER_END  # noqa: E402
 
 LOAD_SECONDS = 240
 SHORT, LONG = 512, 2048  # tokens of a prompt
-# name: (devices, threads of each, further options of the head)
+# name: (devices, threads of each, further options of the head, where {pipeline} is its SPEC)
 SETUPS = {
-    "pipeline": (2, 1, []),  # --pipeline says how it is cut
+    "pipeline": (2, 1, ["--split", "{pipeline}"]),
     "1 thread": (1, 1, []),
     "tensor shm": (2, 1, ["--split", "1:1"]),
     "2 threads": (1, 2, []),
@@ -109,8 +109,9 @@ class Bench:
         return count / (last - first)
 
 
-def start(cluster, setup, model):
+def start(cluster, setup, model, pipeline):
     devices, threads, options = SETUPS[setup]
+    options = [o.format(pipeline=pipeline) for o in options]
     slug = setup.replace(" ", "-")
     head = cluster.up("--model", model, "--threads", threads, *options, name=slug)
     for i in range(1, devices):
@@ -183,10 +184,9 @@ def main():
     if not pairs:
         parser.error(f"no ratio has '{args.only}' in its name")
     setups = {setup for _, *pair in pairs for setup, _ in pair}
-    SETUPS["pipeline"][2].extend(["--split", args.pipeline])
     for path in args.models:
         with Cluster(ROOT / args.build / "src" / "cli" / "shoal", path.parent) as cluster:
-            heads = {s: start(cluster, s, path.stem) for s in SETUPS if s in setups}
+            heads = {s: start(cluster, s, path.stem, args.pipeline) for s in SETUPS if s in setups}
             figures = Figures(Bench(path.stem, args.decode), heads)
             for round_ in range(args.rounds):
                 for kind, ours, base in pairs:
