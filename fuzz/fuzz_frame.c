@@ -30,9 +30,9 @@ static void try_handshake(struct bytes input)
     uint8_t record[HANDSHAKE_BYTES];
     handshake_make(record, &h, &binding, key);
     int code = handshake_check(bytes_of(record, sizeof record), h.role, &binding, key, &e);
-    assert(code == (h.version == HANDSHAKE_VERSION ? 0 : ERR_UNSUPPORTED));
+    assert(code == (h.version == HANDSHAKE_VERSION ? 0 : FAIL_UNSUPPORTED));
     code = handshake_check(input, h.role, &binding, key, &e);
-    assert(code == ERR_AUTH || memcmp(record, input.data, sizeof record) == 0);
+    assert(code == FAIL_AUTH || memcmp(record, input.data, sizeof record) == 0);
 }
 
 static void try_preamble(struct bytes input)
@@ -46,7 +46,7 @@ static void try_preamble(struct bytes input)
         memcpy(one->value, input.data + 16, 16); /* a known ticket: the proof decides */
     }
     int code = ticket_redeem(&table, input, 5, &grant, &e);
-    assert(code == ERR_AUTH || code == ERR_FORMAT);
+    assert(code == FAIL_AUTH || code == FAIL_FORMAT);
 }
 
 static void receive_all(struct channel *ch, bool sealed)

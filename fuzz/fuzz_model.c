@@ -345,7 +345,7 @@ static int find_tensor(void *arg, const char *name, const uint8_t **data, uint64
 {
     const struct gguf_tensor *t = gguf_tensor(arg, name);
     if (t == NULL) {
-        return fail(e, ERR_NOT_FOUND, "no tensor %s", name);
+        return fail(e, FAIL_NOT_FOUND, "no tensor %s", name);
     }
     *data = t->data;
     *size = t->bytes;
@@ -474,7 +474,7 @@ static void use_file(struct bytes file, uint8_t flags)
         0) {
         use_program(g, p, &a, flags);
     } else {
-        assert(strstr(e.text, "byte ") != NULL || e.code == ERR_NOMEM);
+        assert(strstr(e.text, "byte ") != NULL || e.code == FAIL_NOMEM);
     }
     arena_done(&a);
     gguf_close(g);

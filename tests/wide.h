@@ -26,7 +26,7 @@ static int wide_tensor(void *arg, const char *name, const uint8_t **data, uint64
 {
     const struct gguf_tensor *t = gguf_tensor(arg, name);
     if (!t)
-        return fail(e, ERR_NOT_FOUND, "no tensor %s", name);
+        return fail(e, FAIL_NOT_FOUND, "no tensor %s", name);
     *data = t->data;
     *size = t->bytes;
     return 0;

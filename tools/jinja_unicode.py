@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes src/token/jinja_unicode.inc: the properties of code points that string methods need.
+"""Writes src/jinja/unicode.inc: the properties of code points that string methods need.
 
-Run: python3 tools/jinja_unicode.py > src/token/jinja_unicode.inc
+Run: python3 tools/jinja_unicode.py > src/jinja/unicode.inc
 Source: Python's str methods, which follow the Unicode character database."""
 import sys
 

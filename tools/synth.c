@@ -111,10 +111,10 @@ static int parse(int argc, char **argv, struct synth_spec *s, const char **out, 
         else
             used = parse_option(s, argv[i], i + 1 < argc ? argv[i + 1] : NULL, e);
         if (!used)
-            r = e->code ? e->code : fail(e, ERR_ARG, "bad option or value: %s", argv[i]);
+            r = e->code ? e->code : fail(e, FAIL_ARG, "bad option or value: %s", argv[i]);
         i += used;
     }
-    return r ? r : *out ? 0 : fail(e, ERR_ARG, "no file to write is named");
+    return r ? r : *out ? 0 : fail(e, FAIL_ARG, "no file to write is named");
 }
 
 int main(int argc, char **argv)

@@ -114,7 +114,7 @@ int api_open(struct api **ret, const struct api_options *options, struct error *
 {
     struct api *a = calloc(1, sizeof *a);
     if (a == NULL) {
-        return fail(e, ERR_NOMEM, "memory for the API");
+        return fail(e, FAIL_NOMEM, "memory for the API");
     }
     a->options = *options;
     a->wake[0] = a->wake[1] = -1;
@@ -133,7 +133,7 @@ int api_open(struct api **ret, const struct api_options *options, struct error *
     if (a->wake_event == NULL || a->timer == NULL || event_add(a->wake_event, NULL) != 0 ||
         event_add(a->timer, &period) != 0) {
         api_close(a);
-        return fail(e, ERR_IO, "starting the API: %s", strerror(errno));
+        return fail(e, FAIL_IO, "starting the API: %s", strerror(errno));
     }
     *ret = a;
     return 0;

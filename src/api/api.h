@@ -50,7 +50,7 @@ struct api_options {
     int keepalive_ms; /* silence of a stream before a comment line; 0: 5000 */
 };
 
-/* ERR_NOMEM, ERR_IO. */
+/* FAIL_NOMEM, FAIL_IO. */
 int api_open(struct api **ret, const struct api_options *options, struct error *e);
 
 /* Answers what is unfinished with 503. The engines must have been closed before, so that no

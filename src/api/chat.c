@@ -26,9 +26,9 @@ static int log_token(struct choice *c, const struct generate_token *t)
     }
     if (token == NULL || json_object_set_new(token, "top_logprobs", top) != 0) {
         json_decref(token);
-        return ERR_NOMEM;
+        return FAIL_NOMEM;
     }
-    return json_array_append_new(c->logprobs, token) == 0 ? 0 : ERR_NOMEM;
+    return json_array_append_new(c->logprobs, token) == 0 ? 0 : FAIL_NOMEM;
 }
 
 /* {"content": [...], "refusal": null}, or null where none were asked for. */
@@ -82,9 +82,9 @@ static int encode(struct api *a, const struct api_model *model,
                   struct error *) =
         a->options.provider.render != NULL ? a->options.provider.render : render_conversation;
     int code = render(a->options.provider.arg, model, request->conversation, &text, &e);
-    if (code == ERR_NOMEM) {
+    if (code == FAIL_NOMEM) {
         code = problem_from_error(p, &e);
-    } else if (code == ERR_UNSUPPORTED) {
+    } else if (code == FAIL_UNSUPPORTED) {
         code = problem_set(
             p, 400, "unsupported_value", "model",
             "Chat isn't possible: %s. Use /v1/completions with a prompt of your own.", e.text);

@@ -36,7 +36,7 @@ static int log_token(struct choice *c, const struct generate_token *t)
         add_alternative(map, t->bytes, t->logprob);
         json_array_append_new(json_object_get(j, "top_logprobs"), map);
     }
-    return j != NULL ? 0 : ERR_NOMEM;
+    return j != NULL ? 0 : FAIL_NOMEM;
 }
 
 static json_t *chunk(const struct choice *c, struct bytes text, const char *finish)

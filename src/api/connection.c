@@ -173,7 +173,7 @@ static int respond_write(struct responder *r, struct bytes data)
 {
     struct connection *c = (struct connection *)r;
     if (c->bev == NULL) {
-        return ERR_CLOSED;
+        return FAIL_CLOSED;
     }
     if (!c->stream) {
         return buffer_append(&c->answer, data);
@@ -184,7 +184,7 @@ static int respond_write(struct responder *r, struct bytes data)
     struct evbuffer *out = bufferevent_get_output(c->bev);
     if (c->server != NULL && evbuffer_get_length(out) > c->server->options.max_waiting) {
         c->doomed = true;
-        return ERR_LIMIT;
+        return FAIL_LIMIT;
     }
     if (c->chunked) {
         evbuffer_add_printf(out, "%zx\r\n", data.size);
@@ -336,14 +336,14 @@ static bool read_body(struct connection *c)
         c->body_left -= n;
         if (buffer_append(&c->body, input) != 0) {
             status = 413;
-            fail(&e, ERR_LIMIT, "The body is too large.");
+            fail(&e, FAIL_LIMIT, "The body is too large.");
         }
     }
     evbuffer_drain(in, used);
     c->server->body_bytes += c->body.size - before;
     if (status == 0 && c->server->body_bytes > c->server->options.max_bodies) {
         status = 503;
-        fail(&e, ERR_BUSY, "Too many large requests at once. Try again soon.");
+        fail(&e, FAIL_BUSY, "Too many large requests at once. Try again soon.");
     }
     if (status != 0) {
         refuse(c, status, e.text);
@@ -450,7 +450,7 @@ int connection_open(struct server *s, evutil_socket_t fd)
             event_free(deadline);
         }
         free(c);
-        return ERR_NOMEM;
+        return FAIL_NOMEM;
     }
     socket_no_delay(fd);
     *c = (struct connection){ .server = s,

@@ -21,7 +21,7 @@ struct server {
     size_t body_bytes; /* of all connections */
 };
 
-/* Takes the socket over. ERR_NOMEM; the socket is then closed. */
+/* Takes the socket over. FAIL_NOMEM; the socket is then closed. */
 int connection_open(struct server *s, evutil_socket_t fd);
 
 /* Cancels its request and frees it. */

@@ -130,7 +130,7 @@ static struct bytes take_word(struct bytes *line)
 
 static int refuse(struct error *e, int status, const char *text)
 {
-    fail(e, ERR_FORMAT, "%s", text);
+    fail(e, FAIL_FORMAT, "%s", text);
     return status;
 }
 

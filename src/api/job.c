@@ -407,7 +407,7 @@ static int start_choice(struct choice *c, const struct api_model *model,
 {
     struct job *job = c->job;
     if (buffer_append(&c->answer, prompt->echo) != 0) {
-        return fail(e, ERR_NOMEM, "memory for the answer");
+        return fail(e, FAIL_NOMEM, "memory for the answer");
     }
     c->text_offset = text_length(prompt->echo);
     if (job->request.max_tokens == 0) { /* only the prompt is wanted: no engine needed */

@@ -19,7 +19,7 @@ int tokens_pack(struct buffer *to, const struct generate_token *tokens, int n)
             buffer_f32(to, t->top[k].logprob);
         }
     }
-    return to->failed ? ERR_LIMIT : 0;
+    return to->failed ? FAIL_LIMIT : 0;
 }
 
 int tokens_unpack(struct bytes packed, int (*log)(struct choice *, const struct generate_token *),
@@ -40,7 +40,7 @@ int tokens_unpack(struct bytes packed, int (*log)(struct choice *, const struct 
             top[k].logprob = cursor_f32(&in, "logprob");
         }
         if (in.failed || log(c, &t) != 0) {
-            return ERR_NOMEM;
+            return FAIL_NOMEM;
         }
     }
     return 0;

@@ -21,13 +21,13 @@ int problem_set(struct api_problem *p, int status, const char *code, const char 
 int problem_from_error(struct api_problem *p, const struct error *e)
 {
     switch (e->code) {
-    case ERR_LIMIT:
+    case FAIL_LIMIT:
         return problem_set(p, 400, "context_length_exceeded", NULL, "%s", e->text);
-    case ERR_BUSY:
+    case FAIL_BUSY:
         return problem_set(p, 429, "rate_limit_exceeded", NULL,
                            "All places are taken: %s. Try again soon.", e->text);
-    case ERR_CLOSED:
-    case ERR_TIMEOUT:
+    case FAIL_CLOSED:
+    case FAIL_TIMEOUT:
         return problem_set(p, 503, "service_unavailable", NULL, "%s", e->text);
     default:
         return problem_set(p, 500, NULL, NULL, "%s", e->text);

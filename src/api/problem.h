@@ -21,8 +21,8 @@ struct api_problem {
 int problem_set(struct api_problem *p, int status, const char *code, const char *param,
                 const char *format, ...) PRINTF_LIKE(5, 6);
 
-/* An error of the layers below: ERR_LIMIT is the client's (context_length_exceeded), ERR_BUSY 429,
- * ERR_CLOSED and ERR_TIMEOUT 503, the rest 500. Returns -1. */
+/* An error of the layers below: FAIL_LIMIT is the client's (context_length_exceeded), FAIL_BUSY
+ * 429, FAIL_CLOSED and FAIL_TIMEOUT 503, the rest 500. Returns -1. */
 int problem_from_error(struct api_problem *p, const struct error *e);
 
 /* {"error": {message, type, param, code}}: a new reference, NULL without memory. The type follows

@@ -59,9 +59,9 @@ int prompt_encode(const struct api_model *model, struct bytes text, const char *
         return -1;
     }
     if (vocab_encode(v, text, &o, ids, &e) != 0) {
-        return e.code == ERR_LIMIT ? problem_set(p, 400, "context_length_exceeded", param,
-                                                 "The prompt is too long: %s.", e.text)
-                                   : problem_from_error(p, &e);
+        return e.code == FAIL_LIMIT ? problem_set(p, 400, "context_length_exceeded", param,
+                                                  "The prompt is too long: %s.", e.text)
+                                    : problem_from_error(p, &e);
     }
     /* A template that writes BOS itself, and a file that wants one, would give two. */
     if (ids->count >= 2 && ids->ids[0] == vocab_bos(v) && ids->ids[1] == vocab_bos(v)) {

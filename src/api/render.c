@@ -16,7 +16,7 @@ int render_conversation(void *arg, const struct api_model *model, const json_t *
     struct chat_tokens tokens = { 0 };
     struct jinja_clock now = chat_clock(clock_wall_s());
     if (model->chat_template == NULL) {
-        return fail(e, ERR_UNSUPPORTED, "the model %s has no chat template", model->id);
+        return fail(e, FAIL_UNSUPPORTED, "the model %s has no chat template", model->id);
     }
     if (model->vocab != NULL) {
         tokens.bos = token_text(model->vocab, vocab_bos(model->vocab));

@@ -4,7 +4,7 @@
 
 #include "api/api.h"
 
-/* The provider's render by default: the model's chat template. ERR_UNSUPPORTED without one. */
+/* The provider's render by default: the model's chat template. FAIL_UNSUPPORTED without one. */
 int render_conversation(void *arg, const struct api_model *model, const json_t *conversation,
                         struct buffer *out, struct error *e);
 

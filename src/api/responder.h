@@ -20,8 +20,8 @@ struct responder_ops {
      * headers: more header lines, each with CR LF, or NULL; a peer link may drop them. */
     void (*begin)(struct responder *r, int status, const char *content_type, bool stream,
                   const char *headers);
-    /* Any number of times. ERR_LIMIT: the client doesn't read what it was sent, stop the work;
-     * ERR_CLOSED: it is gone. end is still due after either. */
+    /* Any number of times. FAIL_LIMIT: the client doesn't read what it was sent, stop the work;
+     * FAIL_CLOSED: it is gone. end is still due after either. */
     int (*write)(struct responder *r, struct bytes data);
     /* Last, once, also after a close; r is gone then. Without begin before it the connection is
      * closed without an answer. */

@@ -103,20 +103,20 @@ int server_open(struct server **ret, const struct server_options *options, struc
 {
     struct server *s = calloc(1, sizeof *s);
     if (s == NULL) {
-        return fail(e, ERR_NOMEM, "memory for the HTTP server");
+        return fail(e, FAIL_NOMEM, "memory for the HTTP server");
     }
     s->options = *options;
     fill_defaults(&s->options);
     s->retry = evtimer_new(options->base, on_retry, s);
     if (s->retry == NULL) {
         server_close(s);
-        return fail(e, ERR_NOMEM, "memory for the HTTP server");
+        return fail(e, FAIL_NOMEM, "memory for the HTTP server");
     }
     s->listeners[0] = listen_on(s, "127.0.0.1", options->port);
     if (s->listeners[0] == NULL) {
         int why = errno;
         server_close(s);
-        return fail(e, why == EADDRINUSE ? ERR_BUSY : ERR_IO, "listening on 127.0.0.1:%d: %s",
+        return fail(e, why == EADDRINUSE ? FAIL_BUSY : FAIL_IO, "listening on 127.0.0.1:%d: %s",
                     options->port, strerror(why));
     }
     s->port = bound_port(s->listeners[0]);

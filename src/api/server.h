@@ -23,7 +23,7 @@ struct server_options {
     int write_timeout_ms; /* without a byte taken while some wait, 30000 */
 };
 
-/* Listens on 127.0.0.1 and, where there is one, ::1. ERR_BUSY when the port is taken, ERR_IO. The
+/* Listens on 127.0.0.1 and, where there is one, ::1. FAIL_BUSY when the port is taken, FAIL_IO. The
  * process must ignore SIGPIPE (os/process.h). */
 int server_open(struct server **ret, const struct server_options *options, struct error *e);
 

@@ -15,14 +15,14 @@ int sse_json(struct responder *r, json_t *json)
     char *text = json != NULL ? json_dumps(json, API_JSON_FLAGS) : NULL;
     json_decref(json);
     if (text == NULL) {
-        return ERR_NOMEM;
+        return FAIL_NOMEM;
     }
     struct buffer event; /* in one piece: one write, one HTTP chunk */
     buffer_init(&event, MAX_EVENT);
     buffer_text(&event, "data: ");
     buffer_text(&event, text);
     buffer_text(&event, "\n\n");
-    int code = event.failed ? ERR_NOMEM : r->ops->write(r, buffer_bytes(&event));
+    int code = event.failed ? FAIL_NOMEM : r->ops->write(r, buffer_bytes(&event));
     buffer_done(&event);
     free(text);
     return code;

@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-/* "data: {...}\n\n"; json is stolen. Returns what the responder's write does, ERR_NOMEM. */
+/* "data: {...}\n\n"; json is stolen. Returns what the responder's write does, FAIL_NOMEM. */
 int sse_json(struct responder *r, json_t *json);
 /* "data: [DONE]\n\n", OpenAI's end of a stream. */
 int sse_done(struct responder *r);

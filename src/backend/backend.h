@@ -13,13 +13,13 @@
 struct pool;
 struct kernels;
 
-/* Where a weight's bytes come from: the tensor's whole data, borrowed for the call. ERR_NOT_FOUND
+/* Where a weight's bytes come from: the tensor's whole data, borrowed for the call. FAIL_NOT_FOUND
  * by name. */
 struct weight_source {
     int (*tensor)(void *arg, const char *name, const uint8_t **data, uint64_t *size,
                   struct error *e);
     /* May be NULL; called as loading goes on, with bytes done and in all. Returning non-zero
-     * cancels the load (ERR_CANCELLED). */
+     * cancels the load (FAIL_CANCELLED). */
     int (*progress)(void *arg, uint64_t done, uint64_t total);
     void *arg;
 };
@@ -52,15 +52,15 @@ struct backend_ctx; /* one loaded program; owner: the compute leader's thread */
 
 struct backend {
     const char *name;
-    /* Loads the weights of program (borrowed until close). Errors: ERR_NOMEM, ERR_NOT_FOUND,
-     * ERR_UNSUPPORTED (tensor type or op), ERR_CANCELLED. */
+    /* Loads the weights of program (borrowed until close). Errors: FAIL_NOMEM, FAIL_NOT_FOUND,
+     * FAIL_UNSUPPORTED (tensor type or op), FAIL_CANCELLED. */
     int (*open)(struct backend_ctx **ret, const struct program *program,
                 const struct weight_source *source, const struct backend_options *options,
                 struct error *e);
     void (*close)(struct backend_ctx *c);
 
-    /* Sequence state; session ids are the caller's. ERR_LIMIT when pages or sessions run out (and
-     * nothing changed), ERR_NOT_FOUND for an unknown session, ERR_STATE when the state can't go
+    /* Sequence state; session ids are the caller's. FAIL_LIMIT when pages or sessions run out (and
+     * nothing changed), FAIL_NOT_FOUND for an unknown session, FAIL_STATE when the state can't go
      * back that far. */
     int (*create)(struct backend_ctx *c, uint32_t session, struct error *e);
     int (*release)(struct backend_ctx *c, uint32_t session, struct error *e);

@@ -54,7 +54,7 @@ int buffer_append(struct buffer *b, struct bytes more)
     bool over = more.size > b->limit || b->size > b->limit - more.size;
     uint8_t *at = buffer_extend(b, more.size);
     if (!at)
-        return over ? ERR_LIMIT : ERR_NOMEM;
+        return over ? FAIL_LIMIT : FAIL_NOMEM;
     if (more.size)
         memcpy(at, more.data, more.size);
     return 0;
@@ -72,10 +72,10 @@ int buffer_printf(struct buffer *b, const char *format, ...)
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    int r = ERR_FORMAT;
+    int r = FAIL_FORMAT;
     if (n >= 0) {
         uint8_t *at = buffer_extend(b, (size_t)n);
-        r = at ? 0 : ERR_LIMIT;
+        r = at ? 0 : FAIL_LIMIT;
         if (at)
             vsnprintf((char *)at, (size_t)n + 1, format, again);
     }

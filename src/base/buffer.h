@@ -23,7 +23,7 @@ void buffer_done(struct buffer *b);
 /* Forgets the content and the failure, keeps the memory. */
 void buffer_clear(struct buffer *b);
 
-/* 0, ERR_LIMIT or ERR_NOMEM; the content is untouched on failure. */
+/* 0, FAIL_LIMIT or FAIL_NOMEM; the content is untouched on failure. */
 int buffer_append(struct buffer *b, struct bytes more);
 int buffer_text(struct buffer *b, const char *text);
 int buffer_printf(struct buffer *b, const char *format, ...) PRINTF_LIKE(2, 3);

@@ -29,7 +29,7 @@ bool cursor_need(struct cursor *c, uint64_t n, const char *what)
     if (c->failed)
         return false;
     if (n > c->size - c->position) {
-        cursor_fail(c, ERR_FORMAT,
+        cursor_fail(c, FAIL_FORMAT,
                     "truncated: %s needs %" PRIu64 " bytes, only %" PRIu64 " are left", what, n,
                     c->size - c->position);
         return false;

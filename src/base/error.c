@@ -20,7 +20,7 @@ int fail(struct error *e, int code, const char *format, ...)
 int wrap(struct error *e, const char *format, ...)
 {
     if (!e)
-        return ERR_STATE;
+        return FAIL_STATE;
     char context[ERROR_TEXT];
     va_list args;
     va_start(args, format);
@@ -37,7 +37,7 @@ int wrap(struct error *e, const char *format, ...)
     memcpy(e->text, context, used);
     memcpy(e->text + used, ": ", 2);
     e->text[used + 2 + old] = '\0';
-    return e->code ? e->code : ERR_STATE;
+    return e->code ? e->code : FAIL_STATE;
 }
 
 const char *error_code_text(int code)

@@ -22,7 +22,7 @@
     X(STATE, -14, "wrong state")
 
 enum error_code {
-#define ROW(name, value, text) ERR_##name = value,
+#define ROW(name, value, text) FAIL_##name = value,
     ERROR_CODES(ROW)
 #undef ROW
 };
@@ -33,7 +33,7 @@ enum error_code {
 
 /* Caller's memory, usually on the stack; zero-initialise it. Borrowed by every call. */
 struct error {
-    int code; /* 0 or an ERR_ code */
+    int code; /* 0 or a FAIL_ code */
     char text[ERROR_TEXT];
 };
 
@@ -42,7 +42,7 @@ struct error {
 int fail(struct error *e, int code, const char *format, ...) PRINTF_LIKE(3, 4);
 
 /* Puts "context: " before the recorded text and returns the recorded code. e may be NULL only
- * when the code is not needed: then it returns ERR_STATE. */
+ * when the code is not needed: then it returns FAIL_STATE. */
 int wrap(struct error *e, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Static text of a code, never NULL. */

@@ -24,12 +24,12 @@ int map_init(struct map *m, struct arena *a, size_t expected, uint64_t seed, str
     size_t capacity = 16;
     while (capacity < expected + expected / 2 + 1) {
         if (capacity > SIZE_MAX / 4)
-            return fail(e, ERR_NOMEM, "map of %zu keys", expected);
+            return fail(e, FAIL_NOMEM, "map of %zu keys", expected);
         capacity *= 2;
     }
     *m = (struct map){ .capacity = capacity, .seed = seed };
     m->slots = arena_array(a, struct map_slot, capacity);
-    return m->slots ? 0 : fail(e, ERR_NOMEM, "map of %zu keys", expected);
+    return m->slots ? 0 : fail(e, FAIL_NOMEM, "map of %zu keys", expected);
 }
 
 static struct map_slot *find(const struct map *m, struct bytes key, uint32_t hash)
@@ -46,7 +46,7 @@ int map_put(struct map *m, struct bytes key, int32_t value)
     struct map_slot *slot = find(m, key, hash);
     if (!slot->hash) {
         if (m->count + 1 >= m->capacity)
-            return ERR_LIMIT;
+            return FAIL_LIMIT;
         m->count++;
         slot->key = key;
         slot->hash = hash;

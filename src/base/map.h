@@ -15,10 +15,10 @@ struct map {
     uint64_t seed;
 };
 
-/* Room for `expected` keys. ERR_NOMEM. */
+/* Room for `expected` keys. FAIL_NOMEM. */
 int map_init(struct map *m, struct arena *a, size_t expected, uint64_t seed, struct error *e);
 
-/* Adds or replaces. ERR_LIMIT when more keys come than were announced. */
+/* Adds or replaces. FAIL_LIMIT when more keys come than were announced. */
 int map_put(struct map *m, struct bytes key, int32_t value);
 
 /* The value, or `missing`. */

@@ -32,7 +32,7 @@ struct bench_options {
     int64_t rounds, prefill, decode;
 };
 
-/* The set of parts to run, bit 1 << part. ERR_ARG for an unknown name, or a part of a model
+/* The set of parts to run, bit 1 << part. FAIL_ARG for an unknown name, or a part of a model
  * without one. Pure. */
 int bench_parts(const struct bench_options *o, unsigned *ret, struct error *e);
 

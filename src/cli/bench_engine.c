@@ -74,7 +74,7 @@ int bench_engine_open(struct bench_engine **ret, const struct bench_engine_optio
     int vocab = source_program(o->source)->vocab;
     struct bench_engine *g = calloc(1, sizeof(*g));
     uint8_t *no_end = calloc((size_t)vocab, 1);
-    int r = g && no_end ? 0 : fail(e, ERR_NOMEM, "an engine");
+    int r = g && no_end ? 0 : fail(e, FAIL_NOMEM, "an engine");
     if (!r) {
         g->vocab = vocab;
         g->transport = o->transport ? o->transport : "memory";
@@ -163,7 +163,7 @@ static int submit(struct bench_engine *g, struct run *run, int stream, const str
     uint64_t ticket;
     int32_t *prompt = malloc((size_t)l->prompt * sizeof(*prompt));
     if (!prompt)
-        return fail(e, ERR_NOMEM, "a prompt");
+        return fail(e, FAIL_NOMEM, "a prompt");
     for (int i = 0; i < l->prompt; i++)
         prompt[i] =
             (int32_t)(random_at(l->seed + (uint64_t)stream, (uint64_t)i) % (uint64_t)g->vocab);
@@ -186,8 +186,8 @@ static int rates(const struct run *run, const struct bench_load *l, struct bench
     for (int i = 0; i < run->n; i++) {
         const struct stream *s = &run->streams[i];
         if (s->counted < 2)
-            return fail(e, ERR_STATE, "%d streams of %d tokens hardly overlap: decode more", run->n,
-                        l->decode);
+            return fail(e, FAIL_STATE, "%d streams of %d tokens hardly overlap: decode more",
+                        run->n, l->decode);
         decode +=
             (double)(s->counted - 1) * (double)CLOCK_NS_PER_S / (double)(s->last_ns - s->first_ns);
     }

@@ -42,7 +42,7 @@ struct bench_rates {
     double decode;  /* of all streams together, while all of them decode */
 };
 
-/* One measurement. Errors are the engine's; ERR_STATE when the streams didn't overlap, because
+/* One measurement. Errors are the engine's; FAIL_STATE when the streams didn't overlap, because
  * `decode` is too short. */
 int bench_engine_run(struct bench_engine *g, const struct bench_load *load, struct bench_rates *ret,
                      struct error *e);

@@ -42,12 +42,12 @@ static int curl_failure(CURLcode code, const struct client_request *r, const str
                         struct error *e)
 {
     if (t->cancelled)
-        return fail(e, ERR_CANCELLED, "stopped");
+        return fail(e, FAIL_CANCELLED, "stopped");
     if (code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST)
-        return fail(e, ERR_CLOSED, "nobody answers at %s: is shoal up running there?", r->url);
+        return fail(e, FAIL_CLOSED, "nobody answers at %s: is shoal up running there?", r->url);
     if (code == CURLE_OPERATION_TIMEDOUT)
-        return fail(e, ERR_TIMEOUT, "%s%s gave no answer in time", r->url, r->path);
-    return fail(e, ERR_IO, "%s%s: %s", r->url, r->path, curl_easy_strerror(code));
+        return fail(e, FAIL_TIMEOUT, "%s%s gave no answer in time", r->url, r->path);
+    return fail(e, FAIL_IO, "%s%s: %s", r->url, r->path, curl_easy_strerror(code));
 }
 
 int client_send(const struct client_request *r, long *status, struct error *e)
@@ -59,7 +59,7 @@ int client_send(const struct client_request *r, long *status, struct error *e)
     buffer_init(&address, 4096);
     int result = curl && !buffer_printf(&address, "%s%s", r->url, r->path)
                      ? 0
-                     : fail(e, ERR_NOMEM, "a request to %s", r->url);
+                     : fail(e, FAIL_NOMEM, "a request to %s", r->url);
     if (!result) {
         curl_easy_setopt(curl, CURLOPT_URL, buffer_cstr(&address));
         curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
@@ -115,7 +115,7 @@ int client_fetch(const char *url, const char *path, struct buffer *out, struct e
     if (!result && status >= 400) {
         char text[256];
         client_error_text(buffer_bytes(out), text, sizeof(text));
-        result = fail(e, ERR_IO, "%s%s answers %ld: %s", url, path, status, text);
+        result = fail(e, FAIL_IO, "%s%s answers %ld: %s", url, path, status, text);
     }
     return result;
 }
@@ -139,7 +139,7 @@ int client_find_model(const char *url, const char *model, struct error *e)
         }
         json_decref(j);
         if (!found)
-            result = fail(e, ERR_NOT_FOUND, "%s serves no \"%s\", but: %s", url, model,
+            result = fail(e, FAIL_NOT_FOUND, "%s serves no \"%s\", but: %s", url, model,
                           names.size ? buffer_cstr(&names) : "nothing");
     }
     buffer_done(&names);

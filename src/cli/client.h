@@ -11,7 +11,7 @@
 #define CLIENT_DEFAULT_URL "http://127.0.0.1:8420"
 
 /* One request. body NULL: GET, else POST of JSON. The reply's body comes in pieces to on_data as
- * it arrives; a non-zero answer ends the transfer (ERR_CANCELLED). */
+ * it arrives; a non-zero answer ends the transfer (FAIL_CANCELLED). */
 struct client_request {
     const char *url; /* of the endpoint, without a path */
     const char *path;
@@ -22,16 +22,16 @@ struct client_request {
     const atomic_bool *stop; /* may be NULL; setting it ends the transfer within a second */
 };
 
-/* *status is the HTTP status. ERR_CLOSED when nobody answers ("... is shoal up running?"),
- * ERR_TIMEOUT, ERR_CANCELLED. */
+/* *status is the HTTP status. FAIL_CLOSED when nobody answers ("... is shoal up running?"),
+ * FAIL_TIMEOUT, FAIL_CANCELLED. */
 int client_send(const struct client_request *r, long *status, struct error *e);
 
 /* The whole reply into out (bounded by its limit); a status of 400 or more is an error with the
  * message of its JSON body. */
 int client_fetch(const char *url, const char *path, struct buffer *out, struct error *e);
 
-/* Whether a model of that name is served there. ERR_NOT_FOUND with the names of those that are, and
- * client_fetch's errors. */
+/* Whether a model of that name is served there. FAIL_NOT_FOUND with the names of those that are,
+ * and client_fetch's errors. */
 int client_find_model(const char *url, const char *model, struct error *e);
 
 /* The message in an error body of OpenAI's shape, or the body itself, cut. */

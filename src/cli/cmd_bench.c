@@ -44,11 +44,11 @@ int bench_parts(const struct bench_options *o, unsigned *ret, struct error *e)
         size_t size = strcspn(at, ",");
         int part = find_part(at, size);
         if (part < 0)
-            return fail(e, ERR_ARG,
+            return fail(e, FAIL_ARG,
                         "no part is called \"%.*s\": limits, kernels, model, splits, streams",
                         (int)size, at);
         if (parts[part].of_model && !o->model)
-            return fail(e, ERR_ARG, "%s needs a model: shoal bench MODEL", parts[part].name);
+            return fail(e, FAIL_ARG, "%s needs a model: shoal bench MODEL", parts[part].name);
         set |= 1u << part;
         at = at[size] ? at + size + 1 : NULL;
     }
@@ -73,7 +73,7 @@ static int open_model(struct bench *b, struct error *e)
         return r;
     b->program = source_program(b->source);
     if (positions > b->program->context)
-        return fail(e, ERR_ARG, "%s has a context of %d tokens: choose --prefill and --decode so",
+        return fail(e, FAIL_ARG, "%s has a context of %d tokens: choose --prefill and --decode so",
                     b->options.model, b->program->context);
     program_work(b->program, &b->work);
     double bytes = program_read_bytes(b->program, 1);
@@ -127,7 +127,7 @@ static int run(struct bench *b, unsigned set, struct error *e)
     int cores = cpu_cores();
     b->kernels = kernels_choose(b->options.isa, e);
     if (!b->kernels)
-        return ERR_ARG;
+        return FAIL_ARG;
     b->n_counts =
         bench_thread_counts(cores < POOL_MAX_THREADS ? cores : POOL_MAX_THREADS, b->counts);
     if (b->options.threads) {

@@ -31,7 +31,7 @@ static int read_ids(const char *path, int32_t **ret, int *n, struct error *e)
     int r = file_read_all(path, &text, e);
     int32_t *ids = r ? NULL : malloc((text.size / 2 + 1) * sizeof(*ids));
     if (!r && !ids)
-        r = fail(e, ERR_NOMEM, "%s", path);
+        r = fail(e, FAIL_NOMEM, "%s", path);
     int count = 0;
     const char *at = buffer_cstr(&text);
     while (!r) {
@@ -43,14 +43,14 @@ static int read_ids(const char *path, int32_t **ret, int *n, struct error *e)
         long value = strtol(at, &end, 10);
         if (end == at || errno || value < 0 || value > INT32_MAX ||
             (*end && !strchr(" \t\r\n\f\v", *end)))
-            r = fail(e, ERR_FORMAT, "%s: not a token id at byte %zu", path,
+            r = fail(e, FAIL_FORMAT, "%s: not a token id at byte %zu", path,
                      (size_t)(at - buffer_cstr(&text)));
         else
             ids[count++] = (int32_t)value;
         at = end;
     }
     if (!r && count == 0)
-        r = fail(e, ERR_FORMAT, "%s: no token ids", path);
+        r = fail(e, FAIL_FORMAT, "%s: no token ids", path);
     buffer_done(&text);
     if (r) {
         free(ids);
@@ -72,7 +72,7 @@ static int write_row(void *arg, int position, const float *logits, struct error 
     struct writer *w = arg;
     (void)position;
     if (fwrite(logits, sizeof(float), w->width, w->file) != w->width)
-        return fail(e, ERR_IO, "%s: %s", w->path, strerror(errno));
+        return fail(e, FAIL_IO, "%s: %s", w->path, strerror(errno));
     return 0;
 }
 
@@ -88,13 +88,13 @@ static int eval_logits(const struct eval_options *o, struct error *e)
     w.width = (size_t)eval_vocab(v);
     w.file = fopen(o->logits, "wb");
     if (!w.file) {
-        r = fail(e, ERR_IO, "%s: %s", o->logits, strerror(errno));
+        r = fail(e, FAIL_IO, "%s: %s", o->logits, strerror(errno));
         goto out;
     }
     r = eval_sequence(v, ids, n, write_row, &w, e);
 out:
     if (w.file && fclose(w.file) && !r)
-        r = fail(e, ERR_IO, "%s: %s", o->logits, strerror(errno));
+        r = fail(e, FAIL_IO, "%s: %s", o->logits, strerror(errno));
     eval_close(v);
     free(ids);
     return r;
@@ -169,7 +169,7 @@ static int eval_text(const struct eval_options *o, struct error *e)
     token_list_init(&ids, MAX_INPUT);
     int r = text_ids(o, &vocab, &ids, e);
     if (!r && ids.count < WINDOW)
-        r = fail(e, ERR_ARG, "%s: %zu tokens, one window needs %d", o->text, ids.count, WINDOW);
+        r = fail(e, FAIL_ARG, "%s: %zu tokens, one window needs %d", o->text, ids.count, WINDOW);
     if (r || (r = eval_open(&v, o, WINDOW, e)))
         goto out;
     s.vocab = eval_vocab(v);

@@ -176,7 +176,7 @@ static int print_metadata(const struct inspection *i, struct error *e)
         gguf_value_print(v, ARRAY_SHOWN, &text);
         printf("  %s = %s\n", safe_text(v->key, key), buffer_cstr(&text));
     }
-    int r = text.failed ? fail(e, ERR_NOMEM, "a value's text") : 0;
+    int r = text.failed ? fail(e, FAIL_NOMEM, "a value's text") : 0;
     buffer_done(&text);
     return r;
 }
@@ -352,9 +352,9 @@ static int print_json(const struct inspection *i, struct error *e)
                   json_object_set_new(all, "memory", json_memory(i)) |
                   json_object_set_new(all, "metadata", json_metadata(i)) |
                   json_object_set_new(all, "tensors", json_tensors(i));
-    int r = missing ? fail(e, ERR_NOMEM, "the JSON text") : 0;
+    int r = missing ? fail(e, FAIL_NOMEM, "the JSON text") : 0;
     if (!r && (json_dumpf(all, stdout, JSON_INDENT(2)) || puts("") == EOF))
-        r = fail(e, ERR_IO, "writing the JSON text");
+        r = fail(e, FAIL_IO, "writing the JSON text");
     json_decref(all);
     return r;
 }

@@ -20,11 +20,11 @@ static int invite(const char *home, int64_t hours, const struct option_list *add
     struct invitation i;
     char text[INVITATION_TEXT];
     if (addresses->n > INVITATION_ADDRESSES) {
-        return fail(e, ERR_ARG, "more than %d addresses", INVITATION_ADDRESSES);
+        return fail(e, FAIL_ARG, "more than %d addresses", INVITATION_ADDRESSES);
     }
     for (int k = 0; k < addresses->n; k++) {
         if (strlen(addresses->values[k]) >= INVITATION_ADDRESS_TEXT) {
-            return fail(e, ERR_ARG, "an address of more than %d bytes",
+            return fail(e, FAIL_ARG, "an address of more than %d bytes",
                         INVITATION_ADDRESS_TEXT - 1);
         }
     }

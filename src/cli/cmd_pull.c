@@ -72,7 +72,7 @@ int cmd_pull(int argc, char **argv)
     progress_end(&screen);
     if (code != 0) {
         fprintf(stderr, "shoal pull: %s\n", e.text);
-        return code == ERR_ARG ? EXIT_USAGE : EXIT_FAILED;
+        return code == FAIL_ARG ? EXIT_USAGE : EXIT_FAILED;
     }
     print_result(&r);
     return EXIT_OK;

@@ -22,15 +22,15 @@ static int read_json(json_t **ret, struct error *e)
     buffer_init(&text, MAX_INPUT);
     while (!r && (n = fread(chunk, 1, sizeof chunk, stdin)) > 0)
         if (buffer_append(&text, bytes_of(chunk, n)))
-            r = fail(e, ERR_LIMIT, "the conversation has more than %zu bytes", MAX_INPUT);
+            r = fail(e, FAIL_LIMIT, "the conversation has more than %zu bytes", MAX_INPUT);
     if (!r && ferror(stdin))
-        r = fail(e, ERR_IO, "stdin can't be read");
+        r = fail(e, FAIL_IO, "stdin can't be read");
     if (!r) {
         json_t *json = json_loadb(buffer_cstr(&text), text.size, JSON_ALLOW_NUL, &problem);
         if (json)
             *ret = json;
         else
-            r = fail(e, ERR_FORMAT, "stdin is not JSON: line %d, column %d: %s", problem.line,
+            r = fail(e, FAIL_FORMAT, "stdin is not JSON: line %d, column %d: %s", problem.line,
                      problem.column, problem.text);
     }
     buffer_done(&text);
@@ -53,7 +53,7 @@ static int render(const char *path, struct buffer *out, struct error *e)
         goto out;
     }
     if (!source.size) {
-        r = fail(e, ERR_NOT_FOUND, "%s has no chat template (tokenizer.chat_template)", path);
+        r = fail(e, FAIL_NOT_FOUND, "%s has no chat template (tokenizer.chat_template)", path);
         goto out;
     }
     if (!(r = read_json(&request, e)) &&

@@ -34,7 +34,7 @@ struct run {
 
 static int take(void *arg, struct bytes data)
 {
-    return atomic_load(&interrupted) ? ERR_CANCELLED : conversation_take(arg, data);
+    return atomic_load(&interrupted) ? FAIL_CANCELLED : conversation_take(arg, data);
 }
 
 static int ask(struct run *r, const char *text, struct error *e)
@@ -144,7 +144,7 @@ static bool take_turn(struct run *r, struct prompt *prompt, char *message)
         return run_command(r, message);
     prompt_remember(prompt, message);
     int result = ask(r, prompt_unquote(message), &e);
-    if (result && result != ERR_CANCELLED)
+    if (result && result != FAIL_CANCELLED)
         fprintf(stderr, "shoal run: %s\n", e.text);
     return true;
 }
@@ -159,9 +159,9 @@ static void chat_with_person(struct run *r, struct prompt *prompt, struct buffer
             slash ? slash + 1 : r->conversation.model);
     while (goes_on) {
         int result = prompt_read(prompt, message, &e);
-        if (result == ERR_CLOSED)
+        if (result == FAIL_CLOSED)
             break;
-        if (result && result != ERR_CANCELLED)
+        if (result && result != FAIL_CANCELLED)
             fprintf(stderr, "shoal run: %s\n", e.text);
         if (!result && !is_blank(buffer_cstr(message)))
             goes_on = take_turn(r, prompt, (char *)message->data);
@@ -176,10 +176,10 @@ static int chat_with_pipe(struct run *r, struct prompt *prompt, struct buffer *m
     while ((result = prompt_read(prompt, message, e)) == 0) {
         if (message->size)
             result = ask(r, buffer_cstr(message), e);
-        if (result && result != ERR_CANCELLED)
+        if (result && result != FAIL_CANCELLED)
             return result;
     }
-    return result == ERR_CLOSED ? 0 : result;
+    return result == FAIL_CLOSED ? 0 : result;
 }
 
 static int chat(struct run *r, struct error *e)

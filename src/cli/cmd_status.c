@@ -98,7 +98,7 @@ int cmd_status(int argc, char **argv)
     int r = client_fetch(url, "/api/status", &body, &e);
     json_t *all = r ? NULL : json_loadb(buffer_cstr(&body), body.size, 0, NULL);
     if (!r && !json_is_object(all))
-        r = fail(&e, ERR_FORMAT, "%s/api/status does not answer as shoal does", url);
+        r = fail(&e, FAIL_FORMAT, "%s/api/status does not answer as shoal does", url);
     if (r) {
         fprintf(stderr, "shoal status: %s\n", e.text);
     } else if (json) {

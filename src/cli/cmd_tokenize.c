@@ -16,8 +16,8 @@ static int read_all(FILE *from, struct buffer *out, struct error *e)
     size_t n;
     while ((n = fread(chunk, 1, sizeof chunk, from)) > 0)
         if (buffer_append(out, bytes_of(chunk, n)))
-            return fail(e, ERR_LIMIT, "the text has more than %zu bytes", out->limit);
-    return ferror(from) ? fail(e, ERR_IO, "stdin can't be read") : 0;
+            return fail(e, FAIL_LIMIT, "the text has more than %zu bytes", out->limit);
+    return ferror(from) ? fail(e, FAIL_IO, "stdin can't be read") : 0;
 }
 
 static int tokenize(const char *path, const struct vocab_encode_options *o, struct error *e)
@@ -42,7 +42,7 @@ static int tokenize(const char *path, const struct vocab_encode_options *o, stru
         printf(i ? " %d" : "%d", ids.ids[i]);
     putchar('\n');
     if (fflush(stdout))
-        r = fail(e, ERR_IO, "stdout can't be written");
+        r = fail(e, FAIL_IO, "stdout can't be written");
 out:
     token_list_done(&ids);
     buffer_done(&text);

@@ -75,7 +75,7 @@ static int find_folders(struct up *u, struct error *e)
 {
     int code = folders_find(u->home, u->models, &u->folders, e);
     if (code == 0 && u->folders.home[0] == '\0') {
-        code = fail(e, ERR_ARG, "neither HOME nor XDG_DATA_HOME is set: give --home DIR");
+        code = fail(e, FAIL_ARG, "neither HOME nor XDG_DATA_HOME is set: give --home DIR");
     }
     return code;
 }
@@ -84,7 +84,7 @@ static int open_cluster(struct up *u, struct error *e)
 {
     const struct kernels *kernels = kernels_choose(u->isa, e);
     if (kernels == NULL) {
-        return ERR_ARG;
+        return FAIL_ARG;
     }
     int peer_port = u->peer_port >= 0 ? (int)u->peer_port : u->port > 0 ? (int)u->port + 1 : 0;
     int code = cluster_open(&u->cluster,
@@ -127,7 +127,7 @@ static int open_api(struct up *u, struct error *e)
             &u->server,
             &(struct server_options){ .base = u->base, .api = u->api, .port = (int)u->port }, e);
     }
-    if (code == ERR_BUSY) {
+    if (code == FAIL_BUSY) {
         return fail(e, code, "port %d is taken (another shoal?): give another one by --port N",
                     (int)u->port);
     }
@@ -167,7 +167,7 @@ static int run(struct up *u, struct error *e)
     int code = 0;
     if (interrupt == NULL || terminate == NULL || event_add(interrupt, NULL) != 0 ||
         event_add(terminate, NULL) != 0 || event_base_dispatch(u->base) < 0) {
-        code = fail(e, ERR_IO, "the event loop does not run");
+        code = fail(e, FAIL_IO, "the event loop does not run");
     }
     log_info("up", "ending");
     if (interrupt != NULL) {
@@ -182,7 +182,7 @@ static int run(struct up *u, struct error *e)
 static int up(struct up *u, struct error *e)
 {
     if (evthread_use_pthreads() != 0 || (u->base = event_base_new()) == NULL) {
-        return fail(e, ERR_NOMEM, "memory for the event loop");
+        return fail(e, FAIL_NOMEM, "memory for the event loop");
     }
     int code = find_folders(u, e);
     code = code ? code : open_cluster(u, e);

@@ -20,10 +20,10 @@ int conversation_init(struct conversation *c, const struct conversation_options 
     c->terminal = terminal_on_output();
     c->messages = json_array();
     if (!c->messages)
-        return fail(e, ERR_NOMEM, "a conversation");
+        return fail(e, FAIL_NOMEM, "a conversation");
     conversation_clear(c);
     if (o->system && !json_array_size(c->messages))
-        return fail(e, ERR_ARG, "the system message is not UTF-8 text");
+        return fail(e, FAIL_ARG, "the system message is not UTF-8 text");
     return 0;
 }
 
@@ -48,7 +48,7 @@ int conversation_ask(struct conversation *c, const char *text, char **body, stru
 {
     json_t *message = json_pack("{s:s, s:s}", "role", "user", "content", text);
     if (!message)
-        return fail(e, ERR_ARG, "the prompt is not UTF-8 text");
+        return fail(e, FAIL_ARG, "the prompt is not UTF-8 text");
     json_array_append_new(c->messages, message);
     json_t *request = json_pack("{s:s, s:O, s:b, s:{s:b}}", "model", c->options.model, "messages",
                                 c->messages, "stream", 1, "stream_options", "include_usage", 1);
@@ -66,7 +66,7 @@ int conversation_ask(struct conversation *c, const char *text, char **body, stru
     c->ended = false;
     c->first_ns = 0;
     c->asked_ns = clock_now_ns();
-    return *body ? 0 : fail(e, ERR_NOMEM, "a request");
+    return *body ? 0 : fail(e, FAIL_NOMEM, "a request");
 }
 
 /* A model may say anything: at a terminal its control characters would be obeyed. */
@@ -147,9 +147,9 @@ int conversation_finish(struct conversation *c, long status, int result, struct 
     if (!result && (status >= 400 || c->failure.size)) {
         char text[256];
         client_error_text(buffer_bytes(&c->failure), text, sizeof(text));
-        result = fail(e, ERR_IO, "%s", text[0] ? text : "the answer ended without a reason");
+        result = fail(e, FAIL_IO, "%s", text[0] ? text : "the answer ended without a reason");
     } else if (!result && !c->ended) {
-        result = fail(e, ERR_CLOSED, "the connection ended before the answer did");
+        result = fail(e, FAIL_CLOSED, "the connection ended before the answer did");
     }
     if (c->answer.size)
         json_array_append_new(c->messages, json_pack("{s:s, s:s}", "role", "assistant", "content",

@@ -30,7 +30,7 @@ struct conversation {
     bool terminal; /* the answer is shown there, its control characters are not */
 };
 
-/* An empty history, or one of the system message. o's texts are borrowed. ERR_NOMEM, ERR_ARG. */
+/* An empty history, or one of the system message. o's texts are borrowed. FAIL_NOMEM, FAIL_ARG. */
 int conversation_init(struct conversation *c, const struct conversation_options *o,
                       struct error *e);
 /* Frees what init and the turns made. */

@@ -69,12 +69,12 @@ static int choose_kernels(const char *names, int n_ranks, const struct kernels *
         char name[ISA_NAME];
         size_t n = at ? strcspn(at, ",") : 0;
         if (n >= sizeof(name))
-            return fail(e, ERR_ARG, "no instruction set is called %.40s", at);
+            return fail(e, FAIL_ARG, "no instruction set is called %.40s", at);
         memcpy(name, at ? at : "", n);
         name[n] = '\0';
         ret[i] = kernels_choose(at ? name : NULL, e);
         if (!ret[i])
-            return ERR_ARG;
+            return FAIL_ARG;
         at = at && at[n] ? at + n + 1 : names;
     }
     return 0;
@@ -93,7 +93,7 @@ int eval_open(struct eval **ret, const struct eval_options *o, int max_tokens, s
 {
     struct eval *v = calloc(1, sizeof(*v));
     if (!v)
-        return fail(e, ERR_NOMEM, "an evaluation");
+        return fail(e, FAIL_NOMEM, "an evaluation");
     v->options = *o;
     v->random.state = 1;
     v->next_session = 1;
@@ -105,7 +105,7 @@ int eval_open(struct eval **ret, const struct eval_options *o, int max_tokens, s
     struct placement_plan plan;
     v->ids = calloc((size_t)rows, sizeof(*v->ids));
     v->wanted = calloc((size_t)rows, 1);
-    int r = v->ids && v->wanted ? 0 : fail(e, ERR_NOMEM, "steps of %d rows", rows);
+    int r = v->ids && v->wanted ? 0 : fail(e, FAIL_NOMEM, "steps of %d rows", rows);
     const struct kernels *kernels[PLAN_MAX_RANKS];
     if (r || (r = source_open(&v->source, o->model, e)) || (r = make_program(v, e)) ||
         (r = make_plan(v, &plan, e)) || (r = choose_kernels(o->isa, plan.n_ranks, kernels, e)))

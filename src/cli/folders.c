@@ -18,14 +18,14 @@ int folders_find(const char *home, const char *models, struct folders *ret, stru
     } else if (user[0] != '\0') {
         n = snprintf(f.home, sizeof f.home, "%s/.local/share/shoal", user);
     } else if (models == NULL) {
-        return fail(e, ERR_ARG, "neither HOME nor XDG_DATA_HOME is set: name the folder");
+        return fail(e, FAIL_ARG, "neither HOME nor XDG_DATA_HOME is set: name the folder");
     } else {
         f.home[0] = '\0';
     }
     int m = models != NULL ? snprintf(f.models, sizeof f.models, "%s", models)
                            : snprintf(f.models, sizeof f.models, "%.1000s/models", f.home);
     if (n < 0 || m < 0 || n >= FOLDER_TEXT || m >= FOLDER_TEXT) {
-        return fail(e, ERR_ARG, "a folder's name has more than %d bytes", FOLDER_TEXT - 1);
+        return fail(e, FAIL_ARG, "a folder's name has more than %d bytes", FOLDER_TEXT - 1);
     }
     *ret = f;
     return 0;
@@ -36,12 +36,12 @@ int folders_find_history(char ret[static FOLDER_TEXT], struct error *e)
     const char *state = env_get("XDG_STATE_HOME", ""), *user = env_get("HOME", "");
     char path[FOLDER_TEXT];
     if (state[0] == '\0' && user[0] == '\0')
-        return fail(e, ERR_ARG, "neither HOME nor XDG_STATE_HOME is set");
+        return fail(e, FAIL_ARG, "neither HOME nor XDG_STATE_HOME is set");
     int n = state[0] != '\0'
                 ? snprintf(path, sizeof path, "%s/shoal/chat_history", state)
                 : snprintf(path, sizeof path, "%s/.local/state/shoal/chat_history", user);
     if (n < 0 || n >= FOLDER_TEXT)
-        return fail(e, ERR_ARG, "a folder's name has more than %d bytes", FOLDER_TEXT - 1);
+        return fail(e, FAIL_ARG, "a folder's name has more than %d bytes", FOLDER_TEXT - 1);
     memcpy(ret, path, (size_t)n + 1);
     return 0;
 }

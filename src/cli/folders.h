@@ -13,7 +13,7 @@ struct folders {
 };
 
 /* --home and --models as given (NULL: not given). Without: $XDG_DATA_HOME/shoal, else
- * ~/.local/share/shoal; and "models" in there. Nothing is made. ERR_ARG when there is no home to
+ * ~/.local/share/shoal; and "models" in there. Nothing is made. FAIL_ARG when there is no home to
  * tell by or a name is too long; *ret untouched then. Source: XDG Base Directory Specification. */
 int folders_find(const char *home, const char *models, struct folders *ret, struct error *e);
 

@@ -22,7 +22,7 @@ static int read_end(const char *path, struct buffer *ret, struct error *e)
     size_t size = file.size < HISTORY_KEEP ? (size_t)file.size : HISTORY_KEEP;
     uint8_t *all = malloc(size + 1);
     r = all ? file_read_range(path, file.size - size, all, size, e)
-            : fail(e, ERR_NOMEM, "%zu bytes of %s", size, path);
+            : fail(e, FAIL_NOMEM, "%zu bytes of %s", size, path);
     if (!r) {
         /* What is cut at the front begins in the middle of a line. */
         const uint8_t *first = size < file.size ? memchr(all, '\n', size) : NULL;
@@ -50,7 +50,7 @@ int history_load(const char *path, void (*fn)(void *arg, const char *text), void
         at += n + 1;
     }
     buffer_done(&all);
-    return r == ERR_NOT_FOUND ? 0 : r;
+    return r == FAIL_NOT_FOUND ? 0 : r;
 }
 
 static int cut(const char *path, struct error *e)

@@ -11,7 +11,7 @@
 #define HISTORY_MAX_TEXT ((size_t)16 << 10)
 
 /* Calls fn with each kept text, the oldest first (borrowed for the call). No file is no error;
- * lines that aren't a JSON string are passed over. ERR_AUTH, ERR_IO, ERR_NOMEM. */
+ * lines that aren't a JSON string are passed over. FAIL_AUTH, FAIL_IO, FAIL_NOMEM. */
 int history_load(const char *path, void (*fn)(void *arg, const char *text), void *arg,
                  struct error *e);
 

@@ -15,7 +15,7 @@ static int print_part(const struct program *p, struct error *e)
     buffer_init(&text, MAX_PROGRAM_TEXT);
     int r = program_validate(p, e);
     if (!r && program_print(p, &text))
-        r = fail(e, ERR_LIMIT, "the program's text is larger than %zu bytes", MAX_PROGRAM_TEXT);
+        r = fail(e, FAIL_LIMIT, "the program's text is larger than %zu bytes", MAX_PROGRAM_TEXT);
     if (!r)
         fputs(buffer_cstr(&text), stdout);
     buffer_done(&text);

@@ -72,7 +72,7 @@ static int open_engine(struct local_model *m, const struct local_model_options *
     const struct program *p = source_program(m->source);
     const struct kernels *kernels = kernels_choose(o->isa, e);
     if (!kernels)
-        return ERR_ARG;
+        return FAIL_ARG;
     m->context = o->context < p->context ? (int)o->context : p->context;
     plan_single(p->n_layers, 0, &plan);
     const struct inprocess_options in = { .backend = &backend_cpu,
@@ -93,7 +93,7 @@ static int open_engine(struct local_model *m, const struct local_model_options *
     if (!r)
         r = served_text_open(&m->text, source_gguf(m->source), p->vocab, e);
     if (!r && !served_text_vocab(m->text))
-        r = fail(e, ERR_UNSUPPORTED, "%s has no vocabulary", o->path);
+        r = fail(e, FAIL_UNSUPPORTED, "%s has no vocabulary", o->path);
     if (!r) {
         const struct engine_options options = { .executor = x,
                                                 .vocab = p->vocab,
@@ -111,7 +111,7 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
 {
     struct local_model *m = calloc(1, sizeof(*m));
     if (!m)
-        return fail(e, ERR_NOMEM, "a model");
+        return fail(e, FAIL_NOMEM, "a model");
     m->id = o->path;
     m->start_ns = clock_now_ns();
     m->screen.next_ns = m->start_ns + PROGRESS_PLAIN_NS;
@@ -119,7 +119,7 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
     if (!r)
         r = open_engine(m, o, e);
     if (!r && (evthread_use_pthreads() || !(m->base = event_base_new())))
-        r = fail(e, ERR_NOMEM, "an event loop");
+        r = fail(e, FAIL_NOMEM, "an event loop");
     if (!r)
         r = api_open(
             &m->api,
@@ -170,7 +170,7 @@ static void reply_begin(struct responder *r, int status, const char *content_typ
 static int reply_write(struct responder *r, struct bytes data)
 {
     struct reply *reply = (struct reply *)r;
-    return reply->on_data(reply->arg, data) ? ERR_CLOSED : 0;
+    return reply->on_data(reply->arg, data) ? FAIL_CLOSED : 0;
 }
 
 static void reply_end(struct responder *r)
@@ -198,7 +198,7 @@ int local_model_post(struct local_model *m, const struct local_model_request *r,
     if (!look || event_add(look, &period)) {
         if (look)
             event_free(look);
-        return fail(e, ERR_NOMEM, "a timer");
+        return fail(e, FAIL_NOMEM, "a timer");
     }
     bool told = false;
     api_handle(
@@ -215,5 +215,5 @@ int local_model_post(struct local_model *m, const struct local_model_request *r,
     }
     event_free(look);
     *status = reply.status;
-    return atomic_load(r->stop) ? fail(e, ERR_CANCELLED, "stopped") : 0;
+    return atomic_load(r->stop) ? fail(e, FAIL_CANCELLED, "stopped") : 0;
 }

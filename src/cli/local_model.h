@@ -31,7 +31,7 @@ struct local_model_request {
     atomic_bool *stop; /* setting it ends the request within a token */
 };
 
-/* *status is HTTP's. ERR_NOMEM, ERR_CANCELLED. */
+/* *status is HTTP's. FAIL_NOMEM, FAIL_CANCELLED. */
 int local_model_post(struct local_model *m, const struct local_model_request *r, long *status,
                      struct error *e);
 

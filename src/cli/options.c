@@ -63,8 +63,8 @@ static int fail_unknown(const struct option_set *set, const char *word, struct e
         }
     }
     if (nearest)
-        return fail(e, ERR_ARG, "unknown option %s: did you mean --%s?", word, nearest);
-    return fail(e, ERR_ARG, "unknown option %s", word);
+        return fail(e, FAIL_ARG, "unknown option %s: did you mean --%s?", word, nearest);
+    return fail(e, FAIL_ARG, "unknown option %s", word);
 }
 
 static int parse_number(const struct option_row *r, const char *text, struct error *e)
@@ -74,18 +74,19 @@ static int parse_number(const struct option_row *r, const char *text, struct err
     if (r->kind == OPTION_KIND_INT) {
         long long v = strtoll(text, &end, 10);
         if (end == text || *end || errno)
-            return fail(e, ERR_ARG, "--%s: \"%s\" is not a whole number", r->name, text);
+            return fail(e, FAIL_ARG, "--%s: \"%s\" is not a whole number", r->name, text);
         if ((double)v < r->min || (double)v > r->max)
-            return fail(e, ERR_ARG, "--%s: %s is not between %.0f and %.0f", r->name, text, r->min,
+            return fail(e, FAIL_ARG, "--%s: %s is not between %.0f and %.0f", r->name, text, r->min,
                         r->max);
         *r->target.integer = v;
         return 0;
     }
     double v = strtod(text, &end);
     if (end == text || *end || !isfinite(v))
-        return fail(e, ERR_ARG, "--%s: \"%s\" is not a number", r->name, text);
+        return fail(e, FAIL_ARG, "--%s: \"%s\" is not a number", r->name, text);
     if (v < r->min || v > r->max)
-        return fail(e, ERR_ARG, "--%s: %s is not between %g and %g", r->name, text, r->min, r->max);
+        return fail(e, FAIL_ARG, "--%s: %s is not between %g and %g", r->name, text, r->min,
+                    r->max);
     *r->target.real = v;
     return 0;
 }
@@ -100,7 +101,7 @@ static int set_value(const struct option_row *r, const char *text, struct error 
     }
     struct option_list *list = r->target.list;
     if (list->n == OPTION_LIST_MAX)
-        return fail(e, ERR_ARG, "--%s is given more than %d times", r->name, OPTION_LIST_MAX);
+        return fail(e, FAIL_ARG, "--%s is given more than %d times", r->name, OPTION_LIST_MAX);
     list->values[list->n++] = text;
     return 0;
 }
@@ -117,14 +118,14 @@ static int parse_option(const struct option_set *set, int argc, char **argv, int
         return fail_unknown(set, word, e);
     if (r->kind == OPTION_KIND_FLAG) {
         if (equals)
-            return fail(e, ERR_ARG, "--%s takes no value", r->name);
+            return fail(e, FAIL_ARG, "--%s takes no value", r->name);
         *r->target.flag = true;
         return 0;
     }
     if (equals)
         return set_value(r, equals + 1, e);
     if (*i + 1 == argc)
-        return fail(e, ERR_ARG, "--%s needs a value (%s)", r->name, r->value);
+        return fail(e, FAIL_ARG, "--%s needs a value (%s)", r->name, r->value);
     *i += 1;
     return set_value(r, argv[*i], e);
 }
@@ -157,12 +158,12 @@ int options_parse(const struct option_set *set, int argc, char **argv, struct er
         }
         const struct option_row *row = argument_at(set, n_arguments++);
         if (!row)
-            return fail(e, ERR_ARG, "\"%s\" is one argument too many", word);
+            return fail(e, FAIL_ARG, "\"%s\" is one argument too many", word);
         *row->target.text = word;
     }
     const struct option_row *missing = argument_at(set, n_arguments);
     if (missing && missing->required)
-        return fail(e, ERR_ARG, "%s is missing: %s", missing->name, missing->help);
+        return fail(e, FAIL_ARG, "%s is missing: %s", missing->name, missing->help);
     return 0;
 }
 

@@ -114,7 +114,7 @@ struct option_set {
 
 /* Fills the rows' targets from argv[1..argc). Pure but for the targets.
  *
- * Returns 0, or 1 if --help or -h was met (parsing stops there). Errors: ERR_ARG with a text that
+ * Returns 0, or 1 if --help or -h was met (parsing stops there). Errors: FAIL_ARG with a text that
  * names the option, what was wrong and, for an unknown option, the nearest one. Targets of options
  * before the error may have been set. */
 int options_parse(const struct option_set *set, int argc, char **argv, struct error *e);

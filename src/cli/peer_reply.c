@@ -133,7 +133,7 @@ int peer_forward(struct cluster *c, const struct api_request *request, struct re
 {
     struct forwarded *f = calloc(1, sizeof *f);
     if (f == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a request");
+        return fail(e, FAIL_NOMEM, "memory for a request");
     }
     f->to = to;
     struct cluster_request q = { request->method, request->path, request->body };

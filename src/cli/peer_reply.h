@@ -10,7 +10,7 @@
 /* cluster_options.on_request; arg: struct api ** (NULL in it: 503). */
 void peer_request(void *arg, const struct cluster_request *request, struct cluster_reply *reply);
 
-/* Sends a client's request to the head and its answer to the responder. ERR_CLOSED when there is
+/* Sends a client's request to the head and its answer to the responder. FAIL_CLOSED when there is
  * no head now; the caller answers then. */
 int peer_forward(struct cluster *c, const struct api_request *request, struct responder *to,
                  struct error *e);

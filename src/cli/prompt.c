@@ -85,7 +85,7 @@ static int read_plain(const struct prompt *p, const char *prompt, struct buffer 
             r = buffer_u8(line, (uint8_t)c);
     if (r)
         return fail(e, r, "a line of more than %zu bytes", line->limit);
-    return c != EOF || line->size ? 0 : fail(e, ERR_CLOSED, "the input has ended");
+    return c != EOF || line->size ? 0 : fail(e, FAIL_CLOSED, "the input has ended");
 }
 
 static int read_line(struct prompt *p, bool first, struct buffer *line, struct error *e)
@@ -108,7 +108,7 @@ int prompt_read(struct prompt *p, struct buffer *ret, struct error *e)
     while (more && !r) {
         r = read_line(p, first, &line, e);
         if (!r && prompt_add_line(ret, buffer_bytes(&line), first, &more))
-            r = fail(e, ERR_LIMIT, "a message of more than %zu bytes", ret->limit);
+            r = fail(e, FAIL_LIMIT, "a message of more than %zu bytes", ret->limit);
         first = false;
     }
     buffer_done(&line);
@@ -132,7 +132,7 @@ int prompt_open(struct prompt **ret, struct error *e)
 {
     struct prompt *p = calloc(1, sizeof *p);
     if (!p)
-        return fail(e, ERR_NOMEM, "a prompt");
+        return fail(e, FAIL_NOMEM, "a prompt");
     p->person = terminal_on_input();
     if (p->person && !editor_open(&p->editor, NULL)) {
         struct error why = { 0 };

@@ -13,22 +13,22 @@
 struct prompt;
 
 /* Earlier messages come from the user's history file; one that can't be read is told of on stderr
- * and then left alone. Only ERR_NOMEM. Closed by prompt_close (NULL is fine). */
+ * and then left alone. Only FAIL_NOMEM. Closed by prompt_close (NULL is fine). */
 int prompt_open(struct prompt **ret, struct error *e);
 void prompt_close(struct prompt *p);
 
 /* A person sits there: commands make sense, and what fails doesn't end the chat. */
 bool prompt_has_person(const struct prompt *p);
 
-/* The next message into ret (cleared first), line ends inside. ERR_CLOSED: no more will come.
- * ERR_CANCELLED: the person gave it up. ERR_LIMIT: longer than ret may be. */
+/* The next message into ret (cleared first), line ends inside. FAIL_CLOSED: no more will come.
+ * FAIL_CANCELLED: the person gave it up. FAIL_LIMIT: longer than ret may be. */
 int prompt_read(struct prompt *p, struct buffer *ret, struct error *e);
 
 /* Puts a message into the history. A file that can't be written is told of once. */
 void prompt_remember(struct prompt *p, const char *message);
 
 /* The rules of several lines, for tests. Adds a line to a message, `first` or a further one, and
- * tells whether another one belongs to it. *ret_more untouched on ERR_LIMIT, ERR_NOMEM. */
+ * tells whether another one belongs to it. *ret_more untouched on FAIL_LIMIT, FAIL_NOMEM. */
 int prompt_add_line(struct buffer *message, struct bytes line, bool first, bool *ret_more);
 
 /* What a whole message says: without its """ and the line ends beside them. In place. */

@@ -27,7 +27,7 @@ int report_open(struct report **ret, bool json, struct error *e)
     struct report *r = calloc(1, sizeof(*r));
     if (!r || !(r->all = json_object())) {
         free(r);
-        return fail(e, ERR_NOMEM, "a report");
+        return fail(e, FAIL_NOMEM, "a report");
     }
     r->is_json = json;
     r->is_terminal = terminal_on_errors();
@@ -161,9 +161,9 @@ int report_close(struct report *r, struct error *e)
         return 0;
     clear_progress(r);
     if (r->is_json && r->failed)
-        code = fail(e, ERR_NOMEM, "the JSON text");
+        code = fail(e, FAIL_NOMEM, "the JSON text");
     else if (r->is_json && (json_dumpf(r->all, stdout, JSON_INDENT(2)) || puts("") == EOF))
-        code = fail(e, ERR_IO, "writing the JSON text");
+        code = fail(e, FAIL_IO, "writing the JSON text");
     json_decref(r->all);
     free(r);
     return code;

@@ -35,7 +35,7 @@ struct report_cell {
     const struct samples *samples;
 };
 
-/* ERR_NOMEM. */
+/* FAIL_NOMEM. */
 int report_open(struct report **ret, bool json, struct error *e);
 
 /* A fact about the whole report: a member of the object, told by the caller's own line in text. */
@@ -54,7 +54,7 @@ void report_line(struct report *r, const char *format, ...) PRINTF_LIKE(2, 3);
 /* What goes on now, on stderr if that is a terminal; written over by the next. */
 void report_progress(struct report *r, const char *format, ...) PRINTF_LIKE(2, 3);
 
-/* Prints the JSON object, if that is the form, and frees. ERR_IO, ERR_NOMEM. */
+/* Prints the JSON object, if that is the form, and frees. FAIL_IO, FAIL_NOMEM. */
 int report_close(struct report *r, struct error *e);
 
 #endif

@@ -38,7 +38,7 @@ int address_parse(const char *text, int default_port, char host[static ADDRESS_T
     /* Room is kept for brackets, colon and port. */
     if (length == 0 || length + 9 > ADDRESS_TEXT || (*after != '\0' && *after != ':') ||
         (*after == ':' && parse_port(after + 1, &n) != 0)) {
-        return fail(e, ERR_ARG, "'%.100s' is not an address (host or host:port)", text);
+        return fail(e, FAIL_ARG, "'%.100s' is not an address (host or host:port)", text);
     }
     memcpy(host, begin, length);
     host[length] = '\0';

@@ -9,7 +9,7 @@
 
 #define ADDRESS_TEXT 80 /* the longest numeric address, or a host name of a home network */
 
-/* Takes "host", "host:port", "[ipv6]", "[ipv6]:port" or a bare IPv6 address apart. ERR_ARG names
+/* Takes "host", "host:port", "[ipv6]", "[ipv6]:port" or a bare IPv6 address apart. FAIL_ARG names
  * the text; the outputs are then untouched. */
 int address_parse(const char *text, int default_port, char host[static ADDRESS_TEXT], int *port,
                   struct error *e);

@@ -106,7 +106,7 @@ static int open_events(struct cluster *c, struct error *e)
     c->local = event_new(c->base, -1, EV_PERSIST, on_local, c);
     if (c->tick == NULL || c->wake == NULL || c->local == NULL ||
         event_add(c->tick, &period) != 0) {
-        return fail(e, ERR_NOMEM, "memory for the event loop");
+        return fail(e, FAIL_NOMEM, "memory for the event loop");
     }
     return 0;
 }
@@ -124,7 +124,7 @@ static int open_self(struct cluster *c, struct error *e)
     }
     struct device *me = device_add(c, id);
     if (me == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a device");
+        return fail(e, FAIL_NOMEM, "memory for a device");
     }
     c->self = me;
     me->self = true;
@@ -156,7 +156,7 @@ static int open_join(struct cluster *c, struct error *e)
         c->options.join = security_invited_to(c);
     }
     if (c->options.join[0] == '\0') {
-        return fail(e, ERR_ARG, "the invitation names no address: give --join ADDRESS too");
+        return fail(e, FAIL_ARG, "the invitation names no address: give --join ADDRESS too");
     }
     c->join_at = clock_now_ns();
     return address_parse(c->options.join, 1, host, &port, e);
@@ -166,7 +166,7 @@ int cluster_open(struct cluster **ret, const struct cluster_options *options, st
 {
     struct cluster *c = calloc(1, sizeof *c);
     if (c == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a cluster");
+        return fail(e, FAIL_NOMEM, "memory for a cluster");
     }
     /* OpenSSL writes to sockets by write(2): a peer that went must not end the process. */
     process_ignore_broken_pipes();
@@ -234,7 +234,7 @@ void cluster_close(struct cluster *c)
 int cluster_add_model(struct cluster *c, const char *name, struct error *e)
 {
     if (!c->self->head) {
-        return fail(e, ERR_STATE, "models are placed by the head: give --model there");
+        return fail(e, FAIL_STATE, "models are placed by the head: give --model there");
     }
     return place_add(c, name, e);
 }

@@ -52,8 +52,8 @@ struct cluster_options {
 /* Most tokens of a session: what a device keeps for its pages is memory, used or not. */
 #define CLUSTER_MAX_CONTEXT (1 << 20)
 
-/* Reads or makes the keys, opens the peer port and starts. ERR_BUSY when the port is taken, ERR_IO,
- * ERR_FORMAT for files or an invitation that can't be read. */
+/* Reads or makes the keys, opens the peer port and starts. FAIL_BUSY when the port is taken,
+ * FAIL_IO, FAIL_FORMAT for files or an invitation that can't be read. */
 int cluster_open(struct cluster **ret, const struct cluster_options *options, struct error *e);
 
 /* Ends placements and closes their engines, so that no callback of a request can come any more;
@@ -98,7 +98,7 @@ struct cluster_request {
 };
 
 /* The head's side: in order begin, any number of writes, end. The reply is gone after end. write
- * returns ERR_LIMIT when the member doesn't take its bytes, ERR_CLOSED when it is gone; end is
+ * returns FAIL_LIMIT when the member doesn't take its bytes, FAIL_CLOSED when it is gone; end is
  * still due then. */
 void cluster_reply_begin(struct cluster_reply *r, int status, const char *content_type);
 int cluster_reply_write(struct cluster_reply *r, struct bytes data);
@@ -114,7 +114,7 @@ struct cluster_sink {
     void (*failed)(void *arg, const struct error *error);
     void *arg;
 };
-/* Sends a request to the head. *ret may be cancelled until end or failed. ERR_CLOSED when there is
+/* Sends a request to the head. *ret may be cancelled until end or failed. FAIL_CLOSED when there is
  * no head now. */
 struct cluster_forward;
 int cluster_forward(struct cluster *c, const struct cluster_request *request,

@@ -137,7 +137,7 @@ static void entry_fail(struct data_channel *d, const char *why)
 {
     struct error e = { 0 };
     char label[DEVICE_LABEL];
-    fail(&e, ERR_CLOSED, "data channel to %s: %s", device_label(d->device, label), why);
+    fail(&e, FAIL_CLOSED, "data channel to %s: %s", device_label(d->device, label), why);
     entry_done(d, NULL, &e);
 }
 
@@ -168,7 +168,7 @@ void data_open(struct cluster *c, struct device *to, const struct data_purpose *
     struct data_channel *d = entry_new(c, to, p);
     struct error e = { 0 };
     if (d == NULL) {
-        fail(&e, ERR_NOMEM, "memory for a data channel");
+        fail(&e, FAIL_NOMEM, "memory for a data channel");
         done(c, p, NULL, &e);
         return;
     }
@@ -224,7 +224,7 @@ static void connect_data(struct data_channel *d, const uint8_t ticket[static TIC
     code = code ? code : address_parse(d->device->address, 1, host, &port, &e);
     if (code == 0 &&
         (d->bev = bufferevent_socket_new(d->owner->base, -1, BEV_OPT_DEFER_CALLBACKS)) == NULL) {
-        code = fail(&e, ERR_NOMEM, "memory for a connection");
+        code = fail(&e, FAIL_NOMEM, "memory for a connection");
     }
     if (code != 0) {
         entry_fail(d, e.text);
@@ -278,7 +278,7 @@ static bool offer_shm(struct data_channel *d, const char *token,
     /* Nothing is sealed, since memory does not leave the host: the keys only prove the peer. */
     int code = security_preamble(link_ssl(d->device->link), ticket, true, preamble, &d->keys, &e);
     code = code ? code : shm_offer(&d->offer, token, preamble, NULL, &e);
-    if (code == ERR_BUSY && --d->shm_tries > 0) {
+    if (code == FAIL_BUSY && --d->shm_tries > 0) {
         /* By the time that it answers it has looked at its door, too. */
         ask_ticket(d);
         return true;
@@ -289,7 +289,7 @@ static bool offer_shm(struct data_channel *d, const char *token,
             d->state = DATA_OFFERING;
             return true;
         }
-        fail(&e, ERR_NOMEM, "memory for an event");
+        fail(&e, FAIL_NOMEM, "memory for an event");
     }
     offer_end(d);
     show_no_shm(d, e.text);
@@ -309,7 +309,7 @@ static int issue(struct cluster *c, struct device *to, const struct data_purpose
     }
     d = entry_new(c, to, p);
     if (d == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a data channel");
+        return fail(e, FAIL_NOMEM, "memory for a data channel");
     }
     d->state = DATA_ISSUED;
     d->id = ++c->next_ticket;
@@ -376,7 +376,7 @@ static int redeem(struct cluster *c, const uint8_t preamble[static PREAMBLE_BYTE
             return 0;
         }
     }
-    return code ? code : fail(e, ERR_NOT_FOUND, "its placement is gone");
+    return code ? code : fail(e, FAIL_NOT_FOUND, "its placement is gone");
 }
 
 void data_accept(struct cluster *c, evutil_socket_t fd)
@@ -421,7 +421,7 @@ static void on_door(evutil_socket_t fd, short what, void *arg)
         int code = shm_take(&parcel, (int)fd, NULL);
         if (code == 0) {
             take_parcel(arg, &parcel);
-        } else if (code != ERR_FORMAT) {
+        } else if (code != FAIL_FORMAT) {
             return;
         }
     }
@@ -436,7 +436,7 @@ void data_listen(struct cluster *c)
     }
     struct data_door *door = calloc(1, sizeof *door);
     int code = door != NULL ? shm_listen(&door->fd, door->token, &e)
-                            : fail(&e, ERR_NOMEM, "memory for the door");
+                            : fail(&e, FAIL_NOMEM, "memory for the door");
     if (code == 0) {
         c->door = door;
         door->event = event_new(c->base, door->fd, EV_READ | EV_PERSIST, on_door, c);
@@ -445,7 +445,7 @@ void data_listen(struct cluster *c)
         }
         close_door(c);
         door = NULL;
-        fail(&e, ERR_NOMEM, "memory for an event");
+        fail(&e, FAIL_NOMEM, "memory for an event");
     }
     log_debug("cluster", "data channels within this host go over TCP: %s", e.text);
     free(door);

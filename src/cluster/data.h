@@ -33,9 +33,9 @@ json_t *data_request_json(const struct data_purpose *p, bool seal, bool shm);
 /* `ticket`. NULL without memory. */
 json_t *data_ticket_json(const struct data_purpose *p, const struct data_ticket *t);
 
-/* What either is about. ERR_FORMAT for a field that is missing, no integer or out of bounds. */
+/* What either is about. FAIL_FORMAT for a field that is missing, no integer or out of bounds. */
 int data_purpose_parse(const json_t *m, struct data_purpose *ret, struct error *e);
-/* The rest of `ticket`; what the texts hold is not judged. ERR_FORMAT for a field that is missing,
+/* The rest of `ticket`; what the texts hold is not judged. FAIL_FORMAT for a field that is missing,
  * no text or too long. */
 int data_ticket_parse(const json_t *m, struct data_ticket *ret, struct error *e);
 

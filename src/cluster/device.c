@@ -103,7 +103,7 @@ static int take_models(struct device *d, const json_t *array, struct error *e)
     size_t n = json_array_size(array);
     struct model_file *files = calloc(n ? n : 1, sizeof *files);
     if (files == NULL) {
-        return fail(e, ERR_NOMEM, "memory for the model list of %s", d->name);
+        return fail(e, FAIL_NOMEM, "memory for the model list of %s", d->name);
     }
     int code = 0;
     for (size_t i = 0; i < n && code == 0; i++) {
@@ -159,7 +159,7 @@ int device_take_hello(struct cluster *c, struct device *d, const json_t *m, stru
         return wrap(e, "hello");
     }
     if (strcmp(id, d->id) != 0) {
-        return fail(e, ERR_AUTH, "hello under another id than the link's key has");
+        return fail(e, FAIL_AUTH, "hello under another id than the link's key has");
     }
     take_name(d, name);
     snprintf(d->isa, sizeof d->isa, "%s", isa);
@@ -170,7 +170,7 @@ int device_take_hello(struct cluster *c, struct device *d, const json_t *m, stru
     d->peer_port = port;
     bool head = message_flag(m, "head");
     if (head && c->self->head) {
-        return fail(e, ERR_STATE,
+        return fail(e, FAIL_STATE,
                     "%s is the head of another cluster: start one of the two with --join", d->name);
     }
     d->head = head;

@@ -42,7 +42,7 @@ int dispatch(struct cluster *c, struct device *from, const struct message *m, st
         }
         if ((handlers[i].sender == FROM_HEAD && !from->head) ||
             (handlers[i].sender == TO_HEAD && !c->self->head)) {
-            return fail(e, ERR_AUTH, "message '%s' is only for the head to %s", m->type,
+            return fail(e, FAIL_AUTH, "message '%s' is only for the head to %s", m->type,
                         handlers[i].sender == FROM_HEAD ? "send" : "receive");
         }
         int code = handlers[i].handle(c, from, m->body, e);

@@ -80,14 +80,14 @@ enum blame { BLAME_NONE, BLAME_LINK, BLAME_CLOSED, BLAME_OWN };
 /* Closing is what a channel does when its rank ends; anything else is a cause of its own. */
 static enum blame blame_of(int code)
 {
-    return code == ERR_CLOSED ? BLAME_CLOSED : BLAME_OWN;
+    return code == FAIL_CLOSED ? BLAME_CLOSED : BLAME_OWN;
 }
 
 /* The text of an error message from a rank becomes ours. */
 static int told_error(const struct distributed *d, const struct wire_header *h, size_t size,
                       struct error *e)
 {
-    return fail(e, h->code < 0 ? h->code : ERR_STATE, "%.*s", (int)(size - WIRE_HEADER),
+    return fail(e, h->code < 0 ? h->code : FAIL_STATE, "%.*s", (int)(size - WIRE_HEADER),
                 (const char *)d->message + WIRE_HEADER);
 }
 
@@ -100,7 +100,7 @@ static enum blame question(struct distributed *d, int rank, uint64_t deadline, s
         struct wire_header h;
         int code =
             channel_recv(d->ranks[rank].channel, d->message, d->capacity, &size, deadline, &local);
-        if (code == ERR_TIMEOUT) {
+        if (code == FAIL_TIMEOUT) {
             return BLAME_NONE;
         }
         if (code != 0 || wire_decode(bytes_of(d->message, size), &h, &local) != 0) {
@@ -134,11 +134,11 @@ static int broken(struct distributed *d, int rank, enum blame best, struct error
     mutex_lock(&d->lock);
     if (atomic_load_explicit(&d->broken, memory_order_acquire)) {
         cause.code = 0;
-        fail(&cause, ERR_CLOSED, "%s", d->why);
+        fail(&cause, FAIL_CLOSED, "%s", d->why);
     }
     mutex_unlock(&d->lock);
     /* A time-out of ours would mean that the step is still under way. */
-    cause.code = cause.code == ERR_TIMEOUT ? ERR_CLOSED : cause.code;
+    cause.code = cause.code == FAIL_TIMEOUT ? FAIL_CLOSED : cause.code;
     d->failed = true;
     d->failure = cause;
     *e = cause;
@@ -153,10 +153,10 @@ static int distributed_submit(struct executor *x, const struct step *s, uint64_t
     struct distributed *d = self(x);
     struct error local = { 0 };
     if (d->failed) {
-        return fail(e, ERR_CLOSED, "%s", d->failure.text);
+        return fail(e, FAIL_CLOSED, "%s", d->failure.text);
     }
     if (d->n_flights == d->base.depth) {
-        return fail(e, ERR_STATE, "%d steps are already in flight", d->n_flights);
+        return fail(e, FAIL_STATE, "%d steps are already in flight", d->n_flights);
     }
     struct step mine = *s;
     mine.epoch = d->epoch;
@@ -186,7 +186,7 @@ static int grow_logits(struct distributed *d, int rows, struct error *e)
     }
     float *more = realloc(d->logits, (size_t)rows * (size_t)d->base.vocab * sizeof *more);
     if (more == NULL) {
-        return fail(e, ERR_NOMEM, "memory for %d rows of logits", rows);
+        return fail(e, FAIL_NOMEM, "memory for %d rows of logits", rows);
     }
     d->logits = more;
     d->logits_rows = (size_t)rows;
@@ -209,7 +209,7 @@ static int take_piece(struct distributed *d, struct remote *r, size_t size, enum
         return told_error(d, &h, size, e);
     }
     if (h.epoch != d->epoch || h.step != f->id) {
-        return fail(e, ERR_STATE, "answer to step %llu of epoch %u where step %llu is due",
+        return fail(e, FAIL_STATE, "answer to step %llu of epoch %u where step %llu is due",
                     (unsigned long long)h.step, h.epoch, (unsigned long long)f->id);
     }
     if (h.kind == WIRE_DONE && f->n_wanted == 0) {
@@ -219,7 +219,7 @@ static int take_piece(struct distributed *d, struct remote *r, size_t size, enum
     if (h.kind != WIRE_LOGITS || (int)h.first_row != r->rows_here || h.n_rows == 0 ||
         (int)h.n_rows > f->n_wanted - r->rows_here || (int)h.first_col != r->vocab_first ||
         (int)h.n_cols != r->vocab_count) {
-        return fail(e, ERR_FORMAT, "rows %u+%u, columns %u+%u where row %d of %d is due",
+        return fail(e, FAIL_FORMAT, "rows %u+%u, columns %u+%u where row %d of %d is due",
                     h.first_row, h.n_rows, h.first_col, h.n_cols, r->rows_here, f->n_wanted);
     }
     const uint8_t *from = d->message + WIRE_HEADER;
@@ -233,7 +233,7 @@ static int take_piece(struct distributed *d, struct remote *r, size_t size, enum
     return 0;
 }
 
-/* Reads until the rank has given all of the oldest step. ERR_TIMEOUT keeps what is here. */
+/* Reads until the rank has given all of the oldest step. FAIL_TIMEOUT keeps what is here. */
 static int collect_from(struct distributed *d, struct remote *r, uint64_t deadline_ns,
                         enum blame *blame, struct error *e)
 {
@@ -241,7 +241,7 @@ static int collect_from(struct distributed *d, struct remote *r, uint64_t deadli
     while (!r->done && code == 0) {
         size_t size = 0;
         code = channel_recv(r->channel, d->message, d->capacity, &size, deadline_ns, e);
-        *blame = code == ERR_TIMEOUT ? BLAME_NONE : blame_of(code);
+        *blame = code == FAIL_TIMEOUT ? BLAME_NONE : blame_of(code);
         code = code == 0 ? take_piece(d, r, size, blame, e) : code;
     }
     return code;
@@ -252,10 +252,10 @@ static int distributed_collect(struct executor *x, struct step_result *ret, uint
 {
     struct distributed *d = self(x);
     if (d->failed) {
-        return fail(e, ERR_CLOSED, "%s", d->failure.text);
+        return fail(e, FAIL_CLOSED, "%s", d->failure.text);
     }
     if (d->n_flights == 0) {
-        return fail(e, ERR_STATE, "no step is in flight");
+        return fail(e, FAIL_STATE, "no step is in flight");
     }
     struct error local = { 0 };
     int code = grow_logits(d, d->flights[0].n_wanted, e);
@@ -337,14 +337,15 @@ static int check_vocab(const struct distributed *d, struct error *e)
     for (int i = 0; i < last->n_ranks; i++) {
         const struct remote *r = &d->ranks[last->rank + i];
         if (r->vocab_first != at || r->vocab_count < 0) {
-            return fail(e, ERR_STATE, "%s holds vocabulary rows from %d where %d is due", r->name,
+            return fail(e, FAIL_STATE, "%s holds vocabulary rows from %d where %d is due", r->name,
                         r->vocab_first, at);
         }
         at += r->vocab_count;
     }
-    return at == d->base.vocab ? 0
-                               : fail(e, ERR_STATE, "the last stage holds %d vocabulary rows of %d",
-                                      at, d->base.vocab);
+    return at == d->base.vocab
+               ? 0
+               : fail(e, FAIL_STATE, "the last stage holds %d vocabulary rows of %d", at,
+                      d->base.vocab);
 }
 
 int distributed_open(struct executor **ret, const struct distributed_options *o, struct error *e)
@@ -354,7 +355,7 @@ int distributed_open(struct executor **ret, const struct distributed_options *o,
         for (int r = 0; r < o->plan->n_ranks; r++) {
             channel_close(o->ranks[r].channel);
         }
-        return fail(e, ERR_NOMEM, "memory for a placement");
+        return fail(e, FAIL_NOMEM, "memory for a placement");
     }
     d->base = (struct executor){ .ops = &distributed_ops,
                                  .vocab = o->vocab,
@@ -380,7 +381,7 @@ int distributed_open(struct executor **ret, const struct distributed_options *o,
     }
     d->capacity = WIRE_HEADER + widest;
     d->message = malloc(d->capacity);
-    int code = d->message ? check_vocab(d, e) : fail(e, ERR_NOMEM, "memory for a placement");
+    int code = d->message ? check_vocab(d, e) : fail(e, FAIL_NOMEM, "memory for a placement");
     if (code != 0) {
         distributed_close(&d->base);
         return code;

@@ -31,13 +31,13 @@ struct distributed_options {
     void *arg;
 };
 
-/* Channels are closed also when this fails. ERR_NOMEM; ERR_STATE when the last stage's parts of
+/* Channels are closed also when this fails. FAIL_NOMEM; FAIL_STATE when the last stage's parts of
  * the vocabulary don't cover it once. */
 int distributed_open(struct executor **ret, const struct distributed_options *options,
                      struct error *e);
 
 /* Breaks the executor from another thread with a reason that its users will be told: submit and
- * collect return ERR_CLOSED with this text. The first reason stays. x must come from
+ * collect return FAIL_CLOSED with this text. The first reason stays. x must come from
  * distributed_open. */
 void distributed_break(struct executor *x, const char *why);
 

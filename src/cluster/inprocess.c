@@ -183,7 +183,7 @@ int inprocess_open(struct executor **ret, const struct inprocess_options *option
 {
     struct inprocess *p = calloc(1, sizeof *p);
     if (p == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a placement");
+        return fail(e, FAIL_NOMEM, "memory for a placement");
     }
     p->options = *options;
     p->plan = *options->plan;
@@ -196,7 +196,7 @@ int inprocess_open(struct executor **ret, const struct inprocess_options *option
     mutex_init(&p->lock);
     condition_init(&p->news);
     p->links = malloc(WIRE_MAX_LINKS * sizeof *p->links);
-    int code = p->links ? 0 : fail(e, ERR_NOMEM, "memory for a placement");
+    int code = p->links ? 0 : fail(e, FAIL_NOMEM, "memory for a placement");
     if (code == 0) {
         p->n_links = wire_links(&p->plan, p->links);
         code = open_ranks(p, e);

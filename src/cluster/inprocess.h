@@ -39,7 +39,7 @@ struct inprocess_options {
 };
 
 /* Loads every rank and returns when all serve. Errors are those of rank_open, of loading (which
- * name the rank), of transport_pair, ERR_NOMEM. Closing the executor ends and frees the ranks. */
+ * name the rank), of transport_pair, FAIL_NOMEM. Closing the executor ends and frees the ranks. */
 int inprocess_open(struct executor **ret, const struct inprocess_options *options, struct error *e);
 
 #endif

@@ -8,7 +8,6 @@
 #include "cluster/security.h"
 #include "os/clock.h"
 #include "os/log.h"
-#include "secure/openssl.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -17,6 +16,8 @@
 #include <event2/util.h>
 #include <stdio.h>
 #include <string.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 
 /* Bytes that may wait for a peer which doesn't read: more means that it never will. */
 #define LINK_MAX_WAITING (64u << 20)
@@ -173,7 +174,7 @@ static void take_proof(struct link *l)
     struct error e = { 0 };
     bufferevent_read(l->bev, record, sizeof record);
     int code = security_check(l->owner, link_ssl(l), l->client, &l->proof, record, &e);
-    if (code == ERR_UNSUPPORTED && !l->client && send_proof(l, NULL) == 0) {
+    if (code == FAIL_UNSUPPORTED && !l->client && send_proof(l, NULL) == 0) {
         show_refusal(l, e.text);
         l->state = LINK_LINGER;
         l->opened_ns = clock_now_ns();
@@ -181,10 +182,10 @@ static void take_proof(struct link *l)
     }
     memcpy(l->peer, l->proof.peer, sizeof l->peer);
     if (code == 0 && l->expect[0] != '\0' && strcmp(l->expect, l->peer) != 0) {
-        code = fail(&e, ERR_AUTH, "another device answers at this address");
+        code = fail(&e, FAIL_AUTH, "another device answers at this address");
     }
     if (code == 0 && strcmp(l->peer, l->owner->self->id) == 0) {
-        code = fail(&e, ERR_STATE, "this is the device itself");
+        code = fail(&e, FAIL_STATE, "this is the device itself");
     }
     if (code == 0 && !l->client) {
         code = send_proof(l, &e);
@@ -220,14 +221,14 @@ static int take_hello(struct link *l, const json_t *m, struct error *e)
     struct cluster *c = l->owner;
     struct device *d = device_add(c, l->peer);
     if (d == NULL) {
-        return fail(e, ERR_LIMIT, "the cluster has %d devices already", CLUSTER_MAX_DEVICES);
+        return fail(e, FAIL_LIMIT, "the cluster has %d devices already", CLUSTER_MAX_DEVICES);
     }
     int code = device_take_hello(c, d, m, e);
     if (code != 0) {
         return code;
     }
     if (d->link != NULL && keep_old(d->link, l)) {
-        return fail(e, ERR_STATE, "there is another link to this device");
+        return fail(e, FAIL_STATE, "there is another link to this device");
     }
     if (d->link != NULL) {
         link_end(d->link, "it came back over a new link");
@@ -258,7 +259,7 @@ static int take_opening(struct link *l, const struct message *m, struct error *e
         int code = message_text(m->body, "key", SECURITY_KEY_TEXT - 1, &key, e);
         return code ? code : security_take_key(l->owner, key, e);
     }
-    return fail(e, ERR_FORMAT, "message '%s' before hello", m->type);
+    return fail(e, FAIL_FORMAT, "message '%s' before hello", m->type);
 }
 
 /* --- messages --- */
@@ -314,7 +315,7 @@ static bool next_frame(struct link *l)
         evbuffer_drain(in, sizeof head);
         const uint8_t *data = evbuffer_pullup(in, (ev_ssize_t)size);
         code = data ? take_message(l, bytes_of(data, size), &e)
-                    : fail(&e, ERR_NOMEM, "memory for a message");
+                    : fail(&e, FAIL_NOMEM, "memory for a message");
     }
     if (code != 0) {
         if (l->state == LINK_OPEN) {
@@ -437,7 +438,7 @@ int link_dial(struct cluster *c, const char *address, const char *expect, struct
     }
     struct link *l = link_new(c, -1, true);
     if (l == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a link");
+        return fail(e, FAIL_NOMEM, "memory for a link");
     }
     address_join(host, port, l->address);
     snprintf(l->expect, sizeof l->expect, "%s", expect ? expect : "");

@@ -11,7 +11,7 @@ struct link;
 
 /* Connects to an address. expect: the device that must answer, or NULL for any member. The result
  * shows in device_joined or, for an expected device, in device_lost and data_device_lost.
- * ERR_ARG, ERR_IO. */
+ * FAIL_ARG, FAIL_IO. */
 int link_dial(struct cluster *c, const char *address, const char *expect, struct error *e);
 
 /* Takes an accepted connection that speaks TLS. Owns fd. from: its address. since_ns: when it came;

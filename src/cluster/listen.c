@@ -116,7 +116,7 @@ int listen_open(struct cluster *c, struct error *e)
 {
     int fd = -1;
     int code = tcp_listen(&fd, NULL, c->options.peer_port, e);
-    if (code == ERR_BUSY) {
+    if (code == FAIL_BUSY) {
         return fail(
             e, code,
             "peer port %d is taken (another shoal up?): give another one by --port N (peers "
@@ -132,7 +132,7 @@ int listen_open(struct cluster *c, struct error *e)
                                      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
     if (c->listener == NULL) {
         evutil_closesocket(fd);
-        return fail(e, ERR_NOMEM, "memory for the peer port");
+        return fail(e, FAIL_NOMEM, "memory for the peer port");
     }
     c->self->peer_port = port;
     return 0;

@@ -4,7 +4,7 @@
 
 #include "cluster/internal.h"
 
-/* Listens; the port is self's peer_port from then on. ERR_BUSY with what to type. */
+/* Listens; the port is self's peer_port from then on. FAIL_BUSY with what to type. */
 int listen_open(struct cluster *c, struct error *e);
 void listen_close(struct cluster *c);
 /* Closes those that said nothing in time. */

@@ -12,7 +12,7 @@ int message_size(const uint8_t head[static MESSAGE_HEAD], size_t *ret, struct er
     uint32_t n = (uint32_t)head[0] | (uint32_t)head[1] << 8 | (uint32_t)head[2] << 16 |
                  (uint32_t)head[3] << 24;
     if (n == 0 || n > MESSAGE_MAX) {
-        return fail(e, ERR_FORMAT, "control message of %u bytes, allowed are 1 to %u", n,
+        return fail(e, FAIL_FORMAT, "control message of %u bytes, allowed are 1 to %u", n,
                     MESSAGE_MAX);
     }
     *ret = n;
@@ -22,7 +22,7 @@ int message_size(const uint8_t head[static MESSAGE_HEAD], size_t *ret, struct er
 static int parse_data(struct bytes frame, struct message *ret, struct error *e)
 {
     if (frame.size < DATA_HEAD || frame.size > DATA_HEAD + MESSAGE_DATA_MAX) {
-        return fail(e, ERR_FORMAT, "data frame of %zu bytes", frame.size);
+        return fail(e, FAIL_FORMAT, "data frame of %zu bytes", frame.size);
     }
     const uint8_t *p = frame.data;
     *ret = (struct message){ .stream = (uint32_t)p[1] | (uint32_t)p[2] << 8 | (uint32_t)p[3] << 16 |
@@ -39,11 +39,11 @@ int message_parse(struct bytes frame, struct message *ret, struct error *e)
     json_error_t why;
     json_t *body = json_loadb((const char *)frame.data, frame.size, JSON_REJECT_DUPLICATES, &why);
     if (body == NULL) {
-        return fail(e, ERR_FORMAT, "control message: %s at byte %d", why.text, why.position);
+        return fail(e, FAIL_FORMAT, "control message: %s at byte %d", why.text, why.position);
     }
     const char *type = NULL;
     int code = json_is_object(body) ? message_text(body, "type", MESSAGE_TYPE_MAX - 1, &type, e)
-                                    : fail(e, ERR_FORMAT, "control message is not an object");
+                                    : fail(e, FAIL_FORMAT, "control message is not an object");
     if (code != 0) {
         json_decref(body);
         return code;
@@ -72,7 +72,7 @@ static int close_frame(struct buffer *out, size_t start, struct error *e)
         if (!out->failed) {
             out->size = start;
         }
-        return fail(e, ERR_LIMIT, "control message is too large (at most %u bytes)", MESSAGE_MAX);
+        return fail(e, FAIL_LIMIT, "control message is too large (at most %u bytes)", MESSAGE_MAX);
     }
     for (int i = 0; i < MESSAGE_HEAD; i++) {
         out->data[start + (size_t)i] = (uint8_t)(n >> (8 * i));
@@ -83,7 +83,7 @@ static int close_frame(struct buffer *out, size_t start, struct error *e)
 int message_encode(json_t *body, struct buffer *out, struct error *e)
 {
     if (body == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a control message");
+        return fail(e, FAIL_NOMEM, "memory for a control message");
     }
     size_t start = out->size;
     buffer_u32(out, 0);
@@ -95,7 +95,7 @@ int message_encode(json_t *body, struct buffer *out, struct error *e)
 int message_encode_data(uint32_t stream, struct bytes data, struct buffer *out, struct error *e)
 {
     if (data.size > MESSAGE_DATA_MAX) {
-        return fail(e, ERR_LIMIT, "data frame of %zu bytes", data.size);
+        return fail(e, FAIL_LIMIT, "data frame of %zu bytes", data.size);
     }
     size_t start = out->size;
     buffer_u32(out, 0);
@@ -110,12 +110,12 @@ int message_text(const json_t *object, const char *key, size_t max, const char *
 {
     const json_t *value = json_object_get(object, key);
     if (!json_is_string(value)) {
-        return fail(e, ERR_FORMAT, "field '%s' is not a text", key);
+        return fail(e, FAIL_FORMAT, "field '%s' is not a text", key);
     }
     size_t n = json_string_length(value);
     const char *text = json_string_value(value);
     if (n > max || strlen(text) != n) {
-        return fail(e, ERR_FORMAT, "field '%s' is longer than %zu bytes or holds a zero byte", key,
+        return fail(e, FAIL_FORMAT, "field '%s' is longer than %zu bytes or holds a zero byte", key,
                     max);
     }
     *ret = text;
@@ -127,11 +127,11 @@ int message_integer(const json_t *object, const char *key, int64_t min, int64_t 
 {
     const json_t *value = json_object_get(object, key);
     if (!json_is_integer(value)) {
-        return fail(e, ERR_FORMAT, "field '%s' is not an integer", key);
+        return fail(e, FAIL_FORMAT, "field '%s' is not an integer", key);
     }
     json_int_t n = json_integer_value(value);
     if (n < min || n > max) {
-        return fail(e, ERR_FORMAT, "field '%s' is %lld, allowed are %lld to %lld", key,
+        return fail(e, FAIL_FORMAT, "field '%s' is %lld, allowed are %lld to %lld", key,
                     (long long)n, (long long)min, (long long)max);
     }
     *ret = n;
@@ -153,10 +153,10 @@ int message_array(const json_t *object, const char *key, size_t max, const json_
 {
     const json_t *value = json_object_get(object, key);
     if (!json_is_array(value)) {
-        return fail(e, ERR_FORMAT, "field '%s' is not an array", key);
+        return fail(e, FAIL_FORMAT, "field '%s' is not an array", key);
     }
     if (json_array_size(value) > max) {
-        return fail(e, ERR_FORMAT, "field '%s' has %zu elements, at most %zu are allowed", key,
+        return fail(e, FAIL_FORMAT, "field '%s' has %zu elements, at most %zu are allowed", key,
                     json_array_size(value), max);
     }
     *ret = value;

@@ -27,20 +27,20 @@ struct message {
     struct bytes data;
 };
 
-/* The size that a frame's first four bytes announce. ERR_FORMAT when it is 0 or above
+/* The size that a frame's first four bytes announce. FAIL_FORMAT when it is 0 or above
  * MESSAGE_MAX. */
 int message_size(const uint8_t head[static MESSAGE_HEAD], size_t *ret, struct error *e);
 
-/* Decodes a frame without its length. ERR_FORMAT says what is wrong and where. */
+/* Decodes a frame without its length. FAIL_FORMAT says what is wrong and where. */
 int message_parse(struct bytes frame, struct message *ret, struct error *e);
 void message_done(struct message *m);
 
 /* Appends a whole frame. body is a new reference, released in any case; NULL (an object that could
- * not be built) is ERR_NOMEM. ERR_LIMIT above MESSAGE_MAX. */
+ * not be built) is FAIL_NOMEM. FAIL_LIMIT above MESSAGE_MAX. */
 int message_encode(json_t *body, struct buffer *out, struct error *e);
 int message_encode_data(uint32_t stream, struct bytes data, struct buffer *out, struct error *e);
 
-/* Fields of a message or of an object within one. Errors name the field: ERR_FORMAT when it is
+/* Fields of a message or of an object within one. Errors name the field: FAIL_FORMAT when it is
  * missing, of another type, or out of bounds. Texts are borrowed from the object and are at most
  * `max` bytes without NUL. */
 int message_text(const json_t *object, const char *key, size_t max, const char **ret,

@@ -6,11 +6,11 @@
 #include "gguf/gguf.h"
 #include "os/file.h"
 #include "os/log.h"
-#include "secure/openssl.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <openssl/evp.h>
 
 #define ENDING ".gguf"
 /* "-00001-of-00003" before the ending marks a part of a split model. */
@@ -21,7 +21,7 @@ static int hex_sha256(struct bytes data, char out[static MODEL_SHA_TEXT], struct
     unsigned char digest[32];
     unsigned size = sizeof digest;
     if (EVP_Digest(data.data, data.size, digest, &size, EVP_sha256(), NULL) != 1) {
-        return fail(e, ERR_STATE, "SHA-256 is not available");
+        return fail(e, FAIL_STATE, "SHA-256 is not available");
     }
     for (unsigned i = 0; i < size; i++) {
         snprintf(out + 2 * i, 3, "%02x", digest[i]);
@@ -84,7 +84,7 @@ int model_identify(const char *path, struct model_file *ret, struct error *e)
     struct file_identity identity;
     struct gguf *g = NULL;
     if (strlen(path) >= sizeof f.path) {
-        return fail(e, ERR_LIMIT, "path of more than %d bytes", MODEL_PATH_TEXT - 1);
+        return fail(e, FAIL_LIMIT, "path of more than %d bytes", MODEL_PATH_TEXT - 1);
     }
     int code = file_identify(path, &identity, e);
     if (code != 0) {
@@ -161,7 +161,7 @@ static bool scan_entry(void *arg, const char *name)
         stem_of(path, to->id);
         struct file_identity now;
         /* Without memory for a look at it there will be another look. */
-        if (e.code != ERR_NOMEM && file_identify(path, &now, NULL) == 0) {
+        if (e.code != FAIL_NOMEM && file_identify(path, &now, NULL) == 0) {
             to->changed_ns = now.modified_ns;
         }
         to->bad = true;
@@ -180,7 +180,7 @@ int models_scan(struct model_list *list, const char *folder, bool *changed, stru
     struct scan s = { .folder = folder, .old = list, .error = e };
     s.new.files = calloc(MODELS_MAX, sizeof *s.new.files);
     if (s.new.files == NULL) {
-        return fail(e, ERR_NOMEM, "memory for the list of models");
+        return fail(e, FAIL_NOMEM, "memory for the list of models");
     }
     int code = file_exists(folder) ? file_list(folder, scan_entry, &s, e) : 0;
     if (code != 0) {

@@ -33,7 +33,7 @@ int model_identify(const char *path, struct model_file *ret, struct error *e);
 
 /* Brings the list up to date with the folder (one level; further parts of split files are left
  * out): only files that are new or have changed are read. A folder that does not exist is empty.
- * *changed tells whether anything is different. ERR_NOMEM, ERR_IO. */
+ * *changed tells whether anything is different. FAIL_NOMEM, FAIL_IO. */
 int models_scan(struct model_list *list, const char *folder, bool *changed, struct error *e);
 void models_done(struct model_list *list);
 

@@ -65,7 +65,7 @@ static int parse_stages(const json_t *stages, struct part_order *o, struct error
         json_int_t ranks = json_integer_value(json_array_get(item, 1));
         if (layers < 1 || layers > MAX_LAYERS - layer || ranks < 1 ||
             ranks > o->plan.n_ranks - rank) {
-            return fail(e, ERR_FORMAT, "stage %d has %lld layers on %lld ranks", s,
+            return fail(e, FAIL_FORMAT, "stage %d has %lld layers on %lld ranks", s,
                         (long long)layers, (long long)ranks);
         }
         o->plan.stages[s] = (struct plan_stage){
@@ -76,7 +76,7 @@ static int parse_stages(const json_t *stages, struct part_order *o, struct error
     }
     o->plan.n_layers = layer;
     if (rank != o->plan.n_ranks || rank == 0) {
-        return fail(e, ERR_FORMAT, "stages use %d of %d ranks", rank, o->plan.n_ranks);
+        return fail(e, FAIL_FORMAT, "stages use %d of %d ranks", rank, o->plan.n_ranks);
     }
     return 0;
 }

@@ -163,7 +163,7 @@ static void part_poll(struct cluster *c, struct part *p)
     p->told = f.state;
     if (f.state == RANK_ENDED) {
         if (p->failure.code == 0) {
-            fail(&p->failure, ERR_CLOSED, "the head closed the placement");
+            fail(&p->failure, FAIL_CLOSED, "the head closed the placement");
         } else {
             tell_failed(c, &p->order, &p->failure);
         }
@@ -222,13 +222,13 @@ static const struct model_file *find_file(struct cluster *c, const struct part_o
     }
     const struct model_file *other = models_by_name(&c->models, o->model_id);
     if (other != NULL) {
-        fail(e, ERR_NOT_FOUND,
+        fail(e, FAIL_NOT_FOUND,
              "has another %s: %llu bytes, header SHA-256 %.12s..., where %llu bytes, %.12s... are "
              "asked for",
              o->model_id, (unsigned long long)other->size, other->sha256,
              (unsigned long long)o->model_size, o->model_sha256);
     } else {
-        fail(e, ERR_NOT_FOUND,
+        fail(e, FAIL_NOT_FOUND,
              "lacks the model %s (%llu bytes, header SHA-256 %.12s...): put the file into %s",
              o->model_id, (unsigned long long)o->model_size, o->model_sha256,
              c->options.models_dir);
@@ -258,7 +258,7 @@ static int open_source(struct cluster *c, struct part *p, struct error *e)
         bool changed = false;
         models_scan(&c->models, c->options.models_dir, &changed, NULL);
     }
-    return fail(e, ERR_IO, "%s is being written to", p->order.model_id);
+    return fail(e, FAIL_IO, "%s is being written to", p->order.model_id);
 }
 
 static int part_start(struct cluster *c, struct part *p, struct error *e)
@@ -266,7 +266,7 @@ static int part_start(struct cluster *c, struct part *p, struct error *e)
     const struct part_order *o = &p->order;
     int code = open_source(c, p, e);
     if (code == 0 && source_program(p->source)->n_layers != o->plan.n_layers) {
-        code = fail(e, ERR_FORMAT, "the model has %d layers, the plan %d",
+        code = fail(e, FAIL_FORMAT, "the model has %d layers, the plan %d",
                     source_program(p->source)->n_layers, o->plan.n_layers);
     }
     if (code != 0) {
@@ -305,13 +305,13 @@ int on_load(struct cluster *c, struct device *from, const json_t *m, struct erro
 {
     struct part *p = calloc(1, sizeof *p);
     if (p == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a part");
+        return fail(e, FAIL_NOMEM, "memory for a part");
     }
     p->owner = c;
     int code = part_order_parse(m, &p->order, e);
     if (code == 0 && (strcmp(p->order.head, from->id) != 0 ||
                       strcmp(p->order.devices[p->order.rank], c->self->id) != 0)) {
-        code = fail(e, ERR_AUTH, "order for another device or from another head");
+        code = fail(e, FAIL_AUTH, "order for another device or from another head");
     }
     if (code != 0) {
         free(p);
@@ -328,7 +328,7 @@ int on_load(struct cluster *c, struct device *from, const json_t *m, struct erro
     struct error why = { 0 };
     code = slot < CLUSTER_MAX_PARTS
                ? part_start(c, p, &why)
-               : fail(&why, ERR_LIMIT, "already holds parts of %d models", CLUSTER_MAX_PARTS);
+               : fail(&why, FAIL_LIMIT, "already holds parts of %d models", CLUSTER_MAX_PARTS);
     if (code != 0) {
         tell_failed(c, &p->order, &why);
         part_free(p);
@@ -384,7 +384,7 @@ int on_connect(struct cluster *c, struct device *from, const json_t *m, struct e
         }
         struct device *to = device_add(c, p->order.devices[l->to]);
         if (to == NULL) {
-            return fail(e, ERR_LIMIT, "more than %d devices", CLUSTER_MAX_DEVICES);
+            return fail(e, FAIL_LIMIT, "more than %d devices", CLUSTER_MAX_DEVICES);
         }
         if (to->address[0] == '\0') {
             snprintf(to->address, sizeof to->address, "%s", p->order.addresses[l->to]);
@@ -421,12 +421,12 @@ int part_expects(struct cluster *c, const struct device *from, int64_t placement
 {
     const struct part *p = part_find(c, placement, epoch);
     if (p == NULL || link < 0 || link >= p->n_links) {
-        return fail(e, ERR_NOT_FOUND, "no part of placement %lld, epoch %u here",
+        return fail(e, FAIL_NOT_FOUND, "no part of placement %lld, epoch %u here",
                     (long long)placement, epoch);
     }
     const struct wire_link *l = &p->links[link];
     if (l->to != p->order.rank || strcmp(part_order_device(&p->order, l->from), from->id) != 0) {
-        return fail(e, ERR_AUTH, "channel %d of the placement is between other devices", link);
+        return fail(e, FAIL_AUTH, "channel %d of the placement is between other devices", link);
     }
     return 0;
 }

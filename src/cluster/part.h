@@ -49,7 +49,7 @@ void part_channel(struct cluster *c, int64_t placement, uint32_t epoch, int link
                   struct channel *channel);
 
 /* For a ticket request: this device has the accepting end of that link and `from` has the other.
- * ERR_NOT_FOUND, ERR_AUTH. */
+ * FAIL_NOT_FOUND, FAIL_AUTH. */
 int part_expects(struct cluster *c, const struct device *from, int64_t placement, uint32_t epoch,
                  int link, struct error *e);
 

@@ -137,7 +137,7 @@ static int plan_place(struct cluster *c, struct place *p, struct device **device
             snprintf(e.text, sizeof e.text, "waits for %d more device%s (split %s)",
                      plan->n_ranks - n, plan->n_ranks - n == 1 ? "" : "s", c->options.split);
             set_why(p, e.text);
-            return ERR_NOT_FOUND;
+            return FAIL_NOT_FOUND;
         }
         return 0;
     }
@@ -433,7 +433,7 @@ static void rank_failed(struct cluster *c, struct place *p, struct device *from,
     snprintf(why, sizeof why, "%s: %.400s", device_label(from, label), text);
     int failure = 0;
     message_int(m, "code", INT32_MIN, 0, &failure, NULL);
-    if (p->state == PLACE_SERVING && failure == ERR_CLOSED) {
+    if (p->state == PLACE_SERVING && failure == FAIL_CLOSED) {
         if (p->blame_at == 0) {
             p->blame_at = clock_now_ns() + BLAME_NS;
             snprintf(p->blamed, sizeof p->blamed, "%s", why);
@@ -592,7 +592,7 @@ static int measure(struct place *p, struct error *e)
     const struct program *program = whole(p);
     p->layer_bytes = calloc((size_t)program->n_layers, sizeof *p->layer_bytes);
     if (p->layer_bytes == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a plan");
+        return fail(e, FAIL_NOMEM, "memory for a plan");
     }
     p->need = (struct split_need){ .n_layers = program->n_layers, .layer_bytes = p->layer_bytes };
     return source_need(p->source, (uint64_t)PLACE_COUNTED_STREAMS * (uint64_t)p->context,
@@ -620,21 +620,21 @@ static int find_model(struct cluster *c, const char *name, struct model_file *re
     if (model_identify(name, ret, &local) == 0) {
         return 0;
     }
-    if (strchr(name, '/') != NULL || local.code != ERR_NOT_FOUND) {
+    if (strchr(name, '/') != NULL || local.code != FAIL_NOT_FOUND) {
         return fail(e, local.code, "model '%s': %s", name, local.text);
     }
-    return fail(e, ERR_NOT_FOUND, "no model '%s' in %s, and no such file", name,
+    return fail(e, FAIL_NOT_FOUND, "no model '%s' in %s, and no such file", name,
                 c->options.models_dir);
 }
 
 int place_add(struct cluster *c, const char *name, struct error *e)
 {
     if (c->n_places == CLUSTER_MAX_PLACES) {
-        return fail(e, ERR_LIMIT, "more than %d models", CLUSTER_MAX_PLACES);
+        return fail(e, FAIL_LIMIT, "more than %d models", CLUSTER_MAX_PLACES);
     }
     struct place *p = calloc(1, sizeof *p);
     if (p == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a placement");
+        return fail(e, FAIL_NOMEM, "memory for a placement");
     }
     p->owner = c;
     p->id = ++c->next_placement;

@@ -9,7 +9,7 @@ struct served_text;
 enum place_state { PLACE_WAITING, PLACE_LOADING, PLACE_CONNECTING, PLACE_SERVING, PLACE_STATES };
 
 /* Takes a model to be served: a name of the models folder, or a path. It is placed as soon as the
- * devices are there. ERR_NOT_FOUND names the folder; ERR_FORMAT and others when the file can't be
+ * devices are there. FAIL_NOT_FOUND names the folder; FAIL_FORMAT and others when the file can't be
  * used. */
 int place_add(struct cluster *c, const char *name, struct error *e);
 

@@ -144,7 +144,7 @@ int rank_attach(struct rank *r, const struct wire_link *link, struct channel *ch
     mutex_unlock(&r->lock);
     if (slot == NULL) {
         channel_close(channel);
-        return fail(e, ERR_STATE, "rank %d does not wait for a %s channel from %d to %d",
+        return fail(e, FAIL_STATE, "rank %d does not wait for a %s channel from %d to %d",
                     r->options.rank, link_kind_name(link->kind), link->from, link->to);
     }
     return 0;
@@ -191,7 +191,7 @@ static int load_progress(void *arg, uint64_t done, uint64_t total)
     atomic_store_explicit(&r->load_done, done, memory_order_relaxed);
     atomic_store_explicit(&r->load_total, total, memory_order_relaxed);
     atomic_fetch_add_explicit(&r->work.progress, 1, memory_order_relaxed);
-    return atomic_load_explicit(&r->stop, memory_order_acquire) ? ERR_CANCELLED : 0;
+    return atomic_load_explicit(&r->stop, memory_order_acquire) ? FAIL_CANCELLED : 0;
 }
 
 static int wait_channels(struct rank *r, struct error *e)
@@ -204,7 +204,7 @@ static int wait_channels(struct rank *r, struct error *e)
         stopped = atomic_load_explicit(&r->stop, memory_order_acquire);
     }
     mutex_unlock(&r->lock);
-    return stopped ? fail(e, ERR_CANCELLED, "stopped while waiting for channels") : 0;
+    return stopped ? fail(e, FAIL_CANCELLED, "stopped while waiting for channels") : 0;
 }
 
 /* Everything between load and end. */
@@ -262,7 +262,7 @@ static int load_and_serve(struct rank *r, struct error *e)
         set_state(r, RANK_LOADED, NULL);
         code = serve(r, ctx, e);
     }
-    if (code == ERR_NOMEM) {
+    if (code == FAIL_NOMEM) {
         wrap(e, "not enough memory");
     }
     close_channels(r);
@@ -290,7 +290,7 @@ static int count_wires(const struct placement_plan *plan, int rank)
 {
     struct wire_link *links = malloc(WIRE_MAX_LINKS * sizeof *links);
     if (links == NULL) {
-        return ERR_NOMEM;
+        return FAIL_NOMEM;
     }
     int mine = 0, n = wire_links(plan, links);
     for (int i = 0; i < n; i++) {
@@ -312,7 +312,7 @@ int rank_open(struct rank **ret, const struct rank_options *options, struct erro
 {
     struct rank *r = calloc(1, sizeof *r);
     if (r == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a rank");
+        return fail(e, FAIL_NOMEM, "memory for a rank");
     }
     r->options = *options;
     r->plan = *options->plan;
@@ -325,7 +325,7 @@ int rank_open(struct rank **ret, const struct rank_options *options, struct erro
         r->n_segments = program_segments(r->part, &r->arena, &r->segments);
         r->wires_due = count_wires(&r->plan, options->rank);
         if (r->n_segments < 0 || r->wires_due < 0) {
-            code = fail(e, ERR_NOMEM, "memory for a rank");
+            code = fail(e, FAIL_NOMEM, "memory for a rank");
         }
     }
     if (code == 0) {

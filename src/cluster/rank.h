@@ -44,12 +44,12 @@ struct rank_options {
     void *arg;
 };
 
-/* Starts the thread, which loads at once. ERR_NOMEM, ERR_UNSUPPORTED when the model can't be cut
+/* Starts the thread, which loads at once. FAIL_NOMEM, FAIL_UNSUPPORTED when the model can't be cut
  * or split this way. */
 int rank_open(struct rank **ret, const struct rank_options *options, struct error *e);
 
 /* Gives the rank its end of one of the plan's channels, which it owns from then on (also on
- * failure). Any thread. When it has all of them and is loaded it serves. ERR_STATE for a link that
+ * failure). Any thread. When it has all of them and is loaded it serves. FAIL_STATE for a link that
  * isn't the rank's, came twice, or comes to a rank that ended. */
 int rank_attach(struct rank *r, const struct wire_link *link, struct channel *channel,
                 struct error *e);

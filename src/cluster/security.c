@@ -6,11 +6,12 @@
 #include "os/clock.h"
 #include "os/log.h"
 #include "secure/identity.h"
-#include "secure/openssl.h"
 #include "secure/text.h"
 #include "secure/tls.h"
 
 #include <string.h>
+#include <openssl/crypto.h>
+#include <openssl/ssl.h>
 
 struct secure_state {
     struct identity *identity;
@@ -41,10 +42,10 @@ static int open_keys(struct cluster *c, struct secure_state *s, struct error *e)
     struct error local = { 0 };
     int code = cluster_key_load(s->key, o->home, &local);
     s->has_key = code == 0;
-    if (code != 0 && (code != ERR_NOT_FOUND || !s->has_invitation)) {
-        return code != ERR_NOT_FOUND
+    if (code != 0 && (code != FAIL_NOT_FOUND || !s->has_invitation)) {
+        return code != FAIL_NOT_FOUND
                    ? fail(e, code, "%s", local.text)
-                   : fail(e, ERR_AUTH,
+                   : fail(e, FAIL_AUTH,
                           "no cluster key in %s: give --invite (a member makes one by 'shoal "
                           "invite'), or copy cluster.key from a member",
                           o->home);
@@ -57,7 +58,7 @@ int security_open(struct cluster *c, char id[static DEVICE_ID_TEXT], struct erro
     _Static_assert(DEVICE_ID_TEXT == IDENTITY_TEXT, "an id is an identity's");
     struct secure_state *s = calloc(1, sizeof *s);
     if (s == NULL) {
-        return fail(e, ERR_NOMEM, "memory for keys");
+        return fail(e, FAIL_NOMEM, "memory for keys");
     }
     c->secure = s;
     int code = identity_open(&s->identity, c->options.home, e);
@@ -91,7 +92,7 @@ int security_take_key(struct cluster *c, const char *text, struct error *e)
     struct secure_state *s = c->secure;
     uint8_t key[CLUSTER_KEY];
     if (!hex_parse(key, sizeof key, bytes_text(text))) {
-        return fail(e, ERR_FORMAT, "the cluster key is not %d hex digits", 2 * CLUSTER_KEY);
+        return fail(e, FAIL_FORMAT, "the cluster key is not %d hex digits", 2 * CLUSTER_KEY);
     }
     int code = cluster_key_store(key, c->options.home, e);
     if (code == 0) {
@@ -171,7 +172,7 @@ static int claimed_key(struct cluster *c, struct bytes record, struct link_proof
         return invitation_find(proof->key, c->options.home, h.invitation, clock_wall_s(), e);
     }
     if (!s->has_key) {
-        return fail(e, ERR_AUTH, "this device has no cluster key yet");
+        return fail(e, FAIL_AUTH, "this device has no cluster key yet");
     }
     memcpy(proof->key, s->key, CLUSTER_KEY);
     return 0;

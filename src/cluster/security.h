@@ -16,7 +16,7 @@ struct link_proof {
     char peer[DEVICE_ID_TEXT]; /* the peer's id, as soon as its record was checked */
 };
 
-/* Reads or makes the keys of the home folder; id becomes the device's. ERR_AUTH when this device
+/* Reads or makes the keys of the home folder; id becomes the device's. FAIL_AUTH when this device
  * is to join and has neither a cluster key nor an invitation. */
 int security_open(struct cluster *c, char id[static DEVICE_ID_TEXT], struct error *e);
 void security_close(struct cluster *c);
@@ -31,8 +31,8 @@ int security_prove(struct cluster *c, struct ssl_st *ssl, bool client, struct li
                    uint8_t out[static HANDSHAKE_BYTES], struct error *e);
 
 /* Checks the peer's record; proof->peer becomes its id. A server also learns the rest of *proof,
- * and an invitation is used up. ERR_AUTH for a proof that fails, ERR_UNSUPPORTED for a proven peer
- * that speaks another version (both are named). */
+ * and an invitation is used up. FAIL_AUTH for a proof that fails, FAIL_UNSUPPORTED for a proven
+ * peer that speaks another version (both are named). */
 int security_check(struct cluster *c, struct ssl_st *ssl, bool client, struct link_proof *proof,
                    const uint8_t record[static HANDSHAKE_BYTES], struct error *e);
 
@@ -44,7 +44,7 @@ void security_try_other(struct cluster *c);
 #define SECURITY_KEY_TEXT (2 * CLUSTER_KEY + 1)
 /* For the message to the invited device. */
 void security_key_text(const struct cluster *c, char out[static SECURITY_KEY_TEXT]);
-/* Stores it in the home folder. ERR_FORMAT, ERR_IO. */
+/* Stores it in the home folder. FAIL_FORMAT, FAIL_IO. */
 int security_take_key(struct cluster *c, const char *text, struct error *e);
 
 /* An address that the invitation names, "" when there is none. */

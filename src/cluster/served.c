@@ -83,7 +83,7 @@ int on_models(struct cluster *c, struct device *from, const json_t *m, struct er
     for (size_t i = json_array_size(models); i > 0 && code == 0; i--) {
         struct served *s = calloc(1, sizeof *s);
         if (s == NULL) {
-            return fail(e, ERR_NOMEM, "memory for the list of models");
+            return fail(e, FAIL_NOMEM, "memory for the list of models");
         }
         s->next = c->served;
         c->served = s;

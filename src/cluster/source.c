@@ -22,10 +22,10 @@ static int tensor_bytes(void *arg, const char *name, const uint8_t **data, uint6
     const struct source *s = arg;
     const struct gguf_tensor *t = gguf_tensor(s->gguf, name);
     if (t == NULL) {
-        return fail(e, ERR_NOT_FOUND, "no tensor '%s'", name);
+        return fail(e, FAIL_NOT_FOUND, "no tensor '%s'", name);
     }
     if (t->data == NULL) {
-        return fail(e, ERR_STATE, "tensor '%s' was asked for after loading", name);
+        return fail(e, FAIL_STATE, "tensor '%s' was asked for after loading", name);
     }
     *data = t->data;
     *size = t->bytes;
@@ -36,7 +36,7 @@ int source_open(struct source **ret, const char *path, struct error *e)
 {
     struct source *s = calloc(1, sizeof *s);
     if (s == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a model");
+        return fail(e, FAIL_NOMEM, "memory for a model");
     }
     arena_init(&s->arena, 0);
     s->weights = (struct weight_source){ .tensor = tensor_bytes, .arg = s };
@@ -93,7 +93,7 @@ int source_need(const struct source *s, uint64_t tokens, int element_bytes, uint
     if (ends == NULL || seen == NULL) {
         free(ends);
         free(seen);
-        return fail(e, ERR_NOMEM, "memory for a plan");
+        return fail(e, FAIL_NOMEM, "memory for a plan");
     }
     uint64_t both = 0;
     for (int i = 0; i < p->n_instrs; i++) {

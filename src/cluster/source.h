@@ -12,8 +12,8 @@ struct source;
 int source_open(struct source **ret, const char *path, struct error *e);
 void source_close(struct source *s);
 
-/* The weights have been loaded: the file is let go, and asking for weights is ERR_STATE from then
- * on. Not while another thread asks for them. ERR_IO when the file changed meanwhile, so that the
+/* The weights have been loaded: the file is let go, and asking for weights is FAIL_STATE from then
+ * on. Not while another thread asks for them. FAIL_IO when the file changed meanwhile, so that the
  * weights can't be trusted. */
 int source_loaded(struct source *s, struct error *e);
 
@@ -24,7 +24,7 @@ const struct weight_source *source_weights(const struct source *s);
 
 /* What the model needs, for split_by_memory: bytes of each layer (weights, and state of `tokens`
  * positions with elements of element_bytes) into layer_bytes (n_layers), and the ends into *ret.
- * ERR_NOMEM. */
+ * FAIL_NOMEM. */
 int source_need(const struct source *s, uint64_t tokens, int element_bytes, uint64_t *layer_bytes,
                 struct split_need *ret, struct error *e);
 

@@ -19,9 +19,9 @@ struct spec_reader {
 static int spec_fail(const struct spec_reader *r, const char *what)
 {
     if (r->text[r->at] == '\0') {
-        return fail(r->error, ERR_ARG, "split '%s': %s at the end", r->text, what);
+        return fail(r->error, FAIL_ARG, "split '%s': %s at the end", r->text, what);
     }
-    return fail(r->error, ERR_ARG, "split '%s': %s at character %zu ('%c')", r->text, what,
+    return fail(r->error, FAIL_ARG, "split '%s': %s at character %zu ('%c')", r->text, what,
                 r->at + 1, r->text[r->at]);
 }
 
@@ -33,7 +33,7 @@ static int spec_number(struct spec_reader *r, int max, const char *what, int *re
     while (r->text[r->at] >= '0' && r->text[r->at] <= '9') {
         n = n * 10 + (r->text[r->at] - '0');
         if (n > max) {
-            return fail(r->error, ERR_ARG, "split '%s': %s at character %zu is larger than %d",
+            return fail(r->error, FAIL_ARG, "split '%s': %s at character %zu is larger than %d",
                         r->text, what, start + 1, max);
         }
         r->at++;
@@ -63,7 +63,7 @@ static int spec_stage(struct spec_reader *r, struct placement_plan *plan, int *l
     }
     while (code == 0) {
         if (plan->n_ranks == PLAN_MAX_RANKS) {
-            return fail(r->error, ERR_ARG, "split '%s': more than %d devices", r->text,
+            return fail(r->error, FAIL_ARG, "split '%s': more than %d devices", r->text,
                         PLAN_MAX_RANKS);
         }
         plan->device[plan->n_ranks] = plan->n_ranks;
@@ -90,11 +90,11 @@ static int spec_layers(struct placement_plan *plan, const int *given, const char
     }
     int64_t left = plan->n_layers - sum;
     if (open == 0 && left != 0) {
-        return fail(e, ERR_ARG, "split '%s' has %lld layers, the model has %d", spec,
+        return fail(e, FAIL_ARG, "split '%s' has %lld layers, the model has %d", spec,
                     (long long)sum, plan->n_layers);
     }
     if (left < open) {
-        return fail(e, ERR_ARG, "split '%s' needs at least %lld layers, the model has %d", spec,
+        return fail(e, FAIL_ARG, "split '%s' needs at least %lld layers, the model has %d", spec,
                     (long long)sum + open, plan->n_layers);
     }
     int at = 0;
@@ -115,14 +115,14 @@ int split_parse(const char *spec, int n_layers, struct placement_plan *ret, stru
 {
     assert(n_layers > 0);
     if (strlen(spec) > SPEC_MAX_LENGTH) {
-        return fail(e, ERR_ARG, "split: longer than %d characters", SPEC_MAX_LENGTH);
+        return fail(e, FAIL_ARG, "split: longer than %d characters", SPEC_MAX_LENGTH);
     }
     struct placement_plan plan = { .n_layers = n_layers };
     int given[PLAN_MAX_RANKS] = { 0 };
     struct spec_reader r = { .text = spec, .error = e };
     for (;;) {
         if (plan.n_stages == PLAN_MAX_RANKS) {
-            return fail(e, ERR_ARG, "split '%s': more than %d stages", spec, PLAN_MAX_RANKS);
+            return fail(e, FAIL_ARG, "split '%s': more than %d stages", spec, PLAN_MAX_RANKS);
         }
         int code = spec_stage(&r, &plan, &given[plan.n_stages]);
         if (code != 0) {
@@ -230,7 +230,7 @@ int split_by_memory(const struct split_need *need, const uint64_t *memory, int n
     struct placement_plan plan;
     uint64_t low = 0, high = FILL_STEPS;
     if (!lay_out(need, memory, n_devices, high, &plan)) {
-        return fail(e, ERR_LIMIT,
+        return fail(e, FAIL_LIMIT,
                     "needs %llu MB of memory; %d device%s together have %llu MB usable in parts "
                     "that its %d layers don't fit into",
                     (unsigned long long)(total >> 20), n_devices, n_devices == 1 ? "" : "s",

@@ -32,10 +32,10 @@ struct placement_plan {
 /* Reads a SPEC: stages separated by '/', each `[LAYERS@]SHARES`, shares joined by ':'. Layers that
  * are not given are dealt evenly over the stages that give none, the first ones taking the rest.
  * Rank i goes to device i. n_layers: of the model, > 0.
- * ERR_ARG says what is wrong and at which character; *ret is then untouched. Pure. */
+ * FAIL_ARG says what is wrong and at which character; *ret is then untouched. Pure. */
 int split_parse(const char *spec, int n_layers, struct placement_plan *ret, struct error *e);
 
-/* The plan as a SPEC with every layer count given. ERR_LIMIT. */
+/* The plan as a SPEC with every layer count given. FAIL_LIMIT. */
 int split_format(const struct placement_plan *plan, struct buffer *out);
 
 /* The stage that holds a rank of the plan. */
@@ -58,7 +58,7 @@ struct split_need {
  * fullest device is as little full as can be, so that layers are in proportion to memory; devices
  * that would get no layer are left out.
  *
- * memory  (n_devices) usable bytes. ERR_LIMIT when it doesn't fit all together, with the figures.
+ * memory  (n_devices) usable bytes. FAIL_LIMIT when it doesn't fit all together, with the figures.
  * Pure. */
 int split_by_memory(const struct split_need *need, const uint64_t *memory, int n_devices,
                     struct placement_plan *ret, struct error *e);

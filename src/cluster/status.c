@@ -164,7 +164,7 @@ int on_status(struct cluster *c, struct device *from, const json_t *m, struct er
 {
     json_t *status = json_object_get(m, "status");
     if (!json_is_object(status)) {
-        return fail(e, ERR_FORMAT, "field 'status' is not an object");
+        return fail(e, FAIL_FORMAT, "field 'status' is not an object");
     }
     if (!from->self) {
         json_decref(c->head_status);

@@ -104,11 +104,11 @@ int on_request(struct cluster *c, struct device *from, const json_t *m, struct e
         count++;
     }
     if (find(c, from, id, true) != NULL || count >= STREAM_MAX_COUNT) {
-        return fail(e, ERR_LIMIT, "request %u is already under way, or too many are", id);
+        return fail(e, FAIL_LIMIT, "request %u is already under way, or too many are", id);
     }
     struct stream *s = stream_new(c, from, id, true);
     if (s == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a request");
+        return fail(e, FAIL_NOMEM, "memory for a request");
     }
     snprintf(s->method, sizeof s->method, "%s", method);
     snprintf(s->path, sizeof s->path, "%s", path);
@@ -167,10 +167,10 @@ int cluster_reply_write(struct cluster_reply *r, struct bytes data)
 {
     struct stream *s = of_reply(r);
     if (s->device == NULL) {
-        return ERR_CLOSED;
+        return FAIL_CLOSED;
     }
     if (link_waiting(s->device->link) > STREAM_MAX_WAITING) {
-        return ERR_LIMIT;
+        return FAIL_LIMIT;
     }
     send_pieces(s->device, s->id, data);
     return 0;
@@ -199,15 +199,15 @@ int cluster_forward(struct cluster *c, const struct cluster_request *request,
 {
     struct device *head = device_head(c);
     if (head == NULL || head->link == NULL) {
-        return fail(e, ERR_CLOSED, "the cluster's head is not connected");
+        return fail(e, FAIL_CLOSED, "the cluster's head is not connected");
     }
     if (request->body.size > STREAM_MAX_BODY || strlen(request->path) >= STREAM_MAX_PATH ||
         strlen(request->method) >= STREAM_MAX_METHOD) {
-        return fail(e, ERR_LIMIT, "request is too large to be forwarded");
+        return fail(e, FAIL_LIMIT, "request is too large to be forwarded");
     }
     struct stream *s = stream_new(c, head, ++c->next_stream, false);
     if (s == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a request");
+        return fail(e, FAIL_NOMEM, "memory for a request");
     }
     s->sink = *sink;
     link_send(head->link,
@@ -267,7 +267,7 @@ int on_stream_data(struct cluster *c, struct device *from, uint32_t id, struct b
         return 0; /* cancelled a moment ago */
     }
     if (s->incoming && s->answering) {
-        return fail(e, ERR_STATE, "more body after the end of request %u", id);
+        return fail(e, FAIL_STATE, "more body after the end of request %u", id);
     }
     if (s->incoming) {
         buffer_append(&s->body, data); /* too much is answered at the request's end */
@@ -290,7 +290,7 @@ static void end_stream(struct stream *s, const char *why)
     }
     struct cluster_sink sink = s->sink;
     struct error e = { 0 };
-    fail(&e, ERR_CLOSED, "%s", why);
+    fail(&e, FAIL_CLOSED, "%s", why);
     stream_free(s);
     sink.failed(sink.arg, &e);
 }

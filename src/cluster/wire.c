@@ -33,22 +33,22 @@ void wire_encode(const struct wire_header *h, uint8_t out[static WIRE_HEADER])
 static int wire_check(const struct wire_header *h, uint64_t payload, struct error *e)
 {
     if (h->kind == 0 || h->kind >= WIRE_KIND_END) {
-        return fail(e, ERR_FORMAT, "data message of unknown kind %d", (int)h->kind);
+        return fail(e, FAIL_FORMAT, "data message of unknown kind %d", (int)h->kind);
     }
     if (h->n_rows > STEP_MAX_ROWS || h->first_row > STEP_MAX_ROWS) {
-        return fail(e, ERR_FORMAT, "data message with rows %u+%u, more than %d", h->first_row,
+        return fail(e, FAIL_FORMAT, "data message with rows %u+%u, more than %d", h->first_row,
                     h->n_rows, STEP_MAX_ROWS);
     }
     if (h->kind == WIRE_LOGITS && payload != (uint64_t)h->n_rows * h->n_cols * sizeof(float)) {
-        return fail(e, ERR_FORMAT, "logits message of %llu bytes for %u rows of %u",
+        return fail(e, FAIL_FORMAT, "logits message of %llu bytes for %u rows of %u",
                     (unsigned long long)payload, h->n_rows, h->n_cols);
     }
     if (h->kind == WIRE_ERROR && payload > WIRE_ERROR_TEXT) {
-        return fail(e, ERR_FORMAT, "error message of %llu bytes, more than %d",
+        return fail(e, FAIL_FORMAT, "error message of %llu bytes, more than %d",
                     (unsigned long long)payload, WIRE_ERROR_TEXT);
     }
     if (h->kind == WIRE_DONE && payload != 0) {
-        return fail(e, ERR_FORMAT, "%llu bytes after a done message", (unsigned long long)payload);
+        return fail(e, FAIL_FORMAT, "%llu bytes after a done message", (unsigned long long)payload);
     }
     return 0;
 }
@@ -73,7 +73,7 @@ int wire_decode(struct bytes message, struct wire_header *ret, struct error *e)
         return wrap(e, "data message");
     }
     if (magic != WIRE_MAGIC) {
-        return fail(e, ERR_FORMAT, "data message does not begin with its magic");
+        return fail(e, FAIL_FORMAT, "data message does not begin with its magic");
     }
     int code = wire_check(&h, cursor_left(&c), e);
     if (code == 0) {

@@ -34,14 +34,14 @@ struct wire_header {
     uint32_t first_row, n_rows;
     uint32_t first_col, n_cols; /* LOGITS: the rank's part of the vocabulary. HIDDEN: n_cols is the
                                  * sum of the inputs' widths */
-    int32_t code;               /* ERROR: ERR_ code */
+    int32_t code;               /* ERROR: FAIL_ code */
     bool link;                  /* ERROR: a neighbour's channel broke, so the cause is elsewhere */
 };
 
 /* Little-endian, as wire_decode reads it. */
 void wire_encode(const struct wire_header *h, uint8_t out[static WIRE_HEADER]);
 
-/* ERR_FORMAT says what is wrong. The payload is what follows WIRE_HEADER bytes; for HIDDEN and
+/* FAIL_FORMAT says what is wrong. The payload is what follows WIRE_HEADER bytes; for HIDDEN and
  * LOGITS its size has been compared to n_rows * n_cols floats (except HIDDEN, whose inputs may
  * differ in rows: the receiver compares). */
 int wire_decode(struct bytes message, struct wire_header *ret, struct error *e);

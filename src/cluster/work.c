@@ -27,7 +27,7 @@ static uint64_t deadline(const struct work *w)
 /* A neighbour that went or is late has its own cause; a frame that was altered is one itself. */
 static bool is_loss(int code)
 {
-    return code == ERR_CLOSED || code == ERR_TIMEOUT;
+    return code == FAIL_CLOSED || code == FAIL_TIMEOUT;
 }
 
 static void advance(struct work *w)
@@ -47,7 +47,7 @@ int work_open(struct work *w, int rank, int n_ranks, struct error *e)
     w->runs = calloc(STEP_MAX_RUNS, sizeof *w->runs);
     w->parts = calloc((size_t)w->part->n_outputs + 1, sizeof *w->parts);
     if (w->message == NULL || w->runs == NULL || w->parts == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a rank's messages");
+        return fail(e, FAIL_NOMEM, "memory for a rank's messages");
     }
     int code = step_storage_init(&w->storage, e);
     if (code != 0 || n_ranks == 1) {
@@ -99,7 +99,7 @@ static int do_command(struct work *w, const struct step_command *c, struct error
     case STEP_COMMAND_COUNT:
         break;
     }
-    return fail(e, ERR_FORMAT, "unknown state command %d", (int)c->op);
+    return fail(e, FAIL_FORMAT, "unknown state command %d", (int)c->op);
 }
 
 /* One message with all inputs, which the backend's memory takes. */
@@ -119,7 +119,7 @@ static int receive_inputs(struct work *w, struct error *e)
     }
     if (h.kind != WIRE_HIDDEN || h.epoch != w->epoch || h.step != w->step) {
         return fail(
-            e, ERR_STATE,
+            e, FAIL_STATE,
             "the stage before sent step %llu of epoch %u where step %llu of epoch %u is due",
             (unsigned long long)h.step, h.epoch, (unsigned long long)w->step, w->epoch);
     }
@@ -129,13 +129,13 @@ static int receive_inputs(struct work *w, struct error *e)
         float *to = w->backend->value(w->ctx, w->part->inputs[i], &rows, &width);
         size_t n = (size_t)rows * (size_t)width * sizeof(float);
         if (n > size - at) {
-            return fail(e, ERR_FORMAT, "hidden states of %zu bytes are too short", size);
+            return fail(e, FAIL_FORMAT, "hidden states of %zu bytes are too short", size);
         }
         memcpy(to, w->message + at, n);
         at += n;
     }
     if (at != size) {
-        return fail(e, ERR_FORMAT, "hidden states of %zu bytes where %zu are due", size, at);
+        return fail(e, FAIL_FORMAT, "hidden states of %zu bytes where %zu are due", size, at);
     }
     return 0;
 }
@@ -264,7 +264,7 @@ static int do_step(struct work *w, const struct step *s, struct error *e)
         code = do_command(w, &s->commands[i], e);
     }
     if (code == 0 && s->n_rows > w->max_rows) {
-        code = fail(e, ERR_LIMIT, "step of %d rows, this rank takes %d", s->n_rows, w->max_rows);
+        code = fail(e, FAIL_LIMIT, "step of %d rows, this rank takes %d", s->n_rows, w->max_rows);
     }
     if (code == 0 && s->n_rows > 0) {
         for (int i = 0; i < s->n_runs; i++) {
@@ -337,7 +337,7 @@ static int take_step(struct work *w, size_t size, struct error *e)
     }
     w->step = s.id;
     if (s.epoch != w->epoch) {
-        return fail(e, ERR_STATE, "step of epoch %u refused, this placement has epoch %u", s.epoch,
+        return fail(e, FAIL_STATE, "step of epoch %u refused, this placement has epoch %u", s.epoch,
                     w->epoch);
     }
     code = do_step(w, &s, e);
@@ -358,10 +358,10 @@ int work_serve(struct work *w, struct error *e)
         int code = channel_recv(w->wires->steps, w->message, w->capacity, &size,
                                 clock_now_ns() + IDLE_WAIT_NS, &local);
         advance(w);
-        if (code == ERR_TIMEOUT) {
+        if (code == FAIL_TIMEOUT) {
             continue;
         }
-        if (code == ERR_CLOSED) {
+        if (code == FAIL_CLOSED) {
             return 0;
         }
         if (code != 0) {

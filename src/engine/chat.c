@@ -67,7 +67,7 @@ static int convert(struct arena *a, const json_t *json, int depth, struct jinja_
                    struct error *e)
 {
     if (depth > MAX_DEPTH)
-        return fail(e, ERR_LIMIT, "JSON nested more than %d deep", MAX_DEPTH);
+        return fail(e, FAIL_LIMIT, "JSON nested more than %d deep", MAX_DEPTH);
     switch (json_typeof(json)) {
     case JSON_OBJECT:
         return convert_object(a, json, depth, ret, e);
@@ -135,7 +135,7 @@ static int make_globals(struct arena *a, const json_t *request, const struct cha
     struct jinja_value v;
     bool array = json_is_array(request);
     if (!array && !json_is_array(json_object_get(request, "messages")))
-        return fail(e, ERR_ARG,
+        return fail(e, FAIL_ARG,
                     "a conversation is an array of messages, or an object with one "
                     "named \"messages\"");
     int code = jinja_dict_new(a, 8, globals, e);

@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "token/jinja.h"
+#include "jinja/jinja.h"
 
 struct gguf;
 
@@ -16,11 +16,11 @@ struct chat_tokens {
 };
 
 /* The texts as tokenizer.ggml.bos_token_id and eos_token_id name them, borrowed until gguf_close.
- * ERR_FORMAT for keys of a wrong type; ids outside the vocabulary count as not given. */
+ * FAIL_FORMAT for keys of a wrong type; ids outside the vocabulary count as not given. */
 int chat_tokens_of(const struct gguf *g, struct chat_tokens *ret, struct error *e);
 
 /* Puts a JSON value into a template's form, made in the arena; texts are borrowed from json.
- * ERR_NOMEM, ERR_LIMIT for a value nested too deep. */
+ * FAIL_NOMEM, FAIL_LIMIT for a value nested too deep. */
 int chat_value(struct arena *a, const json_t *json, struct jinja_value *ret, struct error *e);
 
 /* The local time at a moment (seconds since 1970, UTC), in the time zone of the process. */
@@ -34,7 +34,7 @@ struct jinja_clock chat_clock(int64_t wall_s);
  * tokens   become bos_token and eos_token unless request has variables of these names
  * now      for strftime_now, or NULL
  *
- * Appends to out, which is untouched on failure. ERR_ARG: the request has no messages, or the
+ * Appends to out, which is untouched on failure. FAIL_ARG: the request has no messages, or the
  * template refuses the conversation; other errors as jinja_render's. Any thread. */
 int chat_render(const struct jinja *template, const json_t *request,
                 const struct chat_tokens *tokens, const struct jinja_clock *now, struct buffer *out,

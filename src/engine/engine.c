@@ -260,16 +260,16 @@ static int collect_one(struct engine *g, struct error *e)
     uint64_t now = clock_now_ns();
     const struct flight *f = &g->flights[g->first_flight];
     int r = g->x->ops->collect(g->x, &result, now + COLLECT_SLICE_NS, e);
-    if (r == ERR_TIMEOUT) {
+    if (r == FAIL_TIMEOUT) {
         if (now - f->submitted_ns < g->options.step_timeout_ns)
             return 0;
-        return fail(e, ERR_TIMEOUT, "no device answered step %" PRIu64 " for %.0f s", f->id,
+        return fail(e, FAIL_TIMEOUT, "no device answered step %" PRIu64 " for %.0f s", f->id,
                     (double)(now - f->submitted_ns) / (double)CLOCK_NS_PER_S);
     }
     if (r)
         return r;
     if (result.id != f->id)
-        return fail(e, ERR_FORMAT, "result of step %" PRIu64 " where %" PRIu64 " was due",
+        return fail(e, FAIL_FORMAT, "result of step %" PRIu64 " where %" PRIu64 " was due",
                     result.id, f->id);
     take_result(g, &result);
     return 0;
@@ -311,7 +311,7 @@ static void *head(void *arg)
         }
         update_rates(g);
     }
-    fail(&e, ERR_CLOSED, "shutting down");
+    fail(&e, FAIL_CLOSED, "shutting down");
     break_engine(g, &e);
     return NULL;
 }
@@ -331,7 +331,7 @@ static int alloc_engine(struct engine *g)
         g->commands && g->runs && g->ids && g->wanted && g->active && g->by_ticket && g->is_eog;
     for (int i = 0; i < ENGINE_MAX_DEPTH && ok; i++)
         ok = (g->flights[i].runs = calloc((size_t)n, sizeof(struct flight_run))) != NULL;
-    return ok ? 0 : ERR_NOMEM;
+    return ok ? 0 : FAIL_NOMEM;
 }
 
 static void engine_free(struct engine *g)
@@ -354,7 +354,7 @@ int engine_open(struct engine **ret, const struct engine_options *options, struc
 {
     struct engine *g = calloc(1, sizeof(*g));
     if (!g)
-        return fail(e, ERR_NOMEM, "an engine");
+        return fail(e, FAIL_NOMEM, "an engine");
     g->options = *options;
     g->x = options->executor;
     if (g->options.max_requests < 1)
@@ -368,7 +368,7 @@ int engine_open(struct engine **ret, const struct engine_options *options, struc
         r = sampler_open(&g->sampler, options->vocab, e);
     if (r) {
         engine_free(g);
-        return fail(e, ERR_NOMEM, "an engine for %d requests", options->max_requests);
+        return fail(e, FAIL_NOMEM, "an engine for %d requests", options->max_requests);
     }
     memcpy(g->is_eog, options->is_eog, (size_t)options->vocab);
     g->step = (struct step){
@@ -410,14 +410,14 @@ void engine_close(struct engine *g)
 static int check_request(const struct engine *g, const struct engine_request *r, struct error *e)
 {
     if (r->n_prompt < 1)
-        return fail(e, ERR_ARG, "the prompt is empty");
+        return fail(e, FAIL_ARG, "the prompt is empty");
     if (r->n_prompt >= g->x->max_context)
-        return fail(e, ERR_LIMIT,
+        return fail(e, FAIL_LIMIT,
                     "the prompt has %d tokens, the context of %d leaves no room for an answer",
                     r->n_prompt, g->x->max_context);
     for (int i = 0; i < r->n_prompt; i++)
         if (r->prompt[i] < 0 || r->prompt[i] >= g->options.vocab)
-            return fail(e, ERR_RANGE, "token %d is not in the vocabulary of %d", r->prompt[i],
+            return fail(e, FAIL_RANGE, "token %d is not in the vocabulary of %d", r->prompt[i],
                         g->options.vocab);
     return 0;
 }
@@ -451,13 +451,13 @@ int engine_submit(struct engine *g, const struct engine_request *ask, uint64_t *
         return result;
     struct request *r = request_new(g, ask);
     if (!r)
-        return fail(e, ERR_NOMEM, "a request of %d tokens", ask->n_prompt);
+        return fail(e, FAIL_NOMEM, "a request of %d tokens", ask->n_prompt);
     mutex_lock(&g->lock);
     if (g->closing || g->broken) {
-        result = fail(e, ERR_CLOSED, "%s", g->broken ? g->broken_error.text : "shutting down");
+        result = fail(e, FAIL_CLOSED, "%s", g->broken ? g->broken_error.text : "shutting down");
     } else if (g->n_queued >= g->options.max_queue + g->options.max_requests - g->stats.active ||
                g->n_live == g->cap_live) {
-        result = fail(e, ERR_BUSY, "%d requests are running and %d are waiting", g->stats.active,
+        result = fail(e, FAIL_BUSY, "%d requests are running and %d are waiting", g->stats.active,
                       g->n_queued);
     } else {
         r->ticket = *ticket = g->next_ticket++;

@@ -54,19 +54,19 @@ struct engine_options {
     int vocab;
     const uint8_t *is_eog;    /* (vocab), copied: tokens that end a generation */
     int max_requests;         /* at once; more wait in the queue */
-    int max_queue;            /* beyond this, engine_submit answers ERR_BUSY */
+    int max_queue;            /* beyond this, engine_submit answers FAIL_BUSY */
     int prefill_chunk;        /* rows of prefill in one step, 0: the engine's choice */
     uint64_t step_timeout_ns; /* a step without progress for this long fails the placement */
 };
 
-/* Starts the head thread. ERR_NOMEM. */
+/* Starts the head thread. FAIL_NOMEM. */
 int engine_open(struct engine **ret, const struct engine_options *options, struct error *e);
 /* Ends every request with FINISH_ERROR ("shutting down"), joins the thread, closes the executor. */
 void engine_close(struct engine *g);
 
-/* Queues a request; *ticket identifies it. ERR_BUSY when the queue is full, ERR_LIMIT when the
- * prompt does not leave room for one token in the context ("context of N tokens; ..."), ERR_RANGE
- * for a token id outside the vocabulary, ERR_CLOSED after the placement failed (text says why). */
+/* Queues a request; *ticket identifies it. FAIL_BUSY when the queue is full, FAIL_LIMIT when the
+ * prompt does not leave room for one token in the context ("context of N tokens; ..."), FAIL_RANGE
+ * for a token id outside the vocabulary, FAIL_CLOSED after the placement failed (text says why). */
 int engine_submit(struct engine *g, const struct engine_request *r, uint64_t *ticket,
                   struct error *e);
 /* Ends a request soon (on_end with FINISH_CANCELLED); unknown or ended tickets are ignored. */

@@ -20,12 +20,12 @@ struct executor_ops {
     /* Takes the step (its arrays are borrowed only for the call). Blocks at most until
      * deadline_ns. On failure the executor is broken and only close may follow. */
     int (*submit)(struct executor *x, const struct step *s, uint64_t deadline_ns, struct error *e);
-    /* The oldest step's result, in order of submission. ERR_TIMEOUT leaves it usable (the step is
+    /* The oldest step's result, in order of submission. FAIL_TIMEOUT leaves it usable (the step is
      * still under way); any other error breaks it. Steps without wanted rows also have a result
      * with n_wanted 0. */
     int (*collect)(struct executor *x, struct step_result *ret, uint64_t deadline_ns,
                    struct error *e);
-    /* Makes a blocked submit or collect of another thread return ERR_CLOSED. */
+    /* Makes a blocked submit or collect of another thread return FAIL_CLOSED. */
     void (*shutdown)(struct executor *x);
     void (*close)(struct executor *x);
 };

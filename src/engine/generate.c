@@ -165,7 +165,7 @@ static int prepare(struct generate *g, struct sampling *sampling, struct error *
         size_t size = (size_t)sampling->n_bias * sizeof *g->bias;
         g->bias = malloc(size);
         if (g->bias == NULL) {
-            return fail(e, ERR_NOMEM, "memory for a request");
+            return fail(e, FAIL_NOMEM, "memory for a request");
         }
         memcpy(g->bias, sampling->bias, size);
         sampling->bias = g->bias;
@@ -174,7 +174,7 @@ static int prepare(struct generate *g, struct sampling *sampling, struct error *
         g->pending = malloc(MAX_PENDING * sizeof *g->pending);
         g->tokens = malloc(MAX_PENDING * sizeof *g->tokens);
         if (g->pending == NULL || g->tokens == NULL) {
-            return fail(e, ERR_NOMEM, "memory for a request");
+            return fail(e, FAIL_NOMEM, "memory for a request");
         }
     }
     return 0;
@@ -184,7 +184,7 @@ int generate_start(struct generate **ret, const struct generate_request *r, stru
 {
     struct generate *g = calloc(1, sizeof *g);
     if (g == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a request");
+        return fail(e, FAIL_NOMEM, "memory for a request");
     }
     g->request = *r;
     struct engine_request q = {

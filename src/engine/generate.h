@@ -44,7 +44,7 @@ struct generate_request {
 
 struct generate;
 
-/* Starts. Errors are those of engine_submit, of stops_open, ERR_NOMEM; no callback then comes. */
+/* Starts. Errors are those of engine_submit, of stops_open, FAIL_NOMEM; no callback then comes. */
 int generate_start(struct generate **ret, const struct generate_request *r, struct error *e);
 
 /* Ends it soon, unless it has ended. Any thread, between start and close. */

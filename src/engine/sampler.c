@@ -36,7 +36,7 @@ struct sampler {
 int sampler_open(struct sampler **ret, int vocab, struct error *e)
 {
     if (vocab <= 0) {
-        return fail(e, ERR_RANGE, "sampler for a vocabulary of %d tokens", vocab);
+        return fail(e, FAIL_RANGE, "sampler for a vocabulary of %d tokens", vocab);
     }
     struct sampler *s = calloc(1, sizeof *s);
     size_t n = (size_t)vocab;
@@ -50,7 +50,7 @@ int sampler_open(struct sampler **ret, int vocab, struct error *e)
     if (s == NULL || s->adjusted == NULL || s->counts == NULL || s->weights == NULL ||
         s->set == NULL) {
         sampler_close(s);
-        return fail(e, ERR_NOMEM, "sampler for a vocabulary of %d tokens", vocab);
+        return fail(e, FAIL_NOMEM, "sampler for a vocabulary of %d tokens", vocab);
     }
     *ret = s;
     return 0;

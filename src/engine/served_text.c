@@ -46,7 +46,7 @@ static int read_template(struct served_text *t, const struct gguf *g, struct err
     if (code == 0 && text.size > 0) {
         t->template_text = malloc(text.size + 1);
         if (t->template_text == NULL) {
-            return fail(e, ERR_NOMEM, "memory for a chat template");
+            return fail(e, FAIL_NOMEM, "memory for a chat template");
         }
         memcpy(t->template_text, text.data, text.size);
         t->template_text[text.size] = '\0';
@@ -59,11 +59,11 @@ int served_text_open(struct served_text **ret, const struct gguf *g, int n_vocab
     struct served_text *t = calloc(1, sizeof *t);
     if (t == NULL || (t->eog = calloc((size_t)n_vocab + 1, 1)) == NULL) {
         free(t);
-        return fail(e, ERR_NOMEM, "memory for a vocabulary");
+        return fail(e, FAIL_NOMEM, "memory for a vocabulary");
     }
     struct error local = { 0 };
     int code = vocab_load(&t->vocab, g, clock_now_ns(), &local);
-    if (code != 0 && code != ERR_NOT_FOUND) {
+    if (code != 0 && code != FAIL_NOT_FOUND) {
         fail(e, code, "%s", local.text);
     } else {
         code = read_eog(t, g, n_vocab, e);

@@ -12,7 +12,7 @@ struct served_text;
 struct vocab;
 
 /* Reads a file's vocabulary and template; keeps nothing of g. n_vocab: rows of the logits. A file
- * without a vocabulary is fine: it is served by token ids only. ERR_NOMEM; errors of a malformed
+ * without a vocabulary is fine: it is served by token ids only. FAIL_NOMEM; errors of a malformed
  * vocabulary name the key. */
 int served_text_open(struct served_text **ret, const struct gguf *g, int n_vocab, struct error *e);
 /* NULL is fine. */

@@ -25,7 +25,7 @@ int step_encode(const struct step *s, struct buffer *out)
     for (int i = 0; i < s->n_rows; i++)
         buffer_u32(out, (uint32_t)s->ids[i]);
     buffer_append(out, bytes_of(s->wanted, (size_t)s->n_rows));
-    return out->failed ? ERR_LIMIT : 0;
+    return out->failed ? FAIL_LIMIT : 0;
 }
 
 int step_storage_init(struct step_storage *m, struct error *e)
@@ -37,7 +37,7 @@ int step_storage_init(struct step_storage *m, struct error *e)
     if (m->commands && m->runs && m->ids && m->wanted)
         return 0;
     step_storage_done(m);
-    return fail(e, ERR_NOMEM, "room for a step");
+    return fail(e, FAIL_NOMEM, "room for a step");
 }
 
 void step_storage_done(struct step_storage *m)
@@ -58,7 +58,7 @@ static void decode_commands(struct cursor *c, struct step_storage *m, int n)
         m->commands[i].other = cursor_u32(c, "a command's other session");
         m->commands[i].position = (int32_t)cursor_u32(c, "a command's position");
         if (!c->failed && (op >= STEP_COMMAND_COUNT || m->commands[i].position < 0))
-            cursor_fail(c, ERR_FORMAT, "command %d: operation %u, position %d", i, op,
+            cursor_fail(c, FAIL_FORMAT, "command %d: operation %u, position %d", i, op,
                         m->commands[i].position);
     }
 }
@@ -74,11 +74,11 @@ static void decode_runs(struct cursor *c, struct step_storage *m, int n, int n_r
         r->count = (int32_t)cursor_u32(c, "a run's count");
         if (!c->failed &&
             (r->first < 0 || r->count < 1 || r->count > n_rows || r->first > INT32_MAX - r->count))
-            cursor_fail(c, ERR_FORMAT, "run %d: %d rows from position %d", i, r->count, r->first);
+            cursor_fail(c, FAIL_FORMAT, "run %d: %d rows from position %d", i, r->count, r->first);
         rows += r->count;
     }
     if (!c->failed && rows != n_rows)
-        cursor_fail(c, ERR_FORMAT, "runs of %" PRId64 " rows in a step of %d", rows, n_rows);
+        cursor_fail(c, FAIL_FORMAT, "runs of %" PRId64 " rows in a step of %d", rows, n_rows);
 }
 
 int step_decode(struct bytes message, struct step_storage *m, struct step *ret, struct error *e)
@@ -96,7 +96,7 @@ int step_decode(struct bytes message, struct step_storage *m, struct step *ret, 
     uint32_t n_rows = cursor_u32(&c, "the row count");
     if (!c.failed &&
         (n_commands > STEP_MAX_COMMANDS || n_runs > STEP_MAX_RUNS || n_rows > STEP_MAX_ROWS))
-        cursor_fail(&c, ERR_LIMIT,
+        cursor_fail(&c, FAIL_LIMIT,
                     "a step of %" PRIu32 " commands, %" PRIu32 " runs, %" PRIu32 " rows",
                     n_commands, n_runs, n_rows);
     if (c.failed)
@@ -109,16 +109,16 @@ int step_decode(struct bytes message, struct step_storage *m, struct step *ret, 
     for (int i = 0; i < s.n_rows && !c.failed; i++) {
         m->ids[i] = (int32_t)cursor_u32(&c, "a token id");
         if (m->ids[i] < 0)
-            cursor_fail(&c, ERR_FORMAT, "token id %d", m->ids[i]);
+            cursor_fail(&c, FAIL_FORMAT, "token id %d", m->ids[i]);
     }
     for (int i = 0; i < s.n_rows && !c.failed; i++) {
         m->wanted[i] = cursor_u8(&c, "the mask of wanted rows");
         if (m->wanted[i] > 1)
-            cursor_fail(&c, ERR_FORMAT, "a mask of %u", m->wanted[i]);
+            cursor_fail(&c, FAIL_FORMAT, "a mask of %u", m->wanted[i]);
         s.n_wanted += m->wanted[i];
     }
     if (!c.failed && cursor_left(&c))
-        cursor_fail(&c, ERR_FORMAT, "%" PRIu64 " bytes too many", cursor_left(&c));
+        cursor_fail(&c, FAIL_FORMAT, "%" PRIu64 " bytes too many", cursor_left(&c));
     if (c.failed)
         return c.error->code;
     *ret = s;

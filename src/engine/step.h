@@ -51,7 +51,7 @@ struct step {
     int n_wanted;
 };
 
-/* Appends the encoded step. ERR_LIMIT. */
+/* Appends the encoded step. FAIL_LIMIT. */
 int step_encode(const struct step *s, struct buffer *out);
 
 /* Memory for one decoded step, reused from step to step. Zero-initialise; done frees. */
@@ -64,7 +64,7 @@ struct step_storage {
 int step_storage_init(struct step_storage *m, struct error *e);
 void step_storage_done(struct step_storage *m);
 
-/* Decodes and checks (bounds, ascending runs, counts); *ret borrows from m. ERR_FORMAT says what
+/* Decodes and checks (bounds, ascending runs, counts); *ret borrows from m. FAIL_FORMAT says what
  * and at which byte. */
 int step_decode(struct bytes message, struct step_storage *m, struct step *ret, struct error *e);
 

@@ -23,7 +23,7 @@ static int stop_init(struct stop *s, struct bytes text, struct error *e)
     s->fallback = malloc(text.size * sizeof(*s->fallback));
     s->text = bytes_of(copy, copy ? text.size : 0);
     if (!copy || !s->fallback)
-        return fail(e, ERR_NOMEM, "stop text");
+        return fail(e, FAIL_NOMEM, "stop text");
     memcpy(copy, text.data, text.size);
     s->fallback[0] = 0;
     for (int i = 1, k = 0; i < n; i++) {
@@ -38,17 +38,17 @@ static int stop_init(struct stop *s, struct bytes text, struct error *e)
 int stops_open(struct stops **ret, const struct bytes *texts, int n, struct error *e)
 {
     if (n < 0 || n > STOPS_MAX)
-        return fail(e, ERR_LIMIT, "%d stop texts; %d are the most", n, STOPS_MAX);
+        return fail(e, FAIL_LIMIT, "%d stop texts; %d are the most", n, STOPS_MAX);
     struct stops *s = calloc(1, sizeof(*s));
     if (!s)
-        return fail(e, ERR_NOMEM, "stop texts");
+        return fail(e, FAIL_NOMEM, "stop texts");
     buffer_init(&s->held, STOP_MAX_BYTES * 2);
     int r = 0;
     for (int i = 0; i < n && r == 0; i++) {
         if (texts[i].size == 0)
-            r = fail(e, ERR_ARG, "stop text %d is empty", i);
+            r = fail(e, FAIL_ARG, "stop text %d is empty", i);
         else if (texts[i].size > STOP_MAX_BYTES)
-            r = fail(e, ERR_LIMIT, "stop text %d has %zu bytes, %d are the most", i, texts[i].size,
+            r = fail(e, FAIL_LIMIT, "stop text %d has %zu bytes, %d are the most", i, texts[i].size,
                      STOP_MAX_BYTES);
         else
             r = stop_init(&s->stop[s->count++], texts[i], e);
@@ -87,7 +87,7 @@ static bool advance(struct stop *s, uint8_t byte)
 static int release(struct stops *s, size_t n, struct buffer *out, struct error *e)
 {
     if (n && buffer_append(out, bytes_of(s->held.data, n)))
-        return fail(e, ERR_LIMIT, "more than %zu bytes of text", out->limit);
+        return fail(e, FAIL_LIMIT, "more than %zu bytes of text", out->limit);
     size_t rest = s->held.size - n;
     if (rest)
         memmove(s->held.data, s->held.data + n, rest);
@@ -120,7 +120,7 @@ int stops_push(struct stops *s, struct bytes text, struct buffer *out, bool *sto
         size_t keep;
         int found = step(s, text.data[i], &keep);
         if (buffer_append(&s->held, bytes_of(text.data + i, 1)))
-            return fail(e, ERR_NOMEM, "text held back");
+            return fail(e, FAIL_NOMEM, "text held back");
         if (found >= 0) {
             size_t size = s->stop[found].text.size;
             s->stopped = *stopped = true;

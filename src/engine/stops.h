@@ -13,7 +13,7 @@
 
 struct stops; /* one stream; not safe across threads */
 
-/* Copies n texts of valid UTF-8. ERR_ARG for an empty one, ERR_LIMIT, ERR_NOMEM. n may be 0. */
+/* Copies n texts of valid UTF-8. FAIL_ARG for an empty one, FAIL_LIMIT, FAIL_NOMEM. n may be 0. */
 int stops_open(struct stops **ret, const struct bytes *texts, int n, struct error *e);
 void stops_close(struct stops *s);
 
@@ -22,7 +22,7 @@ void stops_close(struct stops *s);
  * then ends before it, *which (may be NULL) is its index, and later text is dropped. Of several
  * stops the first that is complete wins, as if text came byte by byte, so that the answer does not
  * depend on how it was cut; of those that end at the same byte the one that began first. Errors:
- * out's limit, ERR_NOMEM. Time is linear in text times the number of stops. */
+ * out's limit, FAIL_NOMEM. Time is linear in text times the number of stops. */
 int stops_push(struct stops *s, struct bytes text, struct buffer *out, bool *stopped, int *which,
                struct error *e);
 

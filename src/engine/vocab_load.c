@@ -52,10 +52,10 @@ static int find_array(const struct gguf *g, const char *key, enum element_kind k
                  : kind == ELEMENT_INT ? gguf_type_is_int(v->element)
                                        : number;
     if (v->type != GGUF_ARRAY || !right)
-        return gguf_refuse(g, key, e, ERR_FORMAT, "%s is not an array of %s", key,
+        return gguf_refuse(g, key, e, FAIL_FORMAT, "%s is not an array of %s", key,
                            kind == ELEMENT_TEXT ? "texts" : "numbers");
     if (v->count < least)
-        return gguf_refuse(g, key, e, ERR_FORMAT,
+        return gguf_refuse(g, key, e, FAIL_FORMAT,
                            "%s has %llu elements, the vocabulary %llu tokens", key,
                            (unsigned long long)v->count, (unsigned long long)least);
     *ret = v;
@@ -69,7 +69,7 @@ static int read_arrays(const struct gguf *g, struct loader *l, struct vocab_sour
     if (r)
         return r;
     if (!l->tokens)
-        return gguf_refuse(g, KEY "tokens", e, ERR_NOT_FOUND,
+        return gguf_refuse(g, KEY "tokens", e, FAIL_NOT_FOUND,
                            "the file has no vocabulary (" KEY "tokens)");
     uint64_t n = l->tokens->count;
     if ((r = find_array(g, KEY "scores", ELEMENT_NUMBER, n, &l->scores, e)) ||
@@ -77,7 +77,7 @@ static int read_arrays(const struct gguf *g, struct loader *l, struct vocab_sour
         (r = find_array(g, KEY "merges", ELEMENT_TEXT, 0, &l->merges, e)))
         return r;
     if (n > VOCAB_MAX_TOKENS || (l->merges && l->merges->count > VOCAB_MAX_MERGES))
-        return gguf_refuse(g, n > VOCAB_MAX_TOKENS ? KEY "tokens" : KEY "merges", e, ERR_LIMIT,
+        return gguf_refuse(g, n > VOCAB_MAX_TOKENS ? KEY "tokens" : KEY "merges", e, FAIL_LIMIT,
                            "a vocabulary of %llu tokens and %llu merges", (unsigned long long)n,
                            l->merges ? (unsigned long long)l->merges->count : 0ull);
     s->n_tokens = (int32_t)n;
@@ -152,8 +152,8 @@ int vocab_load(struct vocab **ret, const struct gguf *g, uint64_t seed, struct e
         (r = read_flag(g, KEY "normalizer.strip_accents", &s.strip_accents, e)))
         return r;
     struct error inner = { 0 };
-    if ((r = vocab_open(ret, &s, &inner)) == 0 || r == ERR_NOMEM)
+    if ((r = vocab_open(ret, &s, &inner)) == 0 || r == FAIL_NOMEM)
         return r ? fail(e, r, "%s", inner.text) : 0;
     const char *kind = s.pre.size && !pretokenizer_known(s.pre) ? KEY "pre" : KEY "model";
-    return gguf_refuse(g, r == ERR_UNSUPPORTED ? kind : KEY "tokens", e, r, "%s", inner.text);
+    return gguf_refuse(g, r == FAIL_UNSUPPORTED ? kind : KEY "tokens", e, r, "%s", inner.text);
 }

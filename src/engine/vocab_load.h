@@ -10,8 +10,8 @@ struct gguf;
 struct vocab;
 
 /* Reads the tokenizer.ggml.* keys (works on a file without tensors). seed is that of the hash
- * tables. The vocabulary keeps nothing of g. ERR_NOT_FOUND when the file has no vocabulary,
- * ERR_FORMAT for keys of a wrong type or length, and vocab_open's errors. */
+ * tables. The vocabulary keeps nothing of g. FAIL_NOT_FOUND when the file has no vocabulary,
+ * FAIL_FORMAT for keys of a wrong type or length, and vocab_open's errors. */
 int vocab_load(struct vocab **ret, const struct gguf *g, uint64_t seed, struct error *e);
 
 #endif

@@ -65,7 +65,8 @@ struct gguf_tensor {
 struct gguf;
 
 /* Opens path; the other parts of a split model (NAME-00001-of-00003.gguf) are opened with the
- * first. ERR_NOT_FOUND, ERR_IO, ERR_FORMAT, ERR_UNSUPPORTED (big-endian, version), ERR_LIMIT. */
+ * first. FAIL_NOT_FOUND, FAIL_IO, FAIL_FORMAT, FAIL_UNSUPPORTED (big-endian, version), FAIL_LIMIT.
+ */
 int gguf_open(struct gguf **ret, const char *path, struct error *e);
 /* From memory, which is borrowed until gguf_close. One part only. */
 int gguf_open_bytes(struct gguf **ret, struct bytes file, struct error *e);
@@ -75,7 +76,7 @@ void gguf_close(struct gguf *g);
  * then on nothing that happens to the files matters. Called when the tensors have been loaded. */
 void gguf_drop_tensors(struct gguf *g);
 
-/* ERR_IO, naming the file, when one was cut short or written to since it was opened: what was read
+/* FAIL_IO, naming the file, when one was cut short or written to since it was opened: what was read
  * of its tensors can't be trusted. Keys, names and shapes can: they are copied on opening. */
 int gguf_check(const struct gguf *g, struct error *e);
 
@@ -103,7 +104,7 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int i);
 const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name);
 
 /* Typed readers. An absent key leaves *ret at `missing`; a value of another kind or out of range
- * is ERR_FORMAT and names the key. Any integer width is accepted, and integers as floats. */
+ * is FAIL_FORMAT and names the key. Any integer width is accepted, and integers as floats. */
 int gguf_get_int(const struct gguf *g, const char *key, int64_t missing, int64_t *ret,
                  struct error *e);
 int gguf_get_float(const struct gguf *g, const char *key, double missing, double *ret,

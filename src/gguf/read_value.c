@@ -43,13 +43,13 @@ static void read_text_array(struct gguf *g, struct cursor *c, struct gguf_value 
 {
     /* Each text takes at least its length's 8 bytes, which bounds count by the file. */
     if (v->count > cursor_left(c) / 8) {
-        cursor_fail(c, ERR_FORMAT, "key %.*s: an array of %" PRIu64 " strings does not fit",
+        cursor_fail(c, FAIL_FORMAT, "key %.*s: an array of %" PRIu64 " strings does not fit",
                     BYTES_ARG(v->key), v->count);
         return;
     }
     uint64_t *starts = arena_array(&g->arena, uint64_t, v->count + 1);
     if (!starts) {
-        cursor_fail(c, ERR_NOMEM, "key %.*s: no memory for %" PRIu64 " strings", BYTES_ARG(v->key),
+        cursor_fail(c, FAIL_NOMEM, "key %.*s: no memory for %" PRIu64 " strings", BYTES_ARG(v->key),
                     v->count);
         return;
     }
@@ -71,13 +71,13 @@ static void read_array(struct gguf *g, struct cursor *c, struct gguf_value *v)
     if (c->failed)
         return;
     if (element >= GGUF_TYPE_COUNT || element == GGUF_ARRAY) {
-        cursor_fail(c, ERR_FORMAT, "key %.*s: array elements of type %" PRIu32 " (%s)",
+        cursor_fail(c, FAIL_FORMAT, "key %.*s: array elements of type %" PRIu32 " (%s)",
                     BYTES_ARG(v->key), element,
                     element == GGUF_ARRAY ? "arrays in arrays are not supported" : "unknown");
         return;
     }
     if (v->count > GGUF_MAX_ARRAY) {
-        cursor_fail(c, ERR_LIMIT, "key %.*s: an array of %" PRIu64 " elements", BYTES_ARG(v->key),
+        cursor_fail(c, FAIL_LIMIT, "key %.*s: an array of %" PRIu64 " elements", BYTES_ARG(v->key),
                     v->count);
         return;
     }
@@ -96,7 +96,7 @@ void gguf_read_value(struct gguf *g, struct cursor *c, enum gguf_type type, stru
     case GGUF_BOOL:
         v->u = cursor_u8(c, "a value");
         if (type == GGUF_BOOL && v->u > 1)
-            cursor_fail(c, ERR_FORMAT, "key %.*s: a boolean of %" PRIu64, BYTES_ARG(v->key), v->u);
+            cursor_fail(c, FAIL_FORMAT, "key %.*s: a boolean of %" PRIu64, BYTES_ARG(v->key), v->u);
         break;
     case GGUF_I8:
         v->u = (uint64_t)(int64_t)(int8_t)cursor_u8(c, "a value");
@@ -130,7 +130,8 @@ void gguf_read_value(struct gguf *g, struct cursor *c, enum gguf_type type, stru
         read_array(g, c, v);
         break;
     default:
-        cursor_fail(c, ERR_FORMAT, "key %.*s: unknown value type %d", BYTES_ARG(v->key), (int)type);
+        cursor_fail(c, FAIL_FORMAT, "key %.*s: unknown value type %d", BYTES_ARG(v->key),
+                    (int)type);
     }
 }
 
@@ -156,7 +157,7 @@ int gguf_refuse(const struct gguf *g, const char *name, struct error *e, int cod
 
 static int wrong_kind(const struct gguf *g, const char *key, const char *wanted, struct error *e)
 {
-    return gguf_refuse(g, key, e, ERR_FORMAT, "key %s is of type %s, %s is needed", key,
+    return gguf_refuse(g, key, e, FAIL_FORMAT, "key %s is of type %s, %s is needed", key,
                        gguf_type_name(gguf_find(g, key)->type), wanted);
 }
 
@@ -171,7 +172,8 @@ int gguf_get_int(const struct gguf *g, const char *key, int64_t missing, int64_t
     if (!gguf_type_is_int(v->type))
         return wrong_kind(g, key, "an integer", e);
     if (v->type == GGUF_U64 && v->u > INT64_MAX)
-        return gguf_refuse(g, key, e, ERR_FORMAT, "key %s is %" PRIu64 ", out of range", key, v->u);
+        return gguf_refuse(g, key, e, FAIL_FORMAT, "key %s is %" PRIu64 ", out of range", key,
+                           v->u);
     *ret = (int64_t)v->u;
     return 0;
 }

@@ -47,7 +47,7 @@ static int64_t number(struct reader *k, const char *rest, int64_t layer, int64_t
         return missing;
     if (v->type == GGUF_ARRAY && gguf_type_is_int(v->element)) {
         if ((uint64_t)layer >= v->count) {
-            k->r = gguf_refuse(k->g, key, k->e, ERR_FORMAT,
+            k->r = gguf_refuse(k->g, key, k->e, FAIL_FORMAT,
                                "key %s has %" PRIu64 " elements, none for layer %" PRId64, key,
                                v->count, layer);
             return missing;
@@ -57,7 +57,7 @@ static int64_t number(struct reader *k, const char *rest, int64_t layer, int64_t
         k->r = gguf_get_int(k->g, key, missing, &n, k->e);
     }
     if (!k->r && (n < 0 || n > most))
-        k->r = gguf_refuse(k->g, key, k->e, ERR_FORMAT,
+        k->r = gguf_refuse(k->g, key, k->e, FAIL_FORMAT,
                            "key %s is %" PRId64 ", not in 0 to %" PRId64, key, n, most);
     return k->r ? missing : n;
 }
@@ -166,7 +166,7 @@ int gguf_summarize(const struct gguf *g, struct gguf_summary *ret, struct error 
     if (r)
         return r;
     if (s.architecture.size >= sizeof(k.architecture))
-        return gguf_refuse(g, "general.architecture", e, ERR_FORMAT,
+        return gguf_refuse(g, "general.architecture", e, FAIL_FORMAT,
                            "key general.architecture: a name of %zu bytes", s.architecture.size);
     if (s.architecture.size)
         memcpy(k.architecture, s.architecture.data, s.architecture.size);

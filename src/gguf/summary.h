@@ -44,7 +44,7 @@ struct gguf_memory {
     uint64_t weights, kv, buffers, total;
 };
 
-/* Fills *ret, which borrows from g. A vocabulary without tensors gives zeros. ERR_FORMAT for a key
+/* Fills *ret, which borrows from g. A vocabulary without tensors gives zeros. FAIL_FORMAT for a key
  * of a wrong type or an impossible number. */
 int gguf_summarize(const struct gguf *g, struct gguf_summary *ret, struct error *e);
 

@@ -163,7 +163,7 @@ int synth_preset(struct synth_spec *ret, const char *preset, const char *family,
         struct synth_spec s = presets[i].spec;
         const struct family *f = family_find(family ? family : presets[i].family);
         if (!f)
-            return fail(e, ERR_NOT_FOUND, "no family %s for synthetic models", family);
+            return fail(e, FAIL_NOT_FOUND, "no family %s for synthetic models", family);
         s.family = f->name;
         if (!s.pooled)
             s.tied = -1;
@@ -176,7 +176,7 @@ int synth_preset(struct synth_spec *ret, const char *preset, const char *family,
         *ret = s;
         return 0;
     }
-    return fail(e, ERR_NOT_FOUND, "no preset %s: tiny, wide, 1b and moe are known", preset);
+    return fail(e, FAIL_NOT_FOUND, "no preset %s: tiny, wide, 1b and moe are known", preset);
 }
 
 int synth_set_type(struct synth_spec *spec, const char *name, struct error *e)
@@ -184,7 +184,7 @@ int synth_set_type(struct synth_spec *spec, const char *name, struct error *e)
     bool mixture = strcasecmp(name, "Q4_K_M") == 0;
     enum quant_type type = mixture ? QUANT_Q4_K : quant_from_name(name);
     if (type == QUANT_COUNT || !quant_can_dequantize(type))
-        return fail(e, ERR_UNSUPPORTED, "no synthetic models of type %s", name);
+        return fail(e, FAIL_UNSUPPORTED, "no synthetic models of type %s", name);
     spec->type = type;
     spec->mixture = mixture;
     return 0;
@@ -470,13 +470,13 @@ static int check(const struct synth_spec *s, const struct family *f, struct erro
     };
     for (size_t i = 0; i < ARRAY_LEN(ranges); i++)
         if (ranges[i].value < ranges[i].lo || ranges[i].value > ranges[i].hi)
-            return fail(e, ERR_ARG, "%s of %d: %d to %d make a model", ranges[i].name,
+            return fail(e, FAIL_ARG, "%s of %d: %d to %d make a model", ranges[i].name,
                         ranges[i].value, ranges[i].lo, ranges[i].hi);
     if (s->heads % s->kv_heads || s->head_dim % 2)
-        return fail(e, ERR_ARG, "%d heads of size %d in %d KV groups", s->heads, s->head_dim,
+        return fail(e, FAIL_ARG, "%d heads of size %d in %d KV groups", s->heads, s->head_dim,
                     s->kv_heads);
     if (s->bias && strcmp(f->name, "llama") != 0)
-        return fail(e, ERR_ARG, "biases on every product are only for llama, not for %s", f->name);
+        return fail(e, FAIL_ARG, "biases on every product are only for llama, not for %s", f->name);
     return 0;
 }
 
@@ -484,7 +484,7 @@ int synth_write(struct gguf_writer *w, const struct synth_spec *spec, struct err
 {
     const struct family *f = family_find(spec->family);
     if (!f)
-        return fail(e, ERR_NOT_FOUND, "no family %s for synthetic models",
+        return fail(e, FAIL_NOT_FOUND, "no family %s for synthetic models",
                     spec->family ? spec->family : "(none)");
     int r = check(spec, f, e);
     if (r)
@@ -494,7 +494,7 @@ int synth_write(struct gguf_writer *w, const struct synth_spec *spec, struct err
         .spec = spec, .family = f, .w = w, .tensors = calloc(most, sizeof(struct synth_tensor))
     };
     if (!b.tensors)
-        return fail(e, ERR_NOMEM, "%zu tensors", most);
+        return fail(e, FAIL_NOMEM, "%zu tensors", most);
     put_keys(&b);
     r = synth_vocab_write(w, spec->vocab, e);
     add_tensors(&b, spec->tied < 0 ? f->usually_tied : spec->tied != 0);

@@ -31,18 +31,18 @@ struct synth_spec {
 
 /* Presets: "tiny" (2 layers, width 64), "wide" (8 layers, width 512, for splits), "1b" (1.2 B
  * llama) and "moe" (qwen3moe of 4 B, of which a token uses 0.8 B). Fields that the caller sets
- * afterwards win. family may be NULL for the preset's own. ERR_NOT_FOUND for an unknown preset or
+ * afterwards win. family may be NULL for the preset's own. FAIL_NOT_FOUND for an unknown preset or
  * family. */
 int synth_preset(struct synth_spec *ret, const char *preset, const char *family, struct error *e);
 
-/* Sets type, mixture from a name such as "Q4_0" or "Q4_K_M". ERR_UNSUPPORTED. */
+/* Sets type, mixture from a name such as "Q4_0" or "Q4_K_M". FAIL_UNSUPPORTED. */
 int synth_set_type(struct synth_spec *spec, const char *name, struct error *e);
 
 /* The type that llama.cpp's quantizer takes instead where rows of `row` weights are not whole
  * blocks of `type`: Q4_K falls to Q5_0, Q6_K to Q8_0, and so on; F16 when nothing fits. */
 enum quant_type synth_fallback(enum quant_type type, uint64_t row);
 
-/* Writes the whole model. ERR_ARG says which number of the spec makes no model. */
+/* Writes the whole model. FAIL_ARG says which number of the spec makes no model. */
 int synth_write(struct gguf_writer *w, const struct synth_spec *spec, struct error *e);
 
 #endif

@@ -72,7 +72,7 @@ static int fill_tensor(struct filler *f, const struct synth_tensor *t,
     size_t bytes = quant_row_bytes(t->type, PIECE);
     const uint8_t *pool = NULL;
     if (spec->pooled && left > PIECE * 64 && !(pool = pool_of(f, t)))
-        return fail(e, ERR_NOMEM, "the pool of %s", t->name);
+        return fail(e, FAIL_NOMEM, "the pool of %s", t->name);
     int r = 0;
     while (left && !r) {
         size_t filled = 0;
@@ -97,7 +97,7 @@ int synth_fill(struct gguf_writer *w, const struct synth_tensor *tensors, int n,
                const struct synth_spec *spec, struct error *e)
 {
     struct filler f = { .w = w, .batch = malloc((size_t)BATCH * PIECE * sizeof(float)) };
-    int r = f.batch ? 0 : fail(e, ERR_NOMEM, "a batch of weights");
+    int r = f.batch ? 0 : fail(e, FAIL_NOMEM, "a batch of weights");
     for (int i = 0; i < n && !r; i++)
         r = fill_tensor(&f, &tensors[i], spec, e);
     for (int i = 0; i < f.n_pools; i++)

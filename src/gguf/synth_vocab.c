@@ -74,7 +74,7 @@ int synth_vocab_write(struct gguf_writer *w, int n, struct error *e)
             texts = NULL;
     }
     if (!texts || !types) {
-        r = fail(e, ERR_NOMEM, "a vocabulary of %d tokens", n);
+        r = fail(e, FAIL_NOMEM, "a vocabulary of %d tokens", n);
         goto out;
     }
     for (int i = 0; i < n_merges; i++)

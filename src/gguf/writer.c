@@ -29,7 +29,7 @@ static int writer_new(struct gguf_writer **ret, struct error *e)
 {
     struct gguf_writer *w = calloc(1, sizeof(*w));
     if (!w)
-        return fail(e, ERR_NOMEM, "a GGUF writer");
+        return fail(e, FAIL_NOMEM, "a GGUF writer");
     buffer_init(&w->keys, GGUF_WRITER_MAX_HEADER);
     buffer_init(&w->infos, GGUF_WRITER_MAX_HEADER);
     buffer_init(&w->extents, (size_t)GGUF_MAX_TENSORS * sizeof(struct extent));
@@ -49,7 +49,7 @@ int gguf_writer_open(struct gguf_writer **ret, const char *path, struct error *e
     w->temp = malloc(n + sizeof(".part"));
     if (!w->path || !w->temp) {
         gguf_writer_close(w);
-        return fail(e, ERR_NOMEM, "a GGUF writer");
+        return fail(e, FAIL_NOMEM, "a GGUF writer");
     }
     memcpy(w->path, path, n + 1);
     snprintf(w->temp, n + sizeof(".part"), "%s.part", path);
@@ -183,19 +183,19 @@ int gguf_writer_tensor(struct gguf_writer *w, const char *name, enum quant_type 
 {
     size_t name_size = strlen(name);
     if (w->header_done)
-        return fail(e, ERR_STATE, "tensor %s declared after the first tensor data", name);
+        return fail(e, FAIL_STATE, "tensor %s declared after the first tensor data", name);
     if (name_size == 0 || name_size > GGUF_MAX_NAME || n_dims < 1 || n_dims > GGUF_MAX_DIMS ||
         (unsigned)type >= QUANT_COUNT)
-        return fail(e, ERR_ARG, "tensor %s of %d dimensions", name, n_dims);
+        return fail(e, FAIL_ARG, "tensor %s of %d dimensions", name, n_dims);
     const struct quant_format *f = quant_format(type);
     if (dims[0] % f->block)
-        return fail(e, ERR_ARG, "tensor %s: rows of %" PRIu64 " are not whole blocks of %s", name,
+        return fail(e, FAIL_ARG, "tensor %s: rows of %" PRIu64 " are not whole blocks of %s", name,
                     dims[0], f->name);
     struct extent x = { .offset = size_round_up(w->declared, w->alignment), .bytes = f->bytes };
     for (int d = 0; d < n_dims; d++)
         if (dims[d] == 0 || dims[d] > INT32_MAX ||
             size_mul_overflow(x.bytes, d ? dims[d] : dims[0] / f->block, &x.bytes))
-            return fail(e, ERR_ARG, "tensor %s: dimension %d is %" PRIu64, name, d, dims[d]);
+            return fail(e, FAIL_ARG, "tensor %s: dimension %d is %" PRIu64, name, d, dims[d]);
     put_text(&w->infos, bytes_of(name, name_size));
     buffer_u32(&w->infos, (uint32_t)n_dims);
     for (int d = 0; d < n_dims; d++)
@@ -215,7 +215,7 @@ static int write_out(struct gguf_writer *w, struct bytes b, struct error *e)
         return r ? fail(e, r, "a GGUF file in memory: %s", error_code_text(r)) : 0;
     }
     if (b.size && fwrite(b.data, 1, b.size, w->file) != b.size)
-        return fail(e, ERR_IO, "writing %s: %s", w->temp, strerror(errno));
+        return fail(e, FAIL_IO, "writing %s: %s", w->temp, strerror(errno));
     return 0;
 }
 
@@ -234,9 +234,9 @@ static int write_zeros(struct gguf_writer *w, uint64_t n, struct error *e)
 static int write_header(struct gguf_writer *w, struct error *e)
 {
     if (w->keys.failed || w->infos.failed || w->extents.failed)
-        return fail(e, ERR_LIMIT, "a GGUF header beyond %u bytes", GGUF_WRITER_MAX_HEADER);
+        return fail(e, FAIL_LIMIT, "a GGUF header beyond %u bytes", GGUF_WRITER_MAX_HEADER);
     if (w->temp && !(w->file = fopen(w->temp, "wb")))
-        return fail(e, ERR_IO, "%s: %s", w->temp, strerror(errno));
+        return fail(e, FAIL_IO, "%s: %s", w->temp, strerror(errno));
     w->header_done = true;
     struct buffer head;
     buffer_init(&head, 64);
@@ -245,7 +245,7 @@ static int write_header(struct gguf_writer *w, struct error *e)
     buffer_u64(&head, w->n_tensors);
     buffer_u64(&head, w->n_keys);
     uint64_t size = head.size + w->keys.size + w->infos.size;
-    int r = head.failed ? fail(e, ERR_NOMEM, "a GGUF header") : 0;
+    int r = head.failed ? fail(e, FAIL_NOMEM, "a GGUF header") : 0;
     r = r ? r : write_out(w, buffer_bytes(&head), e);
     r = r ? r : write_out(w, buffer_bytes(&w->keys), e);
     r = r ? r : write_out(w, buffer_bytes(&w->infos), e);
@@ -260,7 +260,7 @@ int gguf_writer_data(struct gguf_writer *w, struct bytes data, struct error *e)
     const struct extent *extents = (const void *)w->extents.data;
     while (data.size && !r) {
         if (w->current == w->n_tensors)
-            return fail(e, ERR_ARG, "%zu bytes more than the tensors hold", data.size);
+            return fail(e, FAIL_ARG, "%zu bytes more than the tensors hold", data.size);
         const struct extent *x = &extents[w->current];
         if (w->written < x->offset) {
             r = write_zeros(w, x->offset - w->written, e);
@@ -282,7 +282,7 @@ int gguf_writer_finish(struct gguf_writer *w, struct error *e)
 {
     int r = w->header_done ? 0 : write_header(w, e);
     if (!r && w->current != w->n_tensors)
-        r = fail(e, ERR_STATE, "only %" PRIu64 " of %" PRIu64 " tensors were written", w->current,
+        r = fail(e, FAIL_STATE, "only %" PRIu64 " of %" PRIu64 " tensors were written", w->current,
                  w->n_tensors);
     if (!r)
         r = write_zeros(w, size_round_up(w->written, w->alignment) - w->written, e);
@@ -290,7 +290,7 @@ int gguf_writer_finish(struct gguf_writer *w, struct error *e)
         int closed = fclose(w->file);
         w->file = NULL;
         if (closed || rename(w->temp, w->path))
-            r = fail(e, ERR_IO, "%s: %s", w->path, strerror(errno));
+            r = fail(e, FAIL_IO, "%s: %s", w->path, strerror(errno));
     }
     w->finished = !r;
     return r;

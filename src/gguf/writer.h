@@ -17,7 +17,7 @@
 struct gguf_writer;
 
 /* Begins a file at path. It is written beside it and takes its name in gguf_writer_finish(), so
- * that a failed run leaves no half file. ERR_NOMEM. */
+ * that a failed run leaves no half file. FAIL_NOMEM. */
 int gguf_writer_open(struct gguf_writer **ret, const char *path, struct error *e);
 /* The same into a buffer, which is borrowed until the writer is closed. */
 int gguf_writer_open_memory(struct gguf_writer **ret, struct buffer *out, struct error *e);
@@ -41,15 +41,15 @@ void gguf_writer_text_array(struct gguf_writer *w, const char *key, const struct
 void gguf_writer_value(struct gguf_writer *w, const struct gguf_value *value);
 
 /* Declares the next tensor: name, type, dims (n_dims, dims[0] innermost). Its data's place follows
- * the previous tensor's, aligned. ERR_ARG for what no reader would accept. */
+ * the previous tensor's, aligned. FAIL_ARG for what no reader would accept. */
 int gguf_writer_tensor(struct gguf_writer *w, const char *name, enum quant_type type, int n_dims,
                        const uint64_t *dims, struct error *e);
 
 /* The next bytes of tensor data, in the order of declaration, in pieces of any size; padding
- * between tensors is put in by itself. ERR_ARG when more bytes come than were declared. */
+ * between tensors is put in by itself. FAIL_ARG when more bytes come than were declared. */
 int gguf_writer_data(struct gguf_writer *w, struct bytes data, struct error *e);
 
-/* Writes what is left and gives the file its name. ERR_STATE when tensor bytes are missing. */
+/* Writes what is left and gives the file its name. FAIL_STATE when tensor bytes are missing. */
 int gguf_writer_finish(struct gguf_writer *w, struct error *e);
 
 #endif

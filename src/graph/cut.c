@@ -25,14 +25,14 @@ static int check_states(const struct program *p, int first, int end, struct aren
 {
     int8_t *side = arena_array(arena, int8_t, p->n_states + 1);
     if (!side)
-        return fail(e, ERR_NOMEM, "cut of %d states", p->n_states);
+        return fail(e, FAIL_NOMEM, "cut of %d states", p->n_states);
     for (int i = 0; i < p->n_instrs; i++) {
         int s = p->instrs[i].state;
         if (s == PROGRAM_NONE)
             continue;
         int8_t here = belongs(p, &p->instrs[i], first, end) ? 1 : 2;
         if (side[s] && side[s] != here)
-            return fail(e, ERR_UNSUPPORTED,
+            return fail(e, FAIL_UNSUPPORTED,
                         "layers %d to %d can't be cut out: layer %d shares the state of layer %d",
                         first, end - 1, p->instrs[i].layer, p->states[s].layer);
         side[s] = here;
@@ -65,7 +65,7 @@ static int list_values(struct program *c, const bool *a, const bool *b, int **li
 {
     *list = arena_array(c->arena, int, c->n_values + 1);
     if (!*list)
-        return ERR_NOMEM;
+        return FAIL_NOMEM;
     *count = 0;
     for (int v = 0; v < c->n_values; v++)
         if (a[v] && b[v])
@@ -85,7 +85,7 @@ static int drop_unused(struct program *c, int first, int end)
     int *weight_to = arena_array(c->arena, int, c->n_weights + 1);
     int *state_to = arena_array(c->arena, int, c->n_states + 1);
     if (!weight_to || !state_to)
-        return ERR_NOMEM;
+        return FAIL_NOMEM;
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < PROGRAM_MAX_WEIGHTS; k++)
             if (c->instrs[i].weight[k] != PROGRAM_NONE)
@@ -140,7 +140,7 @@ int program_cut(const struct program *p, int first, int end, struct arena *arena
                 struct program **ret, struct error *e)
 {
     if (first < p->first_layer || end > p->end_layer || first >= end)
-        return fail(e, ERR_RANGE, "layers %d to %d of a program with layers %d to %d", first,
+        return fail(e, FAIL_RANGE, "layers %d to %d of a program with layers %d to %d", first,
                     end - 1, p->first_layer, p->end_layer - 1);
     int r = check_states(p, first, end, arena, e);
     if (r)
@@ -150,7 +150,7 @@ int program_cut(const struct program *p, int first, int end, struct arena *arena
                        arena_array(arena, bool, p->n_values + 1) };
     struct program *c = program_clone(p, arena);
     if (!m.inside || !m.outside || !m.used || !c)
-        return fail(e, ERR_NOMEM, "cut of layers %d to %d", first, end - 1);
+        return fail(e, FAIL_NOMEM, "cut of layers %d to %d", first, end - 1);
     mark(p, first, end, &m);
     /* What the whole program hands on, this part does too when it holds the end. */
     for (int i = 0; i < p->n_outputs; i++)
@@ -161,7 +161,7 @@ int program_cut(const struct program *p, int first, int end, struct arena *arena
     if (list_values(c, m.used, m.used, &c->inputs, &c->n_inputs) ||
         list_values(c, m.inside, m.outside, &c->outputs, &c->n_outputs) ||
         drop_unused(c, first, end))
-        return fail(e, ERR_NOMEM, "cut of layers %d to %d", first, end - 1);
+        return fail(e, FAIL_NOMEM, "cut of layers %d to %d", first, end - 1);
     /* A value that a later part needs and an earlier part made passes through this one. */
     for (int v = 0; v < p->n_values; v++) {
         if (!m.outside[v] || m.inside[v])

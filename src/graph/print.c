@@ -86,5 +86,5 @@ int program_print(const struct program *p, struct buffer *out)
         print_value(p, p->outputs[i], out);
         buffer_text(out, "\n");
     }
-    return out->failed ? ERR_LIMIT : 0;
+    return out->failed ? FAIL_LIMIT : 0;
 }

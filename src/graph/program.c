@@ -163,7 +163,7 @@ int program_segments(const struct program *p, struct arena *arena, struct segmen
         n += p->instrs[i].op == OP_ALL_REDUCE;
     struct segment *s = arena_array(arena, struct segment, n);
     if (!s)
-        return ERR_NOMEM;
+        return FAIL_NOMEM;
     int at = 0, first = 0;
     for (int i = 0; i < p->n_instrs; i++) {
         if (p->instrs[i].op != OP_ALL_REDUCE)

@@ -214,7 +214,7 @@ const char *op_name(enum op op);
 
 /* --- checking and showing (validate.c, print.c) --- */
 
-/* Checks shapes, definitions before uses, weight rectangles, states, layouts. ERR_FORMAT names
+/* Checks shapes, definitions before uses, weight rectangles, states, layouts. FAIL_FORMAT names
  * the instruction. */
 int program_validate(const struct program *p, struct error *e);
 
@@ -224,8 +224,8 @@ int program_print(const struct program *p, struct buffer *out);
 /* --- transformations (cut.c, shard.c) --- */
 
 /* Layers [first, end) with everything live across the two cuts as inputs and outputs; the parts
- * before layer 0 and after the last layer go with them. ERR_UNSUPPORTED when a state would be
- * shared across the cut, ERR_RANGE when the layers are not within the program. */
+ * before layer 0 and after the last layer go with them. FAIL_UNSUPPORTED when a state would be
+ * shared across the cut, FAIL_RANGE when the layers are not within the program. */
 int program_cut(const struct program *p, int first, int end, struct arena *arena,
                 struct program **ret, struct error *e);
 
@@ -237,8 +237,8 @@ struct rank_share {
 };
 
 /* The part of one rank. Exchanges are inserted where a sharded or partial value meets an
- * instruction that needs it whole; the instruction list is the same on every rank. ERR_RANGE,
- * ERR_STATE when p is a part already, ERR_UNSUPPORTED. */
+ * instruction that needs it whole; the instruction list is the same on every rank. FAIL_RANGE,
+ * FAIL_STATE when p is a part already, FAIL_UNSUPPORTED. */
 int program_shard(const struct program *p, const struct rank_share *share, struct arena *arena,
                   struct program **ret, struct error *e);
 
@@ -274,7 +274,7 @@ struct segment {
     int exchange;
 };
 
-/* Fills *ret (arena) and returns the count, or ERR_NOMEM. */
+/* Fills *ret (arena) and returns the count, or FAIL_NOMEM. */
 int program_segments(const struct program *p, struct arena *arena, struct segment **ret);
 
 #endif

@@ -107,7 +107,7 @@ static void set_layout(struct walk *k, int v, enum value_layout layout, struct a
 static int emit(struct walk *k, const struct instr *in)
 {
     if (program_add_instr(k->to, in) == PROGRAM_NONE)
-        return fail(k->error, ERR_NOMEM, "sharding %s", k->from->family);
+        return fail(k->error, FAIL_NOMEM, "sharding %s", k->from->family);
     return 0;
 }
 
@@ -119,7 +119,7 @@ static int new_value(struct walk *k, int v, int width, enum value_layout layout,
     enum value_rows rows = old->rows;
     *ret = program_add_value(p, old->name, width, (struct axis){ PROGRAM_NONE, 0 });
     if (*ret == PROGRAM_NONE)
-        return fail(k->error, ERR_NOMEM, "sharding %s", p->family);
+        return fail(k->error, FAIL_NOMEM, "sharding %s", p->family);
     p->values[*ret].rows = rows;
     p->values[*ret].layout = layout;
     return 0;
@@ -140,7 +140,7 @@ static int need_whole(struct walk *k, struct instr *in, int i)
     if (p->values[v].layout == VALUE_SHARDED) {
         const struct range *range = &p->ranges[p->values[v].axis.range];
         if (range->parent != PROGRAM_NONE || p->values[v].axis.unit == 0)
-            return fail(k->error, ERR_UNSUPPORTED,
+            return fail(k->error, FAIL_UNSUPPORTED,
                         "%s can't be split: %s is needed whole where it is only held in parts",
                         p->family, p->values[v].name);
         struct instr pad = instr_init(OP_PAD, in->layer);
@@ -323,7 +323,7 @@ static int finish_outputs(struct walk *k)
         p->outputs[i] = use.in[0];
     }
     if (p->logits != PROGRAM_NONE && p->values[p->logits].layout == VALUE_PARTIAL)
-        return fail(k->error, ERR_UNSUPPORTED, "%s: the logits are only partial sums", p->family);
+        return fail(k->error, FAIL_UNSUPPORTED, "%s: the logits are only partial sums", p->family);
     return 0;
 }
 
@@ -332,15 +332,15 @@ int program_shard(const struct program *p, const struct rank_share *share, struc
 {
     int n_ranks = share->n_ranks, rank = share->rank;
     if (n_ranks < 1 || rank < 0 || rank >= n_ranks)
-        return fail(e, ERR_RANGE, "rank %d of %d", rank, n_ranks);
+        return fail(e, FAIL_RANGE, "rank %d of %d", rank, n_ranks);
     if (p->n_ranks != 1)
-        return fail(e, ERR_STATE, "a rank's part can't be split again");
+        return fail(e, FAIL_STATE, "a rank's part can't be split again");
     struct program *c = program_clone(p, arena);
     /* A value gets at most a padded and a summed form. */
     int *whole = arena_array(arena, int, 3 * p->n_values + 1);
     int *begin = arena_array(arena, int, n_ranks + 1);
     if (!c || !whole || !begin)
-        return fail(e, ERR_NOMEM, "sharding %s", p->family);
+        return fail(e, FAIL_NOMEM, "sharding %s", p->family);
     *ret = c;
     if (n_ranks == 1)
         return 0;

@@ -10,7 +10,7 @@ struct check {
 
 static int bad(const struct check *c, const char *what)
 {
-    return fail(c->error, ERR_FORMAT, "instruction %d (layer %d, %s): %s", c->index, c->in->layer,
+    return fail(c->error, FAIL_FORMAT, "instruction %d (layer %d, %s): %s", c->index, c->in->layer,
                 op_name(c->in->op), what);
 }
 
@@ -36,7 +36,7 @@ static int check_weight(const struct weight *w, struct error *e)
         w->col_count < 0 || w->mat_first > w->mats - w->mat_count ||
         w->row_first > w->tensor_rows - w->row_count ||
         w->col_first > w->tensor_cols - w->col_count)
-        return fail(e, ERR_FORMAT, "weight %s: a slice outside the tensor", w->tensor);
+        return fail(e, FAIL_FORMAT, "weight %s: a slice outside the tensor", w->tensor);
     return 0;
 }
 
@@ -232,7 +232,7 @@ int program_validate(const struct program *p, struct error *e)
 {
     struct arena scratch = { 0 };
     uint8_t *defined = arena_array(&scratch, uint8_t, p->n_values + 1);
-    int r = defined ? 0 : fail(e, ERR_NOMEM, "validating %d values", p->n_values);
+    int r = defined ? 0 : fail(e, FAIL_NOMEM, "validating %d values", p->n_values);
     for (int i = 0; i < p->n_weights && !r; i++)
         r = check_weight(&p->weights[i], e);
     for (int i = 0; i < p->n_inputs && !r; i++)
@@ -240,7 +240,7 @@ int program_validate(const struct program *p, struct error *e)
     for (int i = 0; i < p->n_instrs && !r; i++) {
         struct check c = { .p = p, .in = &p->instrs[i], .index = i, .error = e };
         if ((unsigned)c.in->op >= OP_COUNT)
-            r = fail(e, ERR_FORMAT, "instruction %d: unknown operation", i);
+            r = fail(e, FAIL_FORMAT, "instruction %d: unknown operation", i);
         if (!r)
             r = check_links(&c, defined);
         if (!r)
@@ -248,7 +248,7 @@ int program_validate(const struct program *p, struct error *e)
     }
     for (int i = 0; i < p->n_outputs && !r; i++)
         if (!defined[p->outputs[i]])
-            r = fail(e, ERR_FORMAT, "output %d is never made", i);
+            r = fail(e, FAIL_FORMAT, "output %d is never made", i);
     arena_done(&scratch);
     return r;
 }

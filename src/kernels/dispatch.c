@@ -57,7 +57,7 @@ static void fail_unknown(const char *isa, struct error *e)
     const struct kernels *const *all = kernels_all(&n);
     for (int i = 0; i < n && at < (int)sizeof names; i++)
         at += snprintf(names + at, sizeof names - (size_t)at, "%s%s", i ? ", " : "", all[i]->name);
-    fail(e, ERR_NOT_FOUND, "no instruction set is named \"%s\"; this machine has %s", isa, names);
+    fail(e, FAIL_NOT_FOUND, "no instruction set is named \"%s\"; this machine has %s", isa, names);
 }
 
 const struct kernels *kernels_choose(const char *isa, struct error *e)
@@ -68,7 +68,7 @@ const struct kernels *kernels_choose(const char *isa, struct error *e)
         bool named = isa && strcmp(isa, c->table->name) == 0;
         bool runs = has(c->features);
         if (named && !runs) {
-            fail(e, ERR_UNSUPPORTED, "this processor lacks instructions that \"%s\" needs", isa);
+            fail(e, FAIL_UNSUPPORTED, "this processor lacks instructions that \"%s\" needs", isa);
             return NULL;
         }
         if (runs && (isa ? named : has(c->wanted)))

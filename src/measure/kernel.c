@@ -115,22 +115,22 @@ static int take_memory(struct machine_kernel *k, struct error *e)
     k->x = memory_huge_alloc(k->x_bytes);
     k->act = memory_huge_alloc(k->act_bytes);
     k->y = memory_huge_alloc(k->y_bytes);
-    return k->blocks && k->x && k->act && k->y ? 0 : fail(e, ERR_NOMEM, "a kernel's operands");
+    return k->blocks && k->x && k->act && k->y ? 0 : fail(e, FAIL_NOMEM, "a kernel's operands");
 }
 
 int machine_kernel_open(struct machine_kernel **ret, struct machine *m, enum quant_type type,
                         int cols, struct error *e)
 {
     if (!kernels_supports(type))
-        return fail(e, ERR_UNSUPPORTED, "no kernel for weights of type %s",
+        return fail(e, FAIL_UNSUPPORTED, "no kernel for weights of type %s",
                     quant_format(type)->name);
     size_t group = cols > 0 && cols % 256 == 0 ? kernels_group_bytes(type, cols) : 0;
     if (!group || group > m->bytes)
-        return fail(e, ERR_RANGE, "%d columns of %s: not whole blocks within %zu bytes", cols,
+        return fail(e, FAIL_RANGE, "%d columns of %s: not whole blocks within %zu bytes", cols,
                     quant_format(type)->name, m->bytes);
     struct machine_kernel *k = calloc(1, sizeof(*k));
     if (!k)
-        return fail(e, ERR_NOMEM, "a kernel's operands");
+        return fail(e, FAIL_NOMEM, "a kernel's operands");
     k->machine = m;
     k->groups = (int)(m->bytes / group);
     k->w = (struct packed){ type, k->groups * KERNEL_LANES, cols, group, m->memory };

@@ -139,7 +139,7 @@ int machine_open(struct machine **ret, const struct machine_options *options, st
 {
     struct machine *m = calloc(1, sizeof(*m));
     if (!m)
-        return fail(e, ERR_NOMEM, "measurements");
+        return fail(e, FAIL_NOMEM, "measurements");
     m->kernels = options->kernels;
     m->peak = find_peak(m->kernels->isa);
     m->threads = options->threads;
@@ -149,7 +149,7 @@ int machine_open(struct machine **ret, const struct machine_options *options, st
         m->memory = memory_huge_alloc(m->bytes);
         m->ordinary = memory_ordinary_alloc(m->bytes);
         if (!m->memory || !m->ordinary)
-            r = fail(e, ERR_NOMEM, "%zu bytes of memory to measure", 2 * m->bytes);
+            r = fail(e, FAIL_NOMEM, "%zu bytes of memory to measure", 2 * m->bytes);
     }
     if (r) {
         machine_close(m);

@@ -22,7 +22,7 @@ struct machine_options {
     size_t bytes;                  /* read in one measurement; 0: MACHINE_BYTES */
 };
 
-/* Takes twice `bytes` of memory and starts the threads. ERR_NOMEM, ERR_RANGE. */
+/* Takes twice `bytes` of memory and starts the threads. FAIL_NOMEM, FAIL_RANGE. */
 int machine_open(struct machine **ret, const struct machine_options *options, struct error *e);
 /* NULL is fine. */
 void machine_close(struct machine *m);
@@ -49,8 +49,8 @@ struct machine_kernel; /* the matmul with weights of one type; uses its machine'
 #define MACHINE_TOKENS 512
 
 /* Makes weights of `cols` columns (a multiple of 256) that fill the machine's memory. One of a
- * machine at a time; closed before the machine. ERR_UNSUPPORTED for a type without a kernel,
- * ERR_RANGE for a width that doesn't fit the machine's memory, ERR_NOMEM. */
+ * machine at a time; closed before the machine. FAIL_UNSUPPORTED for a type without a kernel,
+ * FAIL_RANGE for a width that doesn't fit the machine's memory, FAIL_NOMEM. */
 int machine_kernel_open(struct machine_kernel **ret, struct machine *m, enum quant_type type,
                         int cols, struct error *e);
 /* NULL is fine. */

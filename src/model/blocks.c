@@ -307,7 +307,8 @@ int build_output_scale(struct builder *b, int x)
     if (!t || b->result)
         return x;
     if (t->elements != 1 || t->type != QUANT_F32) {
-        b->result = gguf_refuse(b->g, name, b->error, ERR_FORMAT, "tensor %s is not one f32", name);
+        b->result =
+            gguf_refuse(b->g, name, b->error, FAIL_FORMAT, "tensor %s is not one f32", name);
         return PROGRAM_NONE;
     }
     memcpy(&factor, t->data, sizeof(factor));

@@ -29,7 +29,7 @@ static int bad(struct builder *b, int code, const char *name, const char *what)
 static int memory_ended(struct builder *b, int index)
 {
     if (index == PROGRAM_NONE && !b->result)
-        b->result = fail(b->error, ERR_NOMEM, "the program of %s", b->h.family->name);
+        b->result = fail(b->error, FAIL_NOMEM, "the program of %s", b->h.family->name);
     return index;
 }
 
@@ -42,10 +42,10 @@ int add_matrix(struct builder *b, const struct matrix *m)
     const struct gguf_tensor *t = gguf_tensor(b->g, full);
     int mats = m->mats > 1 ? m->mats : 1, rows = m->tensor_rows ? m->tensor_rows : m->rows;
     if (!t)
-        return bad(b, ERR_NOT_FOUND, full, "is missing");
+        return bad(b, FAIL_NOT_FOUND, full, "is missing");
     if (t->dims[0] != (uint64_t)m->cols || t->dims[1] != (uint64_t)rows ||
         t->dims[2] != (uint64_t)mats || t->dims[3] != 1) {
-        b->result = gguf_refuse(b->g, full, b->error, ERR_FORMAT,
+        b->result = gguf_refuse(b->g, full, b->error, FAIL_FORMAT,
                                 "tensor %s is %" PRIu64 " x %" PRIu64 " x %" PRIu64
                                 ", %d x %d x %d is needed",
                                 full, t->dims[0], t->dims[1], t->dims[2], m->cols, rows, mats);
@@ -75,9 +75,9 @@ int add_vector(struct builder *b, const char *name, int n, struct axis axis, boo
     tensor_name(b, name, full);
     const struct gguf_tensor *t = gguf_tensor(b->g, full);
     if (!t)
-        return required ? bad(b, ERR_NOT_FOUND, full, "is missing") : PROGRAM_NONE;
+        return required ? bad(b, FAIL_NOT_FOUND, full, "is missing") : PROGRAM_NONE;
     if (t->elements != (uint64_t)n || t->dims[0] != (uint64_t)n)
-        return bad(b, ERR_FORMAT, full, "has another length than the model's keys say");
+        return bad(b, FAIL_FORMAT, full, "has another length than the model's keys say");
     struct weight w = { .tensor = full,
                         .byte = gguf_byte(b->g, full),
                         .type = t->type,

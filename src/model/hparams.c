@@ -37,12 +37,12 @@ static int read_int(struct reader *r, const char *suffix, int64_t missing, int64
         return 0;
     key_name(r, suffix, key);
     if (missing < 0 && !gguf_find(r->g, key)) {
-        refuse(r, suffix, ERR_FORMAT, "it is missing");
+        refuse(r, suffix, FAIL_FORMAT, "it is missing");
         return 0;
     }
     r->result = gguf_get_int(r->g, key, missing, &value, r->error);
     if (!r->result && (value < low || value > high))
-        r->result = gguf_refuse(r->g, key, r->error, ERR_FORMAT,
+        r->result = gguf_refuse(r->g, key, r->error, FAIL_FORMAT,
                                 "key %s is %" PRId64 ", outside %" PRId64 " to %" PRId64, key,
                                 value, low, high);
     return (int)value;
@@ -57,7 +57,7 @@ static double read_float(struct reader *r, const char *suffix, double missing)
     key_name(r, suffix, key);
     r->result = gguf_get_float(r->g, key, missing, &value, r->error);
     if (!r->result && !isfinite(value))
-        refuse(r, suffix, ERR_FORMAT, "it is not a finite number");
+        refuse(r, suffix, FAIL_FORMAT, "it is not a finite number");
     return value;
 }
 
@@ -71,7 +71,7 @@ static void read_per_layer(struct reader *r, const char *suffix, int n_layers, i
     bool array = v && v->type == GGUF_ARRAY;
     if (array && (v->count < (uint64_t)n_layers || !gguf_type_is_int(v->element))) {
         r->result =
-            gguf_refuse(r->g, key, r->error, ERR_FORMAT,
+            gguf_refuse(r->g, key, r->error, FAIL_FORMAT,
                         "key %s holds %" PRIu64 " values for %d layers", key, v->count, n_layers);
         return;
     }
@@ -79,7 +79,7 @@ static void read_per_layer(struct reader *r, const char *suffix, int n_layers, i
     for (int i = 0; i < n_layers && !r->result; i++) {
         int64_t value = array ? gguf_array_int(v, (uint64_t)i) : one;
         if (value < 0 || value > 65536)
-            r->result = gguf_refuse(r->g, key, r->error, ERR_FORMAT,
+            r->result = gguf_refuse(r->g, key, r->error, FAIL_FORMAT,
                                     "key %s is %" PRId64 " in layer %d", key, value, i);
         *(int *)((char *)out + (size_t)i * stride) = (int)value;
     }
@@ -103,7 +103,7 @@ static void read_scaling(struct reader *r, struct rope *rope)
     if (r->result || bytes_equal_text(type, "none"))
         return;
     if (rope->factor <= 0) {
-        refuse(r, "rope.scaling.factor", ERR_FORMAT, "it is not above 0");
+        refuse(r, "rope.scaling.factor", FAIL_FORMAT, "it is not above 0");
     } else if (bytes_equal_text(type, "linear")) {
         rope->scaling = ROPE_SCALING_LINEAR;
     } else if (bytes_equal_text(type, "yarn")) {
@@ -115,7 +115,7 @@ static void read_scaling(struct reader *r, struct rope *rope)
         rope->magnitude = (float)read_float(r, "rope.scaling.attn_factor", 1.0) *
                           yarn_magnitude((double)rope->factor);
     } else {
-        r->result = gguf_refuse(r->g, key, r->error, ERR_UNSUPPORTED,
+        r->result = gguf_refuse(r->g, key, r->error, FAIL_UNSUPPORTED,
                                 "rope scaling \"%.*s\" is not supported", BYTES_ARG(type));
     }
 }
@@ -135,18 +135,18 @@ static void read_ropes(struct reader *r, struct hparams *h, struct program *p,
                                                                     : (double)rope.base);
     read_scaling(r, &rope);
     if (rope.dims % 2)
-        refuse(r, "rope.dimension_count", ERR_FORMAT, "rope over an odd number of dimensions");
+        refuse(r, "rope.dimension_count", FAIL_FORMAT, "rope over an odd number of dimensions");
     if (!(rope.base > 0))
-        refuse(r, "rope.freq_base", ERR_FORMAT, "it is not above 0");
+        refuse(r, "rope.freq_base", FAIL_FORMAT, "it is not above 0");
     if (!(window.base > 0))
-        refuse(r, "rope.freq_base_swa", ERR_FORMAT, "it is not above 0");
+        refuse(r, "rope.freq_base_swa", FAIL_FORMAT, "it is not above 0");
     const struct gguf_tensor *factors = gguf_tensor(r->g, "rope_freqs.weight");
     if (r->result)
         return;
     if (factors) {
         if (factors->dims[0] != (uint64_t)rope.dims / 2 || factors->type != QUANT_F32) {
             r->result =
-                gguf_refuse(r->g, "rope_freqs.weight", r->error, ERR_FORMAT,
+                gguf_refuse(r->g, "rope_freqs.weight", r->error, FAIL_FORMAT,
                             "rope_freqs.weight does not hold %d f32 factors", rope.dims / 2);
             return;
         }
@@ -165,7 +165,7 @@ static void read_ropes(struct reader *r, struct hparams *h, struct program *p,
     global->rope = program_add_rope(p, &rope);
     local->rope = h->family->window_pattern ? program_add_rope(p, &window) : global->rope;
     if (global->rope == PROGRAM_NONE || local->rope == PROGRAM_NONE)
-        r->result = fail(r->error, ERR_NOMEM, "rope tables");
+        r->result = fail(r->error, FAIL_NOMEM, "rope tables");
 }
 
 /* Which layers see only a window: the file's pattern, else the family's. */
@@ -190,7 +190,7 @@ static void share_kv(struct reader *r, struct hparams *h)
         while (from >= 0 && h->layers[from].window != h->layers[i].window)
             from--;
         if (from < 0 || h->layers[from].kv_heads != h->layers[i].kv_heads)
-            refuse(r, "attention.shared_kv_layers", ERR_FORMAT,
+            refuse(r, "attention.shared_kv_layers", FAIL_FORMAT,
                    "a layer shares no earlier layer's KV");
         h->layers[i].kv_layer = from;
     }
@@ -206,7 +206,7 @@ static void read_heads(struct reader *r, struct hparams *h)
     for (int i = 0; i < h->n_layers; i++)
         if (h->layers[i].heads < 1 ||
             (h->layers[i].kv_heads && h->layers[i].heads % h->layers[i].kv_heads))
-            refuse(r, "attention.head_count", ERR_FORMAT,
+            refuse(r, "attention.head_count", FAIL_FORMAT,
                    "it is not a multiple of attention.head_count_kv");
 }
 
@@ -215,7 +215,7 @@ static void read_layers(struct reader *r, struct hparams *h, struct program *p)
     const struct family *f = h->family;
     h->layers = arena_array(p->arena, struct layer_params, h->n_layers);
     if (!h->layers) {
-        r->result = fail(r->error, ERR_NOMEM, "%d layers", h->n_layers);
+        r->result = fail(r->error, FAIL_NOMEM, "%d layers", h->n_layers);
         return;
     }
     read_heads(r, h);
@@ -244,12 +244,12 @@ static void read_layers(struct reader *r, struct hparams *h, struct program *p)
 static void check_layers(struct reader *r, const struct hparams *h)
 {
     if (h->experts && (h->experts_used < 1 || h->experts_used > h->experts))
-        refuse(r, "expert_used_count", ERR_FORMAT, "it is not within 1 to expert_count");
+        refuse(r, "expert_used_count", FAIL_FORMAT, "it is not within 1 to expert_count");
     if (h->experts && h->expert_ffn < 1)
-        refuse(r, "expert_feed_forward_length", ERR_FORMAT, "it is 0");
+        refuse(r, "expert_feed_forward_length", FAIL_FORMAT, "it is 0");
     for (int i = 0; i < h->n_layers && !r->result; i++)
         if (h->layers[i].kv_heads == 0 && h->conv_kernel < 2)
-            refuse(r, "attention.head_count_kv", ERR_FORMAT,
+            refuse(r, "attention.head_count_kv", FAIL_FORMAT,
                    "a layer has neither KV heads nor a convolution");
 }
 
@@ -261,7 +261,7 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct program *p, str
         return result;
     h->family = family_find(name);
     if (!h->family)
-        return gguf_refuse(g, "general.architecture", e, ERR_UNSUPPORTED,
+        return gguf_refuse(g, "general.architecture", e, FAIL_UNSUPPORTED,
                            "the model family \"%.*s\" is not supported", BYTES_ARG(name));
     struct reader r = { .g = g, .family = h->family->name, .error = e };
     h->n_layers = read_int(&r, "block_count", -1, 1, PROGRAM_MAX_LAYERS);
@@ -281,7 +281,7 @@ int hparams_read(struct hparams *h, const struct gguf *g, struct program *p, str
     check_layers(&r, h);
     const struct gguf_tensor *t = gguf_tensor(g, "token_embd.weight");
     if (!r.result && !t)
-        r.result = gguf_refuse(g, "token_embd.weight", e, ERR_NOT_FOUND,
+        r.result = gguf_refuse(g, "token_embd.weight", e, FAIL_NOT_FOUND,
                                "tensor token_embd.weight is missing");
     if (!r.result)
         h->vocab = (int)t->dims[1];

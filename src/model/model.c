@@ -96,7 +96,7 @@ static int check_program(struct builder *b)
 {
     struct error inner = { 0 };
     int r = program_validate(b->p, &inner);
-    if (r && r != ERR_NOMEM)
+    if (r && r != FAIL_NOMEM)
         return gguf_refuse(b->g, "general.architecture", b->error, r, "no program of %s: %s",
                            b->p->family, inner.text);
     return r ? fail(b->error, r, "%s", inner.text) : 0;
@@ -108,7 +108,7 @@ int model_build(const struct gguf *g, const struct model_options *options, struc
     struct error local = { 0 };
     struct builder b = { .g = g, .error = e ? e : &local, .p = program_new(arena) };
     if (!b.p)
-        return fail(e, ERR_NOMEM, "a program");
+        return fail(e, FAIL_NOMEM, "a program");
     if (options)
         b.options = *options;
     if ((b.result = hparams_read(&b.h, g, b.p, b.error)))
@@ -129,7 +129,7 @@ int model_build(const struct gguf *g, const struct model_options *options, struc
     p->inputs = arena_array(arena, int, 1);
     p->outputs = arena_array(arena, int, 1);
     if (!b.result && (!p->inputs || !p->outputs))
-        b.result = fail(b.error, ERR_NOMEM, "a program");
+        b.result = fail(b.error, FAIL_NOMEM, "a program");
     if (b.result)
         return b.result;
     p->logits = p->outputs[0] = logits;

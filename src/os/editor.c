@@ -221,7 +221,7 @@ static int start(struct editor *ed, struct error *e)
     HistEventW event;
     ed->locale = open_locale();
     if (!ed->locale)
-        return fail(e, ERR_UNSUPPORTED, "no locale with UTF-8");
+        return fail(e, FAIL_UNSUPPORTED, "no locale with UTF-8");
     locale_t before = uselocale(ed->locale);
     tcgetattr(STDIN_FILENO, &ed->found);
     ed->line = el_init("shoal", stdin, ed->out, stderr);
@@ -239,7 +239,7 @@ static int start(struct editor *ed, struct error *e)
         give_terminal_back(ed);
     }
     uselocale(before);
-    return ed->line && ed->history ? 0 : fail(e, ERR_NOMEM, "a line editor");
+    return ed->line && ed->history ? 0 : fail(e, FAIL_NOMEM, "a line editor");
 }
 
 int editor_open(struct editor **ret, struct error *e)
@@ -247,10 +247,10 @@ int editor_open(struct editor **ret, struct error *e)
     const char *terminal = env_get("TERM", "dumb");
     FILE *out = terminal_on_output() ? stdout : terminal_on_errors() ? stderr : NULL;
     if (!terminal_on_input() || !out || strcmp(terminal, "dumb") == 0)
-        return fail(e, ERR_UNSUPPORTED, "no terminal to edit on");
+        return fail(e, FAIL_UNSUPPORTED, "no terminal to edit on");
     struct editor *ed = calloc(1, sizeof *ed);
     if (!ed)
-        return fail(e, ERR_NOMEM, "a line editor");
+        return fail(e, FAIL_NOMEM, "a line editor");
     ed->out = out;
     int r = start(ed, e);
     if (r)
@@ -302,9 +302,9 @@ int editor_read(struct editor *ed, const struct editor_prompts *prompts, struct 
         const wchar_t *text = el_wgets(ed->line, &n);
         if (!text || n <= 0) {
             fputs("\n", ed->out);
-            r = fail(e, ERR_CLOSED, "the input has ended");
+            r = fail(e, FAIL_CLOSED, "the input has ended");
         } else if (ed->cancelled) {
-            r = fail(e, ERR_CANCELLED, "given up");
+            r = fail(e, FAIL_CANCELLED, "given up");
         } else if ((r = append(line, text, (size_t)n - (text[n - 1] == L'\n')))) {
             fail(e, r, "a text of more than %zu bytes", line->limit);
         }

@@ -14,8 +14,8 @@
 
 struct editor; /* one thread at a time */
 
-/* ERR_UNSUPPORTED where nobody sits at a terminal that can be edited on, or in a build without
- * libedit; ERR_NOMEM. *ret is untouched then, else ended by editor_close (NULL is fine). */
+/* FAIL_UNSUPPORTED where nobody sits at a terminal that can be edited on, or in a build without
+ * libedit; FAIL_NOMEM. *ret is untouched then, else ended by editor_close (NULL is fine). */
 int editor_open(struct editor **ret, struct error *e);
 void editor_close(struct editor *ed);
 
@@ -28,8 +28,8 @@ struct editor_prompts {
 /* One text in UTF-8 into line (cleared first), without the key that ended it; it has line ends
  * inside where several lines were pasted or recalled. prompts: borrowed for the call.
  *
- * ERR_CANCELLED: given up by Ctrl-C. ERR_CLOSED: Ctrl-D on an empty line, or the terminal is gone.
- * ERR_LIMIT: longer than line may be. */
+ * FAIL_CANCELLED: given up by Ctrl-C. FAIL_CLOSED: Ctrl-D on an empty line, or the terminal is
+ * gone. FAIL_LIMIT: longer than line may be. */
 int editor_read(struct editor *ed, const struct editor_prompts *prompts, struct buffer *line,
                 struct error *e);
 

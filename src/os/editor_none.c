@@ -4,7 +4,7 @@
 int editor_open(struct editor **ret, struct error *e)
 {
     (void)ret;
-    return fail(e, ERR_UNSUPPORTED, "this build edits no lines: libedit was missing");
+    return fail(e, FAIL_UNSUPPORTED, "this build edits no lines: libedit was missing");
 }
 
 void editor_close(struct editor *ed)
@@ -18,7 +18,7 @@ int editor_read(struct editor *ed, const struct editor_prompts *prompts, struct 
     (void)ed;
     (void)prompts;
     (void)line;
-    return fail(e, ERR_UNSUPPORTED, "this build edits no lines: libedit was missing");
+    return fail(e, FAIL_UNSUPPORTED, "this build edits no lines: libedit was missing");
 }
 
 void editor_remember(struct editor *ed, const char *text)

@@ -16,10 +16,10 @@
 
 static int fail_errno(struct error *e, const char *path, const char *what)
 {
-    int code = errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND
-               : errno == ENOMEM                   ? ERR_NOMEM
-               : errno == EACCES || errno == EPERM ? ERR_AUTH
-                                                   : ERR_IO;
+    int code = errno == ENOENT || errno == ENOTDIR ? FAIL_NOT_FOUND
+               : errno == ENOMEM                   ? FAIL_NOMEM
+               : errno == EACCES || errno == EPERM ? FAIL_AUTH
+                                                   : FAIL_IO;
     return fail(e, code, "%s: %s: %s", path, what, strerror(errno));
 }
 
@@ -57,7 +57,7 @@ int file_map_open(struct file_map *ret, const char *path, struct error *e)
         goto out;
     }
     if (!S_ISREG(s.st_mode)) {
-        r = fail(e, ERR_IO, "%s: not a regular file", path);
+        r = fail(e, FAIL_IO, "%s: not a regular file", path);
         goto out;
     }
     struct file_map m = { .size = (uint64_t)s.st_size, .identity = identity_of(&s) };
@@ -121,11 +121,11 @@ int file_map_keep(struct file_map *m, uint64_t size, struct error *e)
         return 0;
     void *copy = malloc((size_t)bytes);
     if (!copy)
-        return fail(e, ERR_NOMEM, "%" PRIu64 " bytes of a file", bytes);
+        return fail(e, FAIL_NOMEM, "%" PRIu64 " bytes of a file", bytes);
     memcpy(copy, m->data, (size_t)bytes);
     void *p = mmap((void *)m->data, (size_t)pages, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    int r = p == MAP_FAILED ? fail(e, ERR_NOMEM, "%" PRIu64 " bytes of a file", bytes) : 0;
+    int r = p == MAP_FAILED ? fail(e, FAIL_NOMEM, "%" PRIu64 " bytes of a file", bytes) : 0;
     if (!r) {
         memcpy(p, copy, (size_t)bytes);
         mprotect(p, (size_t)pages, PROT_READ);
@@ -173,7 +173,7 @@ int file_read_range(const char *path, uint64_t offset, void *ret, size_t size, s
         if (n > 0)
             at += (size_t)n;
         else if (n == 0)
-            r = fail(e, ERR_FORMAT, "%s: ends before byte %" PRIu64, path, offset + size);
+            r = fail(e, FAIL_FORMAT, "%s: ends before byte %" PRIu64, path, offset + size);
         else if (errno != EINTR)
             r = fail_errno(e, path, "reading");
     }
@@ -197,7 +197,7 @@ int file_read_all(const char *path, struct buffer *out, struct error *e)
         if (n <= 0)
             break;
         if (buffer_append(out, bytes_of(chunk, (size_t)n))) {
-            r = fail(e, ERR_LIMIT, "%s: larger than %zu bytes", path, out->limit);
+            r = fail(e, FAIL_LIMIT, "%s: larger than %zu bytes", path, out->limit);
             break;
         }
     }
@@ -225,7 +225,7 @@ int file_write_atomic(const char *path, struct bytes content, unsigned mode, str
     char temp[4096];
     int n = snprintf(temp, sizeof(temp), "%s.XXXXXX", path);
     if (n < 0 || (size_t)n >= sizeof(temp))
-        return fail(e, ERR_LIMIT, "%s: the path is too long", path);
+        return fail(e, FAIL_LIMIT, "%s: the path is too long", path);
     int fd = mkstemp(temp);
     if (fd < 0)
         return fail_errno(e, path, "writing");
@@ -255,7 +255,7 @@ int file_make_directory(const char *path, unsigned mode, struct error *e)
     char copy[4096];
     size_t n = strlen(path);
     if (n == 0 || n >= sizeof(copy))
-        return fail(e, ERR_LIMIT, "%s: the path is empty or too long", path);
+        return fail(e, FAIL_LIMIT, "%s: the path is empty or too long", path);
     memcpy(copy, path, n + 1);
     for (size_t i = 1; i <= n; i++) {
         if (copy[i] != '/' && copy[i] != '\0')

@@ -14,7 +14,7 @@ struct file_identity {
     int64_t modified_ns;
 };
 
-/* Tells what path names now, without opening it. ERR_NOT_FOUND, ERR_AUTH, ERR_IO. */
+/* Tells what path names now, without opening it. FAIL_NOT_FOUND, FAIL_AUTH, FAIL_IO. */
 int file_identify(const char *path, struct file_identity *ret, struct error *e);
 
 struct fault_guard;
@@ -29,7 +29,7 @@ struct file_map {
     uint64_t dropped; /* bytes from here on are mapped no more; 0: all are mapped */
 };
 
-/* Maps path. ERR_NOT_FOUND, ERR_IO; an empty file gives size 0 and data NULL. */
+/* Maps path. FAIL_NOT_FOUND, FAIL_IO; an empty file gives size 0 and data NULL. */
 int file_map_open(struct file_map *ret, const char *path, struct error *e);
 void file_map_close(struct file_map *m);
 
@@ -42,7 +42,7 @@ bool file_map_unchanged(const struct file_map *m, const char *path);
 bool file_map_changed(const struct file_map *m, const char *path);
 
 /* Copies the first `size` bytes into memory of our own at the same address: from then on nothing
- * that happens to the file changes them. Nobody else may read there meanwhile. ERR_NOMEM. */
+ * that happens to the file changes them. Nobody else may read there meanwhile. FAIL_NOMEM. */
 int file_map_keep(struct file_map *m, uint64_t size, struct error *e);
 
 /* Unmaps what lies behind the first `size` bytes, whole pages only; those may be read no more. */
@@ -60,11 +60,11 @@ enum file_advice {
 void file_map_advise(const struct file_map *m, uint64_t offset, uint64_t size,
                      enum file_advice advice);
 
-/* Reads exactly `size` bytes of path from `offset` into ret. ERR_FORMAT when the file ends before,
- * ERR_NOT_FOUND, ERR_IO. */
+/* Reads exactly `size` bytes of path from `offset` into ret. FAIL_FORMAT when the file ends before,
+ * FAIL_NOT_FOUND, FAIL_IO. */
 int file_read_range(const char *path, uint64_t offset, void *ret, size_t size, struct error *e);
 
-/* Reads all of path (or standard input for "-") into out. ERR_LIMIT when it is larger than out's
+/* Reads all of path (or standard input for "-") into out. FAIL_LIMIT when it is larger than out's
  * limit. */
 int file_read_all(const char *path, struct buffer *out, struct error *e);
 
@@ -72,8 +72,8 @@ int file_read_all(const char *path, struct buffer *out, struct error *e);
 int file_write_atomic(const char *path, struct bytes content, unsigned mode, struct error *e);
 
 /* Adds at the end of path, which is made with this mode if it is missing. One write, so that the
- * pieces of several processes stay whole; it may be lost with the power. ERR_AUTH, ERR_NOT_FOUND,
- * ERR_IO. */
+ * pieces of several processes stay whole; it may be lost with the power. FAIL_AUTH, FAIL_NOT_FOUND,
+ * FAIL_IO. */
 int file_append(const char *path, struct bytes more, unsigned mode, struct error *e);
 
 /* Makes a directory and its parents; an existing one is fine. */

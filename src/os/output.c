@@ -16,11 +16,11 @@
 
 static int fail_errno(struct error *e, const char *path, const char *what)
 {
-    int code = errno == ENOENT || errno == ENOTDIR                    ? ERR_NOT_FOUND
-               : errno == ENOMEM                                      ? ERR_NOMEM
-               : errno == EACCES || errno == EPERM || errno == EROFS  ? ERR_AUTH
-               : errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? ERR_LIMIT
-                                                                      : ERR_IO;
+    int code = errno == ENOENT || errno == ENOTDIR                    ? FAIL_NOT_FOUND
+               : errno == ENOMEM                                      ? FAIL_NOMEM
+               : errno == EACCES || errno == EPERM || errno == EROFS  ? FAIL_AUTH
+               : errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? FAIL_LIMIT
+                                                                      : FAIL_IO;
     return fail(e, code, "%s: %s: %s", path, what, strerror(errno));
 }
 
@@ -41,7 +41,7 @@ int file_output_open(struct file_output *ret, const char *path, struct error *e)
         /* File systems without locks answer otherwise: then there is only care. */
         if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
             close(fd);
-            return fail(e, ERR_BUSY, "%s: another process is writing it", path);
+            return fail(e, FAIL_BUSY, "%s: another process is writing it", path);
         }
         if (names_file(path, fd)) {
             *ret = (struct file_output){ .fd = fd, .path = path };
@@ -49,7 +49,7 @@ int file_output_open(struct file_output *ret, const char *path, struct error *e)
         }
         close(fd);
     }
-    return fail(e, ERR_BUSY, "%s: other processes keep replacing it", path);
+    return fail(e, FAIL_BUSY, "%s: other processes keep replacing it", path);
 }
 
 void file_output_close(struct file_output *f)
@@ -108,7 +108,7 @@ int file_link(const char *from, const char *to, struct error *e)
     }
     if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == ENOSYS ||
         errno == EOPNOTSUPP) {
-        return fail(e, ERR_UNSUPPORTED, "%s: %s", to, strerror(errno));
+        return fail(e, FAIL_UNSUPPORTED, "%s: %s", to, strerror(errno));
     }
     return fail_errno(e, to, "making a second name");
 }

@@ -67,12 +67,12 @@ int pool_open(struct pool **ret, const struct pool_options *options, struct erro
     int cores = cpu_cores();
     int n = options->threads == 0 ? cores : options->threads;
     if (n < 1 || n > POOL_MAX_THREADS) {
-        return fail(e, ERR_RANGE, "%d compute threads, not 1 to %d", n, POOL_MAX_THREADS);
+        return fail(e, FAIL_RANGE, "%d compute threads, not 1 to %d", n, POOL_MAX_THREADS);
     }
     size_t size = sizeof(struct pool) + (size_t)n * sizeof(struct worker);
     struct pool *p = aligned_alloc(64, (size + 63) / 64 * 64);
     if (p == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a pool of %d threads", n);
+        return fail(e, FAIL_NOMEM, "memory for a pool of %d threads", n);
     }
     memset(p, 0, size);
     park_init(&p->start);

@@ -20,7 +20,7 @@ struct pool_options {
     uint64_t spin_ns; /* before a waiting thread sleeps; 0: POOL_SPIN_NS */
 };
 
-/* Starts the workers. ERR_RANGE, ERR_NOMEM; *ret untouched then. Ended by pool_close. */
+/* Starts the workers. FAIL_RANGE, FAIL_NOMEM; *ret untouched then. Ended by pool_close. */
 int pool_open(struct pool **ret, const struct pool_options *options, struct error *e);
 
 /* Ends the workers and frees. NULL is fine; never inside a job. */

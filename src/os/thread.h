@@ -23,11 +23,11 @@ struct condition {
     pthread_cond_t handle; /* measured by the monotonic clock */
 };
 
-/* Runs fn(arg) in a new thread, which must be joined. ERR_NOMEM. */
+/* Runs fn(arg) in a new thread, which must be joined. FAIL_NOMEM. */
 static inline int thread_start(struct thread *t, void *(*fn)(void *arg), void *arg, struct error *e)
 {
     int code = pthread_create(&t->handle, NULL, fn, arg);
-    return code == 0 ? 0 : fail(e, ERR_NOMEM, "starting a thread: %s", strerror(code));
+    return code == 0 ? 0 : fail(e, FAIL_NOMEM, "starting a thread: %s", strerror(code));
 }
 
 /* Waits for the thread's end. */

@@ -8,8 +8,9 @@
 #include "secure/handshake.h"
 
 #include <assert.h>
-
-#include "secure/openssl.h"
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 
 #define MAGIC "SHOALCTL"
 #define LABEL "shoal handshake 1"
@@ -57,16 +58,16 @@ int handshake_peek(struct handshake *ret, struct bytes record, struct error *e)
 {
     const uint8_t *r = record.data;
     if (record.size != HANDSHAKE_BYTES) {
-        return fail(e, ERR_FORMAT, "a handshake of %zu bytes, not %d", record.size,
+        return fail(e, FAIL_FORMAT, "a handshake of %zu bytes, not %d", record.size,
                     HANDSHAKE_BYTES);
     }
     if (memcmp(r, MAGIC, 8) != 0) {
-        return fail(e, ERR_FORMAT, "the peer's first bytes are no shoal handshake");
+        return fail(e, FAIL_FORMAT, "the peer's first bytes are no shoal handshake");
     }
     if ((r[12] != HANDSHAKE_CLIENT && r[12] != HANDSHAKE_SERVER) ||
         (r[13] != HANDSHAKE_BY_CLUSTER && r[13] != HANDSHAKE_BY_INVITATION) || r[14] != 0 ||
         r[15] != 0) {
-        return fail(e, ERR_FORMAT, "a handshake with role %u and key kind %u", r[12], r[13]);
+        return fail(e, FAIL_FORMAT, "a handshake with role %u and key kind %u", r[12], r[13]);
     }
     *ret =
         (struct handshake){ .role = (enum handshake_role)r[12], .by = (enum handshake_key)r[13] };
@@ -90,11 +91,11 @@ int handshake_check(struct bytes record, enum handshake_role sender,
     bool good = CRYPTO_memcmp(mac, record.data + SIGNED, MAC) == 0 && h.role == sender;
     OPENSSL_cleanse(mac, sizeof mac);
     if (!good) {
-        return fail(e, ERR_AUTH, "the peer does not hold the %s key",
+        return fail(e, FAIL_AUTH, "the peer does not hold the %s key",
                     h.by == HANDSHAKE_BY_CLUSTER ? "cluster's" : "invitation's");
     }
     if (h.version != HANDSHAKE_VERSION) {
-        return fail(e, ERR_UNSUPPORTED,
+        return fail(e, FAIL_UNSUPPORTED,
                     "the peer speaks protocol version %u, this device version %u: update the older",
                     h.version, HANDSHAKE_VERSION);
     }

@@ -37,13 +37,13 @@ struct handshake_binding {
 void handshake_make(uint8_t out[static HANDSHAKE_BYTES], const struct handshake *h,
                     const struct handshake_binding *binding, const uint8_t key[static CLUSTER_KEY]);
 
-/* Which key a received record claims; nothing in it is to be believed yet. ERR_FORMAT for what is
+/* Which key a received record claims; nothing in it is to be believed yet. FAIL_FORMAT for what is
  * no record. */
 int handshake_peek(struct handshake *ret, struct bytes record, struct error *e);
 
-/* Checks a received record in constant time: ERR_AUTH for a wrong key, another session, another
- * role. Only then the version: ERR_UNSUPPORTED names both. On 0 and on ERR_UNSUPPORTED the peer is
- * a holder of the key. */
+/* Checks a received record in constant time: FAIL_AUTH for a wrong key, another session, another
+ * role. Only then the version: FAIL_UNSUPPORTED names both. On 0 and on FAIL_UNSUPPORTED the peer
+ * is a holder of the key. */
 int handshake_check(struct bytes record, enum handshake_role sender,
                     const struct handshake_binding *binding, const uint8_t key[static CLUSTER_KEY],
                     struct error *e);

@@ -3,6 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rand.h>
+#include <openssl/sha.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -10,7 +18,6 @@
 
 #include "os/file.h"
 #include "secure/internal.h"
-#include "secure/openssl.h"
 #include "secure/text.h"
 
 #define PEM_BYTES 4096          /* an Ed25519 key takes 119 */
@@ -29,13 +36,13 @@ int fail_openssl(struct error *e, int code, const char *what)
 
 int secure_random(uint8_t *out, size_t size, struct error *e)
 {
-    return RAND_bytes(out, (int)size) == 1 ? 0 : fail_openssl(e, ERR_IO, "random bytes");
+    return RAND_bytes(out, (int)size) == 1 ? 0 : fail_openssl(e, FAIL_IO, "random bytes");
 }
 
 int secure_path(char out[static SECURE_PATH], const char *home, const char *name, struct error *e)
 {
     int n = snprintf(out, SECURE_PATH, "%s/%s", home, name);
-    return n > 0 && n < SECURE_PATH ? 0 : fail(e, ERR_LIMIT, "the path of %s is too long", name);
+    return n > 0 && n < SECURE_PATH ? 0 : fail(e, FAIL_LIMIT, "the path of %s is too long", name);
 }
 
 int secret_read(char *out, size_t size, const char *path, struct error *e)
@@ -43,25 +50,25 @@ int secret_read(char *out, size_t size, const char *path, struct error *e)
     struct stat s;
     int fd = open(path, O_RDONLY | O_CLOEXEC), code = 0;
     if (fd < 0) {
-        return fail(e, errno == ENOENT || errno == ENOTDIR ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path,
-                    strerror(errno));
+        return fail(e, errno == ENOENT || errno == ENOTDIR ? FAIL_NOT_FOUND : FAIL_IO, "%s: %s",
+                    path, strerror(errno));
     }
     if (fstat(fd, &s) != 0) {
-        code = fail(e, ERR_IO, "%s: %s", path, strerror(errno));
+        code = fail(e, FAIL_IO, "%s: %s", path, strerror(errno));
     } else if ((s.st_mode & 077) != 0) {
-        code = fail(e, ERR_AUTH, "%s may be read by other users; type: chmod 600 %s", path, path);
+        code = fail(e, FAIL_AUTH, "%s may be read by other users; type: chmod 600 %s", path, path);
     }
     size_t used = 0;
     while (code == 0) {
         ssize_t n = read(fd, out + used, size - used);
         used += n > 0 ? (size_t)n : 0;
         if (used == size) {
-            code = fail(e, ERR_LIMIT, "%s is longer than %zu bytes", path, size - 1);
+            code = fail(e, FAIL_LIMIT, "%s is longer than %zu bytes", path, size - 1);
         } else if (n == 0) {
             out[used] = '\0';
             break;
         } else if (n < 0 && errno != EINTR) {
-            code = fail(e, ERR_IO, "%s: %s", path, strerror(errno));
+            code = fail(e, FAIL_IO, "%s: %s", path, strerror(errno));
         }
     }
     close(fd);
@@ -82,7 +89,7 @@ static int key_from_file(EVP_PKEY **ret, const char *path, struct error *e)
     if (key == NULL || EVP_PKEY_get_base_id(key) != EVP_PKEY_ED25519) {
         EVP_PKEY_free(key);
         ERR_clear_error();
-        return fail(e, ERR_FORMAT, "%s holds no Ed25519 key", path);
+        return fail(e, FAIL_FORMAT, "%s holds no Ed25519 key", path);
     }
     *ret = key;
     return 0;
@@ -99,7 +106,7 @@ static int make_key(EVP_PKEY **ret, const char *home, const char *path, struct e
     char *pem = NULL;
     if (key == NULL || bio == NULL ||
         PEM_write_bio_PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1) {
-        code = fail_openssl(e, ERR_IO, "making a device key");
+        code = fail_openssl(e, FAIL_IO, "making a device key");
     } else {
         long n = BIO_get_mem_data(bio, &pem);
         code = file_write_atomic(path, bytes_of(pem, (size_t)n), 0600, e);
@@ -126,7 +133,7 @@ static int make_certificate(struct identity *id, struct error *e)
         X509_set_issuer_name(x, name) != 1 || X509_set_pubkey(x, id->key) != 1 ||
         X509_sign(x, id->key, NULL) == 0) {
         X509_free(x);
-        return fail_openssl(e, ERR_NOMEM, "making a device certificate");
+        return fail_openssl(e, FAIL_NOMEM, "making a device certificate");
     }
     id->certificate = x;
     return 0;
@@ -141,15 +148,15 @@ int identity_open(struct identity **ret, const char *home, struct error *e)
     }
     struct identity *id = calloc(1, sizeof *id);
     if (id == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a device key");
+        return fail(e, FAIL_NOMEM, "memory for a device key");
     }
     code = key_from_file(&id->key, path, e);
-    if (code == ERR_NOT_FOUND) {
+    if (code == FAIL_NOT_FOUND) {
         code = make_key(&id->key, home, path, e);
     }
     size_t size = IDENTITY_KEY;
     if (code == 0 && EVP_PKEY_get_raw_public_key(id->key, id->public_key, &size) != 1) {
-        code = fail_openssl(e, ERR_FORMAT, "device key");
+        code = fail_openssl(e, FAIL_FORMAT, "device key");
     }
     if (code == 0) {
         identity_format(id->id, id->public_key);
@@ -194,7 +201,7 @@ int cluster_key_load(uint8_t key[static CLUSTER_KEY], const char *home, struct e
     }
     bool good = hex_parse(key, CLUSTER_KEY, bytes_of(text, strcspn(text, "\r\n")));
     OPENSSL_cleanse(text, sizeof text);
-    return good ? 0 : fail(e, ERR_FORMAT, "%s is not %d bytes as hex", path, CLUSTER_KEY);
+    return good ? 0 : fail(e, FAIL_FORMAT, "%s is not %d bytes as hex", path, CLUSTER_KEY);
 }
 
 int cluster_key_store(const uint8_t key[static CLUSTER_KEY], const char *home, struct error *e)
@@ -215,7 +222,7 @@ int cluster_key_store(const uint8_t key[static CLUSTER_KEY], const char *home, s
 int cluster_key_create(uint8_t key[static CLUSTER_KEY], const char *home, struct error *e)
 {
     int code = cluster_key_load(key, home, e);
-    if (code != ERR_NOT_FOUND) {
+    if (code != FAIL_NOT_FOUND) {
         return code;
     }
     uint8_t fresh[CLUSTER_KEY];

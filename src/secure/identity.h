@@ -22,8 +22,8 @@ struct identity {
     char id[IDENTITY_TEXT];
 };
 
-/* Reads HOME/device.key (PEM), or makes it (mode 0600, HOME 0700) on first use. ERR_FORMAT for a
- * file that holds no Ed25519 key; ERR_AUTH where others may read it; ERR_IO, ERR_NOMEM. */
+/* Reads HOME/device.key (PEM), or makes it (mode 0600, HOME 0700) on first use. FAIL_FORMAT for a
+ * file that holds no Ed25519 key; FAIL_AUTH where others may read it; FAIL_IO, FAIL_NOMEM. */
 int identity_open(struct identity **ret, const char *home, struct error *e);
 
 /* NULL is fine. */
@@ -35,9 +35,9 @@ void identity_format(char out[static IDENTITY_TEXT], const uint8_t key[static ID
 /* The first 8 digits of an id, for people. */
 void identity_short(char out[static IDENTITY_SHORT], const char *id);
 
-/* HOME/cluster.key: 32 random bytes as hex, mode 0600. load: ERR_NOT_FOUND where there is none yet,
- * ERR_FORMAT, ERR_AUTH where others may read it. create makes a new one, or loads the one that is
- * there. store replaces it (when a joiner is given the cluster's). */
+/* HOME/cluster.key: 32 random bytes as hex, mode 0600. load: FAIL_NOT_FOUND where there is none
+ * yet, FAIL_FORMAT, FAIL_AUTH where others may read it. create makes a new one, or loads the one
+ * that is there. store replaces it (when a joiner is given the cluster's). */
 int cluster_key_load(uint8_t key[static CLUSTER_KEY], const char *home, struct error *e);
 int cluster_key_create(uint8_t key[static CLUSTER_KEY], const char *home, struct error *e);
 int cluster_key_store(const uint8_t key[static CLUSTER_KEY], const char *home, struct error *e);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -14,7 +15,6 @@
 #include "base/cursor.h"
 #include "os/file.h"
 #include "secure/internal.h"
-#include "secure/openssl.h"
 #include "secure/text.h"
 
 #define PREFIX "shoal1:"
@@ -53,14 +53,14 @@ static int parse_address(char out[static INVITATION_ADDRESS_TEXT], struct cursor
     uint8_t size = cursor_u8(c, "length of an address");
     struct bytes text = cursor_bytes(c, size, "address");
     if (c->failed) {
-        return ERR_FORMAT;
+        return FAIL_FORMAT;
     }
     if (size == 0 || size >= INVITATION_ADDRESS_TEXT) {
-        return cursor_fail(c, ERR_FORMAT, "an address of %u bytes", size);
+        return cursor_fail(c, FAIL_FORMAT, "an address of %u bytes", size);
     }
     for (size_t i = 0; i < text.size; i++) {
         if (text.data[i] <= 0x20 || text.data[i] >= 0x7f) {
-            return cursor_fail(c, ERR_FORMAT, "an address with foreign characters");
+            return cursor_fail(c, FAIL_FORMAT, "an address with foreign characters");
         }
     }
     memcpy(out, text.data, text.size);
@@ -76,11 +76,11 @@ int invitation_parse(struct invitation *ret, struct bytes text, struct error *e)
         text.size--; /* as pasted */
     }
     if (!bytes_starts_with(text, PREFIX)) {
-        return fail(e, ERR_FORMAT, "an invitation begins with \"" PREFIX "\"");
+        return fail(e, FAIL_FORMAT, "an invitation begins with \"" PREFIX "\"");
     }
     text = bytes_of(text.data + sizeof PREFIX - 1, text.size - (sizeof PREFIX - 1));
     if (!base64url_parse(content, sizeof content, &n, text)) {
-        return fail(e, ERR_FORMAT, "the invitation was cut or changed: not base64url");
+        return fail(e, FAIL_FORMAT, "the invitation was cut or changed: not base64url");
     }
     struct invitation i = { 0 };
     struct cursor c;
@@ -95,7 +95,7 @@ int invitation_parse(struct invitation *ret, struct bytes text, struct error *e)
     memcpy(i.id, id.data, INVITATION_ID);
     memcpy(i.key, key.data, INVITATION_KEY);
     if (i.n_addresses > INVITATION_ADDRESSES) {
-        return fail(e, ERR_FORMAT, "an invitation with %d addresses, the most are %d",
+        return fail(e, FAIL_FORMAT, "an invitation with %d addresses, the most are %d",
                     i.n_addresses, INVITATION_ADDRESSES);
     }
     for (int a = 0; a < i.n_addresses; a++) {
@@ -104,7 +104,7 @@ int invitation_parse(struct invitation *ret, struct bytes text, struct error *e)
         }
     }
     if (cursor_left(&c) != 0) {
-        return fail(e, ERR_FORMAT, "an invitation with %zu bytes too many",
+        return fail(e, FAIL_FORMAT, "an invitation with %zu bytes too many",
                     (size_t)cursor_left(&c));
     }
     *ret = i;
@@ -139,7 +139,7 @@ static int parse_lines(struct list *l, const char *text, struct error *e)
             !hex_parse(i->id, INVITATION_ID, bytes_of(line, 16)) ||
             !hex_parse(i->key, INVITATION_KEY, bytes_of(line + 17, 64)) ||
             !hex_parse(expires, 8, bytes_of(line + 82, 16))) {
-            return fail(e, ERR_FORMAT,
+            return fail(e, FAIL_FORMAT,
                         "%s: line %d is damaged; removing the file ends all open "
                         "invitations",
                         l->path, l->n + 1);
@@ -167,12 +167,12 @@ static int list_open(struct list *l, const char *home, struct error *e)
     }
     l->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (l->lock < 0 || flock(l->lock, LOCK_EX) != 0) {
-        code = fail(e, ERR_IO, "%s: %s", path, strerror(errno));
+        code = fail(e, FAIL_IO, "%s: %s", path, strerror(errno));
         list_close(l);
         return code;
     }
     code = secret_read(text, sizeof text, l->path, e);
-    code = code == ERR_NOT_FOUND ? 0 : code == 0 ? parse_lines(l, text, e) : code;
+    code = code == FAIL_NOT_FOUND ? 0 : code == 0 ? parse_lines(l, text, e) : code;
     OPENSSL_cleanse(text, sizeof text);
     if (code != 0) {
         list_close(l);
@@ -190,7 +190,7 @@ static int list_write(const struct list *l, struct error *e)
         hex_format(key, l->all[i].key, INVITATION_KEY);
         buffer_printf(&b, "%s %s %016llx\n", id, key, (unsigned long long)l->all[i].expires_s);
     }
-    int code = b.failed ? fail(e, ERR_NOMEM, "memory for the invitations")
+    int code = b.failed ? fail(e, FAIL_NOMEM, "memory for the invitations")
                         : file_write_atomic(l->path, buffer_bytes(&b), 0600, e);
     if (b.data != NULL) {
         OPENSSL_cleanse(b.data, b.size);
@@ -214,7 +214,7 @@ int invitation_create(struct invitation *ret, const char *home, int64_t now_s, i
                       struct error *e)
 {
     if (hours < 1 || hours > INVITATION_MAX_HOURS) {
-        return fail(e, ERR_RANGE, "an invitation for %d hours, not 1 to %d", hours,
+        return fail(e, FAIL_RANGE, "an invitation for %d hours, not 1 to %d", hours,
                     INVITATION_MAX_HOURS);
     }
     struct invitation fresh = { .expires_s = now_s + (int64_t)hours * 3600 };
@@ -227,7 +227,7 @@ int invitation_create(struct invitation *ret, const char *home, int64_t now_s, i
     }
     drop_expired(&l, now_s);
     if (l.n == INVITATION_MAX) {
-        code = fail(e, ERR_LIMIT, "%d invitations are open, the most there may be", l.n);
+        code = fail(e, FAIL_LIMIT, "%d invitations are open, the most there may be", l.n);
     } else {
         l.all[l.n++] = fresh;
         code = list_write(&l, e);
@@ -244,10 +244,10 @@ static int find_open(const struct list *l, const uint8_t *id, int64_t now_s, str
     for (int i = 0; i < l->n; i++) {
         if (memcmp(l->all[i].id, id, INVITATION_ID) == 0) {
             return l->all[i].expires_s > now_s ? i
-                                               : fail(e, ERR_AUTH, "the invitation has expired");
+                                               : fail(e, FAIL_AUTH, "the invitation has expired");
         }
     }
-    return fail(e, ERR_NOT_FOUND, "the invitation is unknown here or was used already");
+    return fail(e, FAIL_NOT_FOUND, "the invitation is unknown here or was used already");
 }
 
 int invitation_find(uint8_t key[static INVITATION_KEY], const char *home,

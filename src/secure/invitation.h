@@ -25,17 +25,17 @@ struct invitation {
 /* "shoal1:..."; the addresses' lengths are the caller's duty (they come from this struct). */
 void invitation_format(char out[static INVITATION_TEXT], const struct invitation *i);
 
-/* ERR_FORMAT: says what is wrong. Expiry is not checked here. */
+/* FAIL_FORMAT: says what is wrong. Expiry is not checked here. */
 int invitation_parse(struct invitation *ret, struct bytes text, struct error *e);
 
 /* A new one, remembered in HOME/invitations (mode 0600). The addresses are filled in by the caller
- * afterwards. ERR_RANGE for hours outside 1..INVITATION_MAX_HOURS; ERR_LIMIT when too many are
- * open; ERR_IO. Safe against other processes that use the same HOME. */
+ * afterwards. FAIL_RANGE for hours outside 1..INVITATION_MAX_HOURS; FAIL_LIMIT when too many are
+ * open; FAIL_IO. Safe against other processes that use the same HOME. */
 int invitation_create(struct invitation *ret, const char *home, int64_t now_s, int hours,
                       struct error *e);
 
-/* The key of an open invitation: to check a joiner's proof. ERR_NOT_FOUND for an unknown or used
- * one, ERR_AUTH for an expired one; ERR_IO. */
+/* The key of an open invitation: to check a joiner's proof. FAIL_NOT_FOUND for an unknown or used
+ * one, FAIL_AUTH for an expired one; FAIL_IO. */
 int invitation_find(uint8_t key[static INVITATION_KEY], const char *home,
                     const uint8_t id[static INVITATION_ID], int64_t now_s, struct error *e);
 

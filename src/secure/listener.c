@@ -16,8 +16,8 @@ int listener_peek(enum listener_kind *ret, int fd, struct error *e)
         return 0;
     }
     if (n <= 0) {
-        return n == 0 || errno == ECONNRESET ? fail(e, ERR_CLOSED, "the peer went away")
-                                             : fail(e, ERR_IO, "peek: %s", strerror(errno));
+        return n == 0 || errno == ECONNRESET ? fail(e, FAIL_CLOSED, "the peer went away")
+                                             : fail(e, FAIL_IO, "peek: %s", strerror(errno));
     }
     *ret = first[0] != PREAMBLE_FIRST_BYTE ? LISTENER_TLS
            : n == PREAMBLE_BYTES           ? LISTENER_DATA

@@ -13,7 +13,7 @@ enum listener_kind {
     LISTENER_DATA,    /* the whole preamble is there: reading PREAMBLE_BYTES won't wait */
 };
 
-/* Looks at an accepted, non-blocking socket without taking anything. ERR_CLOSED, ERR_IO. */
+/* Looks at an accepted, non-blocking socket without taking anything. FAIL_CLOSED, FAIL_IO. */
 int listener_peek(enum listener_kind *ret, int fd, struct error *e);
 
 #endif

@@ -6,9 +6,14 @@
  *  13  3  zero                             (integers little-endian) */
 #include "secure/ticket.h"
 
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/kdf.h>
+
 #include "os/cpu.h"
 #include "secure/internal.h"
-#include "secure/openssl.h"
 
 #define MAGIC "SHOALDAT"
 #define VERSION 1u
@@ -57,7 +62,7 @@ static int derive(struct derived *out, const uint8_t *ticket, const uint8_t *sec
     EVP_KDF_free(kdf);
     OPENSSL_cleanse(ikm, sizeof ikm);
     OPENSSL_cleanse(salt, sizeof salt);
-    return good ? 0 : fail_openssl(e, ERR_IO, "deriving a channel's keys");
+    return good ? 0 : fail_openssl(e, FAIL_IO, "deriving a channel's keys");
 }
 
 static int prove(uint8_t out[static 32], const uint8_t *preamble, const struct derived *d,
@@ -66,7 +71,7 @@ static int prove(uint8_t out[static 32], const uint8_t *preamble, const struct d
     unsigned size = 32;
     return HMAC(EVP_sha256(), d->proof, sizeof d->proof, preamble, SIGNED, out, &size) != NULL
                ? 0
-               : fail_openssl(e, ERR_IO, "proof of a ticket");
+               : fail_openssl(e, FAIL_IO, "proof of a ticket");
 }
 
 static void take_keys(struct seal_keys *keys, const struct derived *d, enum seal_cipher cipher,
@@ -98,7 +103,7 @@ int ticket_issue(struct ticket_table *t, const struct ticket_terms *terms, uint6
         }
     }
     if (place == NULL) {
-        return fail(e, ERR_LIMIT, "%d tickets for data channels are open", TICKET_TABLE);
+        return fail(e, FAIL_LIMIT, "%d tickets for data channels are open", TICKET_TABLE);
     }
     struct ticket fresh = { .purpose = terms->purpose,
                             .expires_ns = now_ns + TICKET_LIFE_NS,
@@ -144,24 +149,25 @@ int ticket_redeem(struct ticket_table *t, struct bytes preamble, uint64_t now_ns
 {
     const uint8_t *p = preamble.data;
     if (preamble.size != PREAMBLE_BYTES || memcmp(p, MAGIC, 8) != 0) {
-        return fail(e, ERR_FORMAT, "no preamble of a data channel");
+        return fail(e, FAIL_FORMAT, "no preamble of a data channel");
     }
     struct ticket *one = find(t, p + 16, now_ns);
     if (one == NULL) {
-        return fail(e, ERR_AUTH, "a data channel with an unknown, used or expired ticket");
+        return fail(e, FAIL_AUTH, "a data channel with an unknown, used or expired ticket");
     }
     struct derived d = { { 0 } };
     uint8_t proof[32];
     int code = derive(&d, one->value, one->secret, p[12], e);
     code = code == 0 ? prove(proof, p, &d, e) : code;
     if (code == 0 && CRYPTO_memcmp(proof, p + SIGNED, sizeof proof) != 0) {
-        code = fail(e, ERR_AUTH, "a data channel whose ticket is not proved");
+        code = fail(e, FAIL_AUTH, "a data channel whose ticket is not proved");
     } else if (code == 0 &&
                (p[8] != VERSION || p[9] != 0 || p[10] != 0 || p[11] != 0 ||
                 p[12] >= SEAL_CIPHER_COUNT || p[13] != 0 || p[14] != 0 || p[15] != 0)) {
-        code = fail(e, ERR_UNSUPPORTED, "a data channel of version %u with cipher %u", p[8], p[12]);
+        code =
+            fail(e, FAIL_UNSUPPORTED, "a data channel of version %u with cipher %u", p[8], p[12]);
     } else if (code == 0 && one->must_seal && p[12] == SEAL_PLAIN) {
-        code = fail(e, ERR_AUTH, "a data channel without encryption where it is required");
+        code = fail(e, FAIL_AUTH, "a data channel without encryption where it is required");
     }
     if (code == 0) {
         memcpy(ret->peer, one->peer, IDENTITY_KEY);

@@ -55,7 +55,7 @@ struct ticket_terms {
     bool must_seal;   /* a preamble that asks for plain is refused */
 };
 
-/* A new ticket, open until now_ns + TICKET_LIFE_NS. ERR_LIMIT when too many are open, ERR_IO. */
+/* A new ticket, open until now_ns + TICKET_LIFE_NS. FAIL_LIMIT when too many are open, FAIL_IO. */
 int ticket_issue(struct ticket_table *t, const struct ticket_terms *terms, uint64_t now_ns,
                  uint8_t out[static TICKET_BYTES], struct error *e);
 
@@ -69,14 +69,14 @@ struct ticket_grant {
     struct seal_keys keys; /* cipher SEAL_PLAIN: no sealing */
 };
 
-/* Checks a received preamble and uses its ticket up. ERR_FORMAT for what is no preamble; ERR_AUTH
+/* Checks a received preamble and uses its ticket up. FAIL_FORMAT for what is no preamble; FAIL_AUTH
  * for an unknown, used, expired or wrongly proved ticket: the connection is then closed without an
  * answer. A wrong proof leaves the ticket open, or a stranger could spend it. */
 int ticket_redeem(struct ticket_table *t, struct bytes preamble, uint64_t now_ns,
                   struct ticket_grant *ret, struct error *e);
 
 /* The opener's half: its preamble and its keys. secret: tls_data_secret of the control connection
- * that brought the ticket. ERR_IO. */
+ * that brought the ticket. FAIL_IO. */
 int ticket_preamble(uint8_t out[static PREAMBLE_BYTES], struct seal_keys *keys,
                     const uint8_t ticket[static TICKET_BYTES],
                     const uint8_t secret[static TICKET_SECRET], enum seal_cipher cipher,

@@ -1,11 +1,14 @@
 /* TLS: see tls.h. */
 #include "secure/tls.h"
 
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "secure/internal.h"
-#include "secure/openssl.h"
 
 /* RFC 5705 labels; those of private use begin with EXPORTER. */
 #define CONTROL_LABEL "EXPORTER-shoal-control-1"
@@ -35,7 +38,7 @@ static int make_context(SSL_CTX **ret, const SSL_METHOD *method, const struct id
         SSL_CTX_use_certificate(c, identity->certificate) != 1 ||
         SSL_CTX_use_PrivateKey(c, identity->key) != 1) {
         SSL_CTX_free(c);
-        return fail_openssl(e, ERR_IO, "TLS context");
+        return fail_openssl(e, FAIL_IO, "TLS context");
     }
     SSL_CTX_set_verify(c, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
     SSL_CTX_set_cert_verify_callback(c, accept_device_key, NULL);
@@ -53,7 +56,7 @@ int tls_open(struct tls **ret, const struct identity *identity, struct error *e)
 {
     struct tls *t = calloc(1, sizeof *t);
     if (t == NULL) {
-        return fail(e, ERR_NOMEM, "memory for TLS");
+        return fail(e, FAIL_NOMEM, "memory for TLS");
     }
     int code = make_context(&t->client, TLS_client_method(), identity, e);
     code = code == 0 ? make_context(&t->server, TLS_server_method(), identity, e) : code;
@@ -98,7 +101,7 @@ int tls_peer_key(const struct ssl_st *ssl, uint8_t key[static IDENTITY_KEY], str
     if (public_key == NULL || EVP_PKEY_get_base_id(public_key) != EVP_PKEY_ED25519 ||
         EVP_PKEY_get_raw_public_key(public_key, raw, &size) != 1 || size != IDENTITY_KEY) {
         ERR_clear_error();
-        return fail(e, ERR_AUTH, "the peer showed no device key");
+        return fail(e, FAIL_AUTH, "the peer showed no device key");
     }
     memcpy(key, raw, sizeof raw);
     return 0;
@@ -107,10 +110,10 @@ int tls_peer_key(const struct ssl_st *ssl, uint8_t key[static IDENTITY_KEY], str
 static int export_secret(SSL *ssl, const char *label, uint8_t *out, size_t size, struct error *e)
 {
     if (!SSL_is_init_finished(ssl)) {
-        return fail(e, ERR_STATE, "the TLS handshake is not done");
+        return fail(e, FAIL_STATE, "the TLS handshake is not done");
     }
     if (SSL_export_keying_material(ssl, out, size, label, strlen(label), NULL, 0, 0) != 1) {
-        return fail_openssl(e, ERR_STATE, "TLS exporter");
+        return fail_openssl(e, FAIL_STATE, "TLS exporter");
     }
     return 0;
 }

@@ -2,14 +2,15 @@
 #include "store/digest.h"
 
 #include <assert.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 
 #include "os/file.h"
 
 /* OpenSSL declares a type of the name of one of our error codes. */
-#define ERR_STATE openssl_error_state
+#define FAIL_STATE openssl_error_state
 #include <openssl/evp.h>
-#undef ERR_STATE
+#undef FAIL_STATE
 
 #define FILE_PIECE (1u << 20)
 
@@ -28,7 +29,7 @@ int digest_open(struct digest **ret, struct error *e)
     if (d == NULL || d->sum == NULL || d->copy == NULL ||
         EVP_DigestInit_ex(d->sum, EVP_sha256(), NULL) != 1) {
         digest_close(d);
-        return fail(e, ERR_NOMEM, "memory for a SHA-256");
+        return fail(e, FAIL_NOMEM, "memory for a SHA-256");
     }
     *ret = d;
     return 0;
@@ -90,7 +91,7 @@ int digest_add_file(struct digest *d, const char *path, uint64_t size,
                     bool (*go_on)(void *arg, uint64_t done), void *arg, struct error *e)
 {
     uint8_t *piece = malloc(FILE_PIECE);
-    int code = piece != NULL ? 0 : fail(e, ERR_NOMEM, "memory for reading %s", path);
+    int code = piece != NULL ? 0 : fail(e, FAIL_NOMEM, "memory for reading %s", path);
     for (uint64_t at = 0; code == 0 && at < size;) {
         size_t n = size - at < FILE_PIECE ? (size_t)(size - at) : FILE_PIECE;
         code = file_read_range(path, at, piece, n, e);
@@ -99,7 +100,7 @@ int digest_add_file(struct digest *d, const char *path, uint64_t size,
             at += n;
         }
         if (code == 0 && go_on != NULL && !go_on(arg, at)) {
-            code = fail(e, ERR_CANCELLED, "%s: cancelled while its SHA-256 was made", path);
+            code = fail(e, FAIL_CANCELLED, "%s: cancelled while its SHA-256 was made", path);
         }
     }
     free(piece);

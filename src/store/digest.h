@@ -9,7 +9,7 @@
 
 struct digest;
 
-/* A digest of no bytes yet. ERR_NOMEM. Freed by digest_close(), which accepts NULL. */
+/* A digest of no bytes yet. FAIL_NOMEM. Freed by digest_close(), which accepts NULL. */
 int digest_open(struct digest **ret, struct error *e);
 void digest_close(struct digest *d);
 
@@ -20,11 +20,11 @@ void digest_add(struct digest *d, struct bytes more);
 /* Of all bytes so far; more may follow. */
 void digest_text(struct digest *d, char ret[static DIGEST_TEXT]);
 
-/* Of one text. ERR_NOMEM. */
+/* Of one text. FAIL_NOMEM. */
 int digest_of_text(const char *text, char ret[static DIGEST_TEXT], struct error *e);
 
 /* Adds `size` bytes of a file from its start. `go_on` is asked now and then with the bytes done so
- * far and may be NULL; false ends it with ERR_CANCELLED. Errors of reading. */
+ * far and may be NULL; false ends it with FAIL_CANCELLED. Errors of reading. */
 int digest_add_file(struct digest *d, const char *path, uint64_t size,
                     bool (*go_on)(void *arg, uint64_t done), void *arg, struct error *e);
 

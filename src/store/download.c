@@ -45,7 +45,7 @@ static int wait(struct transfer *t, uint64_t ns, struct error *e)
     uint64_t end = clock_deadline(ns);
     for (uint64_t now = clock_now_ns(); now < end; now = clock_now_ns()) {
         if (!transfer_progress(t, "waiting to try again")) {
-            return fail(e, ERR_CANCELLED, "%s: cancelled; what came is kept", t->shown);
+            return fail(e, FAIL_CANCELLED, "%s: cancelled; what came is kept", t->shown);
         }
         clock_sleep(end - now < WAIT_SLICE_NS ? end - now : WAIT_SLICE_NS);
     }
@@ -70,7 +70,7 @@ static int be_patient(struct transfer *t, struct patience *p, struct error *e)
     if (p->fruitless >= (p->answered ? MAX_FRUITLESS : MAX_UNANSWERED) ||
         p->requests >= MAX_REQUESTS || asked > MAX_WAIT_S) {
         *e = t->error;
-        if (t->part.size > 0 && (e->code == ERR_CLOSED || e->code == ERR_TIMEOUT)) {
+        if (t->part.size > 0 && (e->code == FAIL_CLOSED || e->code == FAIL_TIMEOUT)) {
             return fail(e, t->error.code,
                         "%s; gave up after %d tries without a new byte; %" PRIu64 " bytes are "
                         "kept: the same command goes on there",
@@ -91,7 +91,7 @@ static int be_patient(struct transfer *t, struct patience *p, struct error *e)
 static int start_again(struct transfer *t, struct patience *p, struct error *e)
 {
     if (p->restarts++ >= MAX_RESTARTS) {
-        return fail(e, ERR_FORMAT,
+        return fail(e, FAIL_FORMAT,
                     "%s: the server answers requests for the rest of the file with something else "
                     "each time, or the file changes all the time: try again later",
                     t->shown);
@@ -110,7 +110,7 @@ static enum step ask(struct transfer *t)
             return s;
         }
     }
-    fail(&t->error, ERR_FORMAT, "%s: redirects more than %d times, the last time to %s", t->shown,
+    fail(&t->error, FAIL_FORMAT, "%s: redirects more than %d times, the last time to %s", t->shown,
          MAX_REDIRECTS, t->hop.origin);
     return STEP_FAILED;
 }
@@ -166,14 +166,14 @@ static int complete(struct transfer *t, struct patience *p, struct download_resu
             return start_again(t, p, e);
         }
         part_discard(&t->part);
-        return fail(e, ERR_FORMAT,
+        return fail(e, FAIL_FORMAT,
                     "%s: the sha256 of what came is %s, but %s %s: it was removed; is this the "
                     "right file?",
                     t->shown, text, t->o->sha256 ? "--sha256 asks for" : "the hub says",
                     t->expected);
     }
     int code = t->o->check ? t->o->check(t->part.path, e) : 0;
-    if (code == ERR_FORMAT) {
+    if (code == FAIL_FORMAT) {
         part_discard(&t->part);
         return wrap(e, "%s: what came is no model that can be used and was removed", t->shown);
     }
@@ -194,7 +194,7 @@ static bool is_whole(struct transfer *t)
     if (size < 0 || t->part.size == (uint64_t)size) {
         return true;
     }
-    fail(&t->error, ERR_CLOSED, "%s: %s ended after %" PRIu64 " of %" PRId64 " bytes", t->shown,
+    fail(&t->error, FAIL_CLOSED, "%s: %s ended after %" PRIu64 " of %" PRId64 " bytes", t->shown,
          t->hop.origin, t->part.size, size);
     return false;
 }
@@ -270,11 +270,11 @@ static int prepare(struct transfer *t, const struct download_options *o, struct 
     }
     for (const char *c = o->token ? o->token : ""; *c != '\0'; c++) {
         if ((unsigned char)*c <= 0x20 || (unsigned char)*c >= 0x7f) {
-            return fail(e, ERR_ARG, "HF_TOKEN holds spaces or other bytes that no token has");
+            return fail(e, FAIL_ARG, "HF_TOKEN holds spaces or other bytes that no token has");
         }
     }
     if (o->sha256 != NULL && !digest_parse(bytes_text(o->sha256), t->expected)) {
-        return fail(e, ERR_ARG, "\"%s\" is not a sha256: it has 64 hex digits", o->sha256);
+        return fail(e, FAIL_ARG, "\"%s\" is not a sha256: it has 64 hex digits", o->sha256);
     }
     return 0;
 }
@@ -286,7 +286,7 @@ int download(const struct download_options *o, struct download_result *ret, stru
     struct transfer *t = calloc(1, sizeof *t);
     if (t == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
         free(t);
-        return fail(e, ERR_NOMEM, "memory for a download");
+        return fail(e, FAIL_NOMEM, "memory for a download");
     }
     struct download_result r = { 0 };
     bool same = false;
@@ -297,7 +297,7 @@ int download(const struct download_options *o, struct download_result *ret, stru
     }
     if (code == 0 && !same) {
         t->curl = curl_easy_init();
-        code = t->curl ? open_part(t, e) : fail(e, ERR_NOMEM, "memory for a download");
+        code = t->curl ? open_part(t, e) : fail(e, FAIL_NOMEM, "memory for a download");
         code = code ? code : fetch(t, &r, e);
         part_close(&t->part);
         curl_easy_cleanup(t->curl);

@@ -32,7 +32,7 @@ struct download_options {
     const char *page;   /* of the hub's repository, for texts; NULL: none */
     bool model;         /* the file must begin as GGUF does: anything else is refused at once */
     /* What is wrong with the whole file at `path`, before it gets its name; NULL: nothing is
-     * checked. ERR_FORMAT removes it, other errors keep it for another time. */
+     * checked. FAIL_FORMAT removes it, other errors keep it for another time. */
     int (*check)(const char *path, struct error *e);
     download_progress_fn *progress; /* NULL: silent */
     void *arg;
@@ -51,10 +51,11 @@ struct download_result {
  * and the file is still the same; otherwise it begins again. A present TARGET stays if it has the
  * expected sha256 (or, where none is known, the right size) and is replaced otherwise.
  *
- * Returns 0. Errors say what to do: ERR_ARG (address, sha256), ERR_AUTH, ERR_NOT_FOUND, ERR_BUSY
- * (the server, or another process that fetches it), ERR_LIMIT (no room on the disk), ERR_FORMAT (it
- * isn't the file that was expected), ERR_TIMEOUT, ERR_CLOSED, ERR_IO, ERR_CANCELLED. What came is
- * kept except with ERR_FORMAT. Blocks; one thread at a time a target. */
+ * Returns 0. Errors say what to do: FAIL_ARG (address, sha256), FAIL_AUTH, FAIL_NOT_FOUND,
+ * FAIL_BUSY (the server, or another process that fetches it), FAIL_LIMIT (no room on the disk),
+ * FAIL_FORMAT (it isn't the file that was expected), FAIL_TIMEOUT, FAIL_CLOSED, FAIL_IO,
+ * FAIL_CANCELLED. What came is kept except with FAIL_FORMAT. Blocks; one thread at a time a target.
+ */
 int download(const struct download_options *o, struct download_result *ret, struct error *e);
 
 #endif

@@ -46,7 +46,7 @@ int part_state_parse(struct bytes text, struct part_state *ret, struct error *e)
     s.size = ok ? (int64_t)json_integer_value(size) : -1;
     json_decref(o);
     if (!ok) {
-        return fail(e, ERR_FORMAT, "not the state of a download");
+        return fail(e, FAIL_FORMAT, "not the state of a download");
     }
     *ret = s;
     return 0;
@@ -103,7 +103,7 @@ int part_open(struct part *p, const char *target, const char *source,
     *p = (struct part){ .out = { .fd = -1 } };
     int n = snprintf(p->state_path, sizeof p->state_path, "%s.part.json", target);
     if (n < 0 || (size_t)n + 16 >= sizeof p->state_path) {
-        return fail(e, ERR_ARG, "a path of more than %d bytes", PART_PATH_TEXT - 32);
+        return fail(e, FAIL_ARG, "a path of more than %d bytes", PART_PATH_TEXT - 32);
     }
     snprintf(p->target, sizeof p->target, "%.*s", n - 10, p->state_path);
     snprintf(p->path, sizeof p->path, "%.*s", n - 5, p->state_path);
@@ -155,7 +155,7 @@ int part_append(struct part *p, struct bytes more, struct error *e)
     int code = file_output_append(&p->out, more, &written, e);
     digest_add(p->digest, bytes_of(more.data, written));
     p->size += written;
-    if (code == ERR_LIMIT) {
+    if (code == FAIL_LIMIT) {
         return fail(e, code,
                     "%s: the disk is full after %" PRIu64 " bytes: make room and run the same "
                     "command again; what came is kept",

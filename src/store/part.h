@@ -34,12 +34,12 @@ struct part {
     bool is_saved;
 };
 
-/* Reads the state from its text. ERR_FORMAT for anything that part_save() doesn't write. */
+/* Reads the state from its text. FAIL_FORMAT for anything that part_save() doesn't write. */
 int part_state_parse(struct bytes text, struct part_state *ret, struct error *e);
 
 /* Opens FOLDER/NAME.part. What is there of the same source stays and is read once for the digest
- * (`go_on` as in digest_add_file()); anything else is thrown away. ERR_BUSY when another process
- * fetches the same file, ERR_ARG for a path that is too long, and errors of files. */
+ * (`go_on` as in digest_add_file()); anything else is thrown away. FAIL_BUSY when another process
+ * fetches the same file, FAIL_ARG for a path that is too long, and errors of files. */
 int part_open(struct part *p, const char *target, const char *source,
               bool (*go_on)(void *arg, uint64_t done), void *arg, struct error *e);
 
@@ -53,7 +53,7 @@ int part_restart(struct part *p, struct error *e);
  */
 int part_save(struct part *p, struct error *e);
 
-/* Adds bytes. ERR_LIMIT when the disk is full: the text says so and what came is kept. */
+/* Adds bytes. FAIL_LIMIT when the disk is full: the text says so and what came is kept. */
 int part_append(struct part *p, struct bytes more, struct error *e);
 
 /* The bytes reach the disk and the file gets its final name; then only part_close() is left. */

@@ -27,7 +27,7 @@ static int target_path(const struct pull_options *o, const struct source *s,
     int n = snprintf(ret, PART_PATH_TEXT, "%s/%s", o->folder, s->name);
     return n > 0 && n < PART_PATH_TEXT
                ? 0
-               : fail(e, ERR_ARG, "a path of more than %d bytes", PART_PATH_TEXT - 1);
+               : fail(e, FAIL_ARG, "a path of more than %d bytes", PART_PATH_TEXT - 1);
 }
 
 /* --- files of this machine --- */
@@ -67,7 +67,7 @@ static int check_room(const struct pull_options *o, uint64_t need, struct error 
 {
     uint64_t room = 0;
     if (file_free_space(o->folder, &room, NULL) == 0 && need > room) {
-        return fail(e, ERR_LIMIT,
+        return fail(e, FAIL_LIMIT,
                     "%s has %.1f GB free and the copy needs %.1f GB: make room or choose another "
                     "folder by --models DIR",
                     o->folder, (double)room / 1e9, (double)need / 1e9);
@@ -78,14 +78,14 @@ static int check_room(const struct pull_options *o, uint64_t need, struct error 
 static int copy_bytes(struct copy *c, const char *from, struct part *p, struct error *e)
 {
     uint8_t *piece = malloc(COPY_PIECE);
-    int code = piece ? 0 : fail(e, ERR_NOMEM, "memory for copying %s", from);
+    int code = piece ? 0 : fail(e, FAIL_NOMEM, "memory for copying %s", from);
     for (uint64_t at = 0; code == 0 && at < c->size;) {
         size_t n = c->size - at < COPY_PIECE ? (size_t)(c->size - at) : COPY_PIECE;
         code = file_read_range(from, at, piece, n, e);
         code = code ? code : part_append(p, bytes_of(piece, n), e);
         at += n;
         if (code == 0 && !show_copy(c, at, NULL)) {
-            code = fail(e, ERR_CANCELLED, "%s: cancelled while it was copied", from);
+            code = fail(e, FAIL_CANCELLED, "%s: cancelled while it was copied", from);
         }
     }
     free(piece);
@@ -157,12 +157,12 @@ static int take_file(const struct pull_options *o, const struct source *s, struc
     if (o->sha256 != NULL) {
         char expected[DIGEST_TEXT];
         if (!digest_parse(bytes_text(o->sha256), expected)) {
-            return fail(e, ERR_ARG, "\"%s\" is not a sha256: it has 64 hex digits", o->sha256);
+            return fail(e, FAIL_ARG, "\"%s\" is not a sha256: it has 64 hex digits", o->sha256);
         }
         code = hash_file(&c, s->from, r->sha256, e);
         if (code == 0 && strcmp(expected, r->sha256) != 0) {
             code =
-                fail(e, ERR_FORMAT, "%s: its sha256 is %s, not %s", s->from, r->sha256, expected);
+                fail(e, FAIL_FORMAT, "%s: its sha256 is %s, not %s", s->from, r->sha256, expected);
         }
     }
     if (code != 0 || (file_identify(target, &to, NULL) == 0 && to.device == from.device &&
@@ -238,7 +238,7 @@ static int take_all(const struct pull_options *o, const struct source *s, struct
 static int check_parts(struct pull_result *r, struct error *e)
 {
     int code = check_model(r->path, e);
-    if (code == ERR_FORMAT && !r->present) {
+    if (code == FAIL_FORMAT && !r->present) {
         file_remove(r->path);
         return wrap(e, "its parts don't make a model, the first was removed");
     }
@@ -251,20 +251,21 @@ int pull(const struct pull_options *o, struct pull_result *ret, struct error *e)
     e = e ? e : &local;
     struct source *s = calloc(2, sizeof *s);
     if (s == NULL) {
-        return fail(e, ERR_NOMEM, "memory for an address");
+        return fail(e, FAIL_NOMEM, "memory for an address");
     }
     struct pull_result r = { .present = true, .verified = true };
     int code = source_parse(o->spec, o->hub ? o->hub : SOURCE_HUB_ENDPOINT, s, e);
     r.parts = s->parts;
     if (code == 0 && o->sha256 != NULL && s->parts > 1) {
-        code = fail(e, ERR_ARG, "--sha256 is for one file, and %s has %d parts", s->name, s->parts);
+        code =
+            fail(e, FAIL_ARG, "--sha256 is for one file, and %s has %d parts", s->name, s->parts);
     }
     if (code == 0 && s->kind == SOURCE_FILE) {
         r.local = true;
         r.verified = o->sha256 != NULL;
         code = source_part(s, 1, &s[1], e);
         code = code ? code : check_model(s[1].from, e); /* before anything is copied */
-        if (code == ERR_NOT_FOUND && !file_exists(s[1].from)) {
+        if (code == FAIL_NOT_FOUND && !file_exists(s[1].from)) {
             code = fail(e, code,
                         "%s: there is no such file here; from elsewhere: shoal pull "
                         "https://HOST/NAME.gguf or shoal pull hf:OWNER/REPO/NAME.gguf",

@@ -34,7 +34,7 @@ struct pull_result {
 };
 
 /* Fetches, copies or links every file of a model; the first part of a split model comes last, so
- * that the folder never shows half a model. A file that is no GGUF file doesn't stay. ERR_ARG for
+ * that the folder never shows half a model. A file that is no GGUF file doesn't stay. FAIL_ARG for
  * a SPEC or sha256 that can't be right, else the errors of download() and of reading GGUF. */
 int pull(const struct pull_options *o, struct pull_result *ret, struct error *e);
 

@@ -71,7 +71,7 @@ struct reply_asked {
     bool token, login; /* one was sent */
 };
 
-/* Records why a RETRY or REFUSED reply gives no file, and what a person can do; returns an ERR_
+/* Records why a RETRY or REFUSED reply gives no file, and what a person can do; returns a FAIL_
  * code: AUTH, NOT_FOUND, BUSY (ask later), UNSUPPORTED, IO. */
 int reply_explain(const struct reply *r, const struct reply_asked *asked, struct error *e);
 

@@ -74,14 +74,14 @@ static int parse_hub(const char *text, struct hub_file *ret, struct error *e)
     if (end == NULL || !take(text, owner_end, ret->owner, sizeof ret->owner) ||
         !take(owner_end + 1, repo_end, ret->repo, sizeof ret->repo) ||
         !take(repo_end + 1, end, ret->path, sizeof ret->path)) {
-        return fail(e, ERR_ARG, "%s%s: a file of the hub is named " HUB_FORM, HUB_PREFIX, text);
+        return fail(e, FAIL_ARG, "%s%s: a file of the hub is named " HUB_FORM, HUB_PREFIX, text);
     }
     snprintf(ret->revision, sizeof ret->revision, "main");
     if (*end == '@' && !take(end + 1, end + strlen(end), ret->revision, sizeof ret->revision)) {
-        return fail(e, ERR_ARG, "%s%s: the revision is empty or too long", HUB_PREFIX, text);
+        return fail(e, FAIL_ARG, "%s%s: the revision is empty or too long", HUB_PREFIX, text);
     }
     if (!hub_name_is_good(ret->owner) || !hub_name_is_good(ret->repo) || !path_is_good(ret->path)) {
-        return fail(e, ERR_ARG,
+        return fail(e, FAIL_ARG,
                     "%s%s: names of the hub have letters, digits, '-', '_' and '.'; a file is "
                     "named " HUB_FORM,
                     HUB_PREFIX, text);
@@ -105,13 +105,13 @@ static int hub_source(const char *text, const char *endpoint, struct source *ret
                      f.repo);
     if (k < 0 || m < 0 || (size_t)m >= sizeof ret->from ||
         !url_escape(f.revision, false, ret->from, sizeof ret->from - 1)) {
-        return fail(e, ERR_ARG, "the address has more than %d bytes", URL_TEXT - 1);
+        return fail(e, FAIL_ARG, "the address has more than %d bytes", URL_TEXT - 1);
     }
     m = (int)strlen(ret->from);
     ret->from[m] = '/';
     ret->from[m + 1] = '\0';
     if (!url_escape(f.path, true, ret->from, sizeof ret->from)) {
-        return fail(e, ERR_ARG, "the address has more than %d bytes", URL_TEXT - 1);
+        return fail(e, FAIL_ARG, "the address has more than %d bytes", URL_TEXT - 1);
     }
     struct url u;
     code = url_parse(ret->from, &u, e);
@@ -159,7 +159,7 @@ static int file_source(const char *spec, struct source *ret, struct error *e)
 {
     const char *slash = strrchr(spec, '/'), *name = slash ? slash + 1 : spec;
     if (strlen(spec) >= sizeof ret->from) {
-        return fail(e, ERR_ARG, "a path of more than %d bytes", URL_TEXT - 1);
+        return fail(e, FAIL_ARG, "a path of more than %d bytes", URL_TEXT - 1);
     }
     memcpy(ret->from, spec, strlen(spec) + 1);
     return name_clean(bytes_text(name), ret->name, e);
@@ -171,7 +171,7 @@ int source_parse(const char *spec, const char *endpoint, struct source *ret, str
     const char *scheme = strstr(spec, "://");
     int code;
     if (spec[0] == '\0') {
-        code = fail(e, ERR_ARG, "nothing is named: give a path, an address or " HUB_FORM);
+        code = fail(e, FAIL_ARG, "nothing is named: give a path, an address or " HUB_FORM);
     } else if (strncmp(spec, HUB_PREFIX, strlen(HUB_PREFIX)) == 0) {
         s.kind = SOURCE_HUB;
         code = hub_source(spec + strlen(HUB_PREFIX), endpoint, &s, e);
@@ -179,7 +179,7 @@ int source_parse(const char *spec, const char *endpoint, struct source *ret, str
         s.kind = SOURCE_URL;
         code = url_source(spec, endpoint, &s, e);
     } else if (scheme != NULL && strcspn(spec, "/") > (size_t)(scheme - spec)) {
-        code = fail(e, ERR_ARG,
+        code = fail(e, FAIL_ARG,
                     "%.*s:// can't be fetched from: give a path, an http or https "
                     "address or " HUB_FORM,
                     (int)(scheme - spec < 32 ? scheme - spec : 32), spec);
@@ -212,7 +212,7 @@ int source_part(const struct source *s, int part, struct source *ret, struct err
     size_t tail = strlen(s->name) - at;
     size_t end = s->kind == SOURCE_FILE ? strlen(s->from) : strcspn(s->from, "?#");
     if (end < tail || memcmp(ret->from + end - tail + 5, s->name + at + 5, 4) != 0) {
-        return fail(e, ERR_ARG, "%s: its other parts can't be named from this address", s->name);
+        return fail(e, FAIL_ARG, "%s: its other parts can't be named from this address", s->name);
     }
     memcpy(ret->from + end - tail, digits, 5);
     return 0;

@@ -20,11 +20,11 @@ struct source {
 
 /* Reads SPEC: a path, http:// or https://, or hf:OWNER/REPO/[FOLDER/]FILE.gguf[@REVISION], which
  * is asked for at `endpoint` (SOURCE_HUB_ENDPOINT or a mirror). An address of the endpoint that
- * shows a file (/blob/) becomes the one that sends it (/resolve/). Pure. ERR_ARG says which forms
+ * shows a file (/blob/) becomes the one that sends it (/resolve/). Pure. FAIL_ARG says which forms
  * there are. */
 int source_parse(const char *spec, const char *endpoint, struct source *ret, struct error *e);
 
-/* The source of part `part` (1..parts) of the same split model. ERR_ARG if the address doesn't end
+/* The source of part `part` (1..parts) of the same split model. FAIL_ARG if the address doesn't end
  * in the part's name. */
 int source_part(const struct source *s, int part, struct source *ret, struct error *e);
 

@@ -79,7 +79,7 @@ static bool note_linked(struct transfer *t)
         if (strcmp(t->linked, t->expected) == 0) {
             return true;
         }
-        fail(&t->error, ERR_FORMAT, "%s: the server says that its sha256 is %s, not %s", t->shown,
+        fail(&t->error, FAIL_FORMAT, "%s: the server says that its sha256 is %s, not %s", t->shown,
              t->linked, t->expected);
         return stop(t, STEP_FAILED);
     }
@@ -102,7 +102,7 @@ static bool has_room(struct transfer *t, uint64_t need)
     if (room > DISK_RESERVE && need <= room - DISK_RESERVE) {
         return true;
     }
-    fail(&t->error, ERR_LIMIT,
+    fail(&t->error, FAIL_LIMIT,
          "%s: %.1f GB are still to come, but %s has %.1f GB free (%.1f GB are kept for the "
          "system): make room or choose another folder by --models DIR",
          t->shown, (double)need / 1e9, folder, (double)room / 1e9, (double)DISK_RESERVE / 1e9);
@@ -125,7 +125,7 @@ static bool accept_body(struct transfer *t, bool start)
     int64_t size = reply_size(r);
     size = size < 0 && !start ? s->size : size;
     if (t->linked_size >= 0 && size >= 0 && size != t->linked_size) {
-        fail(&t->error, ERR_FORMAT,
+        fail(&t->error, FAIL_FORMAT,
              "%s: %s sends %" PRId64 " bytes of a file that has %" PRId64 " bytes", t->shown,
              t->hop.origin, size, t->linked_size);
         return stop(t, STEP_FAILED);
@@ -221,7 +221,7 @@ static bool begins_right(struct transfer *t, uint64_t have)
     } else if (t->head[0] == '<') {
         what = "a web page: use the address of the file itself (on the hub: /resolve/)";
     }
-    fail(&t->error, ERR_FORMAT, "%s: no GGUF file comes from there, but %s", t->shown, what);
+    fail(&t->error, FAIL_FORMAT, "%s: no GGUF file comes from there, but %s", t->shown, what);
     part_discard(&t->part);
     return stop(t, STEP_FAILED);
 }
@@ -235,7 +235,7 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
     }
     int64_t whole = t->part.state.size;
     if (whole >= 0 && size > (uint64_t)whole - t->part.size) {
-        fail(&t->error, ERR_FORMAT, "%s: more bytes come than the %" PRId64 " that were announced",
+        fail(&t->error, FAIL_FORMAT, "%s: more bytes come than the %" PRId64 " that were announced",
              t->shown, whole);
         part_discard(&t->part);
         stop(t, STEP_FAILED);
@@ -336,34 +336,34 @@ static enum step explain(struct transfer *t, CURLcode code, const char *why)
     const char *text = why[0] ? why : curl_easy_strerror(code);
     switch (code) {
     case CURLE_ABORTED_BY_CALLBACK:
-        fail(&t->error, ERR_CANCELLED, "%s: cancelled; what came is kept", t->shown);
+        fail(&t->error, FAIL_CANCELLED, "%s: cancelled; what came is kept", t->shown);
         return STEP_FAILED;
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
     case CURLE_SSL_CACERT_BADFILE:
-        fail(&t->error, ERR_AUTH,
+        fail(&t->error, FAIL_AUTH,
              "%s: %s can't prove who it is (%s): is this machine's date right, and are its "
              "certificates (ca-certificates) installed?",
              t->shown, t->hop.origin, text);
         return STEP_FAILED;
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_URL_MALFORMAT:
-        fail(&t->error, ERR_ARG, "%s: %s", t->shown, text);
+        fail(&t->error, FAIL_ARG, "%s: %s", t->shown, text);
         return STEP_FAILED;
     case CURLE_OUT_OF_MEMORY:
-        fail(&t->error, ERR_NOMEM, "%s: %s", t->shown, text);
+        fail(&t->error, FAIL_NOMEM, "%s: %s", t->shown, text);
         return STEP_FAILED;
     case CURLE_OPERATION_TIMEDOUT:
-        fail(&t->error, ERR_TIMEOUT, "%s: %s stopped sending (%s)", t->shown, t->hop.origin, text);
+        fail(&t->error, FAIL_TIMEOUT, "%s: %s stopped sending (%s)", t->shown, t->hop.origin, text);
         return STEP_RETRY;
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
-        fail(&t->error, ERR_IO, "%s: no connection: %s: is the network up, the address right?",
+        fail(&t->error, FAIL_IO, "%s: no connection: %s: is the network up, the address right?",
              t->shown, text);
         return STEP_RETRY;
     default:
-        fail(&t->error, ERR_CLOSED, "%s: the connection to %s broke: %s", t->shown, t->hop.origin,
+        fail(&t->error, FAIL_CLOSED, "%s: the connection to %s broke: %s", t->shown, t->hop.origin,
              text);
         return STEP_RETRY;
     }

@@ -71,14 +71,14 @@ int url_parse(const char *text, struct url *ret, struct error *e)
 {
     CURLU *u = curl_url();
     if (u == NULL) {
-        return fail(e, ERR_NOMEM, "memory for an address");
+        return fail(e, FAIL_NOMEM, "memory for an address");
     }
     int code = 0;
     CURLUcode why = strlen(text) < URL_TEXT
                         ? curl_url_set(u, CURLUPART_URL, text, CURLU_NON_SUPPORT_SCHEME)
                         : CURLUE_MALFORMED_INPUT;
     if (why != CURLUE_OK || !take_apart(u, ret)) {
-        code = fail(e, ERR_ARG,
+        code = fail(e, FAIL_ARG,
                     "not an address that can be fetched from: it must look like "
                     "https://HOST/PATH/NAME.gguf (http works too)");
     }
@@ -90,15 +90,16 @@ int url_redirect(const struct url *from, const char *location, struct url *ret, 
 {
     CURLU *u = curl_url();
     if (u == NULL) {
-        return fail(e, ERR_NOMEM, "memory for an address");
+        return fail(e, FAIL_NOMEM, "memory for an address");
     }
     int code = 0;
     if (location[0] == '\0' || curl_url_set(u, CURLUPART_URL, from->clean, 0) != CURLUE_OK ||
         curl_url_set(u, CURLUPART_URL, location, CURLU_NON_SUPPORT_SCHEME) != CURLUE_OK ||
         !take_apart(u, ret) || ret->login[0] != '\0') {
-        code = fail(e, ERR_FORMAT, "%s redirects to no address that can be followed", from->origin);
+        code =
+            fail(e, FAIL_FORMAT, "%s redirects to no address that can be followed", from->origin);
     } else if (from->encrypted && !ret->encrypted) {
-        code = fail(e, ERR_FORMAT, "%s redirects to %s, which is not encrypted: refused",
+        code = fail(e, FAIL_FORMAT, "%s redirects to %s, which is not encrypted: refused",
                     from->origin, ret->origin);
     }
     curl_url_cleanup(u);
@@ -126,7 +127,7 @@ int url_name(const struct url *u, char ret[static STORE_NAME_TEXT], struct error
     size_t n = 0;
     while (*p != '\0') {
         if (n + 1 >= sizeof name) {
-            return fail(e, ERR_ARG, "the file's name in the address has more than %d bytes",
+            return fail(e, FAIL_ARG, "the file's name in the address has more than %d bytes",
                         STORE_NAME_TEXT - 1);
         }
         int high = p[0] == '%' ? hex_digit(p[1]) : -1, low = high >= 0 ? hex_digit(p[2]) : -1;
@@ -146,10 +147,10 @@ int name_clean(struct bytes text, char ret[static STORE_NAME_TEXT], struct error
 {
     char out[STORE_NAME_TEXT];
     if (text.size == 0) {
-        return fail(e, ERR_ARG, "no file's name: it must end in NAME%s", STORE_NAME_END);
+        return fail(e, FAIL_ARG, "no file's name: it must end in NAME%s", STORE_NAME_END);
     }
     if (text.size >= sizeof out - strlen(STORE_NAME_END)) {
-        return fail(e, ERR_ARG, "a file's name of more than %zu bytes",
+        return fail(e, FAIL_ARG, "a file's name of more than %zu bytes",
                     sizeof out - strlen(STORE_NAME_END) - 1);
     }
     for (size_t i = 0; i < text.size; i++) {

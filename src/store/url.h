@@ -23,23 +23,23 @@ struct url {
     bool encrypted;               /* https */
 };
 
-/* ERR_ARG for anything but a well-formed http or https address; the text doesn't repeat a
+/* FAIL_ARG for anything but a well-formed http or https address; the text doesn't repeat a
  * password. */
 int url_parse(const char *text, struct url *ret, struct error *e);
 
-/* Where a redirection of `from` leads. ERR_FORMAT if that is no http or https address, has a login
+/* Where a redirection of `from` leads. FAIL_FORMAT if that is no http or https address, has a login
  * of its own, or leaves https for http. */
 int url_redirect(const struct url *from, const char *location, struct url *ret, struct error *e);
 
 /* For people: without login and query, which may hold secrets; cut at size. */
 void url_show(const struct url *u, char *ret, size_t size);
 
-/* The last part of the path, decoded and made harmless by name_clean(). ERR_ARG. */
+/* The last part of the path, decoded and made harmless by name_clean(). FAIL_ARG. */
 int url_name(const struct url *u, char ret[static STORE_NAME_TEXT], struct error *e);
 
 /* A file's name from outside as one that can't leave its folder: no separators, control
  * characters, leading dots or characters that other systems give a meaning to (each becomes '_'),
- * and with ".gguf" at its end. ERR_ARG when nothing is left or it is too long. */
+ * and with ".gguf" at its end. FAIL_ARG when nothing is left or it is too long. */
 int name_clean(struct bytes text, char ret[static STORE_NAME_TEXT], struct error *e);
 
 /* Part number and count of a split model's file name ("NAME-00002-of-00003.gguf"); false for

@@ -49,7 +49,7 @@ static int extra_put(struct vocab *v, struct bytes text)
         int32_t capacity = v->extra_capacity ? v->extra_capacity * 4 : 256;
         struct bytes *grown = arena_array(&v->arena, struct bytes, capacity);
         if (!grown || map_init(&v->extra_ids, &v->arena, (size_t)capacity, v->seed, NULL))
-            return ERR_NOMEM;
+            return FAIL_NOMEM;
         for (int32_t i = 0; i < v->extra_count; i++) {
             grown[i] = v->extra[i];
             map_put(&v->extra_ids, grown[i], v->n + i);
@@ -110,12 +110,12 @@ int bpe_open(struct vocab *v, const struct vocab_source *source, struct error *e
     v->merge_mask = slots - 1;
     v->merges = arena_array(&v->arena, struct merge_slot, slots);
     if (!v->merges)
-        return fail(e, ERR_NOMEM, "%d merges", source->n_merges);
+        return fail(e, FAIL_NOMEM, "%d merges", source->n_merges);
     for (size_t i = 0; i < slots; i++)
         v->merges[i].rank = -1;
     for (int32_t i = 0; i < source->n_merges; i++)
         if (add_merge(v, source->merge_text(source->arg, i), i))
-            return fail(e, ERR_NOMEM, "merge %d of %d", i, source->n_merges);
+            return fail(e, FAIL_NOMEM, "merge %d of %d", i, source->n_merges);
     for (int b = 0; b < 256; b++) {
         struct byte_spelling *spelt = &v->byte_spelling[b];
         spelt->size = (uint8_t)utf8_write(byte_level_char((uint8_t)b), spelt->text);
@@ -197,7 +197,7 @@ static int add_symbols(struct encoder *c, struct bytes word, struct bytes *spelt
             buffer_append(&c->text, bytes_of(b->text, b->size));
         }
         if (c->text.failed)
-            return fail(e, ERR_NOMEM, "a word of %zu bytes", word.size);
+            return fail(e, FAIL_NOMEM, "a word of %zu bytes", word.size);
         *spelt = buffer_bytes(&c->text);
     }
     merger_start(m, spelt->data);
@@ -237,11 +237,11 @@ int bpe_encode(struct encoder *c, struct bytes fragment, struct error *e)
     c->merger = &merger;
     int r = 0;
     if (text_repair(fragment, &clean))
-        r = fail(e, ERR_NOMEM, "a text of %zu bytes", fragment.size);
+        r = fail(e, FAIL_NOMEM, "a text of %zu bytes", fragment.size);
     struct bytes text = buffer_bytes(&clean);
     if (r == 0 && !c->v->byte_level) {
         if (text_mark_spaces(text, &marked))
-            r = fail(e, ERR_NOMEM, "a text of %zu bytes", fragment.size);
+            r = fail(e, FAIL_NOMEM, "a text of %zu bytes", fragment.size);
         text = buffer_bytes(&marked);
     }
     if (r == 0 && !c->pre)

@@ -19,12 +19,12 @@ void token_list_done(struct token_list *l)
 int token_list_add(struct token_list *l, int32_t id, struct error *e)
 {
     if (l->count >= l->limit)
-        return fail(e, ERR_LIMIT, "more than %zu tokens", l->limit);
+        return fail(e, FAIL_LIMIT, "more than %zu tokens", l->limit);
     if (l->count == l->capacity) {
         size_t capacity = l->capacity ? l->capacity * 2 : 256;
         int32_t *grown = realloc(l->ids, capacity * sizeof(*grown));
         if (!grown)
-            return fail(e, ERR_NOMEM, "%zu tokens", capacity);
+            return fail(e, FAIL_NOMEM, "%zu tokens", capacity);
         l->ids = grown;
         l->capacity = capacity;
     }
@@ -47,7 +47,7 @@ int text_repair(struct bytes text, struct buffer *out)
         done = ++i;
     }
     buffer_append(out, bytes_of(text.data + done, text.size - done));
-    return out->failed ? ERR_NOMEM : 0;
+    return out->failed ? FAIL_NOMEM : 0;
 }
 
 int text_mark_spaces(struct bytes text, struct buffer *out)
@@ -61,7 +61,7 @@ int text_mark_spaces(struct bytes text, struct buffer *out)
         done = i + 1;
     }
     buffer_append(out, bytes_of(text.data + done, text.size - done));
-    return out->failed ? ERR_NOMEM : 0;
+    return out->failed ? FAIL_NOMEM : 0;
 }
 
 static int on_part(void *arg, int32_t token, struct bytes fragment, struct error *e)
@@ -82,7 +82,7 @@ static int add_role(struct encoder *c, enum vocab_role role, const char *name, s
 {
     int32_t id = c->v->role[role];
     if (id < 0)
-        return fail(e, ERR_NOT_FOUND, "the vocabulary has no %s token", name);
+        return fail(e, FAIL_NOT_FOUND, "the vocabulary has no %s token", name);
     return token_list_add(c->out, id, e);
 }
 
@@ -92,7 +92,7 @@ int vocab_encode(const struct vocab *v, struct bytes text, const struct vocab_en
     struct encoder c = { .v = v, .out = out, .after_special = true };
     int r = 0;
     if (text.size > VOCAB_MAX_TEXT)
-        return fail(e, ERR_LIMIT, "a text of %zu bytes; %zu are the most", text.size,
+        return fail(e, FAIL_LIMIT, "a text of %zu bytes; %zu are the most", text.size,
                     VOCAB_MAX_TEXT);
     /* A byte becomes at most three (a space mark, U+FFFD), or two of a byte-level spelling of
      * each of those three; one space mark may stand before. */
@@ -117,7 +117,7 @@ int vocab_decode(const struct vocab *v, const int32_t *ids, size_t n, bool skip_
     bool strip = v->add_space_prefix || v->kind == VOCAB_WPM;
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= v->n)
-            return fail(e, ERR_RANGE, "token %d of a vocabulary of %d", ids[i], v->n);
+            return fail(e, FAIL_RANGE, "token %d of a vocabulary of %d", ids[i], v->n);
         bool control = vocab_is_control(v, ids[i]);
         struct bytes piece = v->piece[ids[i]];
         if (control && skip_special)
@@ -128,7 +128,7 @@ int vocab_decode(const struct vocab *v, const int32_t *ids, size_t n, bool skip_
                 piece = bytes_of(piece.data + 1, piece.size - 1);
         }
         if (piece.size && buffer_append(out, piece))
-            return fail(e, ERR_LIMIT, "more than %zu bytes of text", out->limit);
+            return fail(e, FAIL_LIMIT, "more than %zu bytes of text", out->limit);
     }
     return 0;
 }
@@ -141,7 +141,7 @@ void detokenizer_init(struct detokenizer *d, const struct vocab *v, bool skip_sp
 static int emit(struct buffer *out, struct bytes text, struct error *e)
 {
     if (buffer_append(out, text))
-        return fail(e, ERR_LIMIT, "more than %zu bytes of text", out->limit);
+        return fail(e, FAIL_LIMIT, "more than %zu bytes of text", out->limit);
     return 0;
 }
 
@@ -149,7 +149,7 @@ int detokenizer_push(struct detokenizer *d, int32_t id, struct buffer *out, stru
 {
     const struct vocab *v = d->vocab;
     if (id < 0 || id >= v->n)
-        return fail(e, ERR_RANGE, "token %d of a vocabulary of %d", id, v->n);
+        return fail(e, FAIL_RANGE, "token %d of a vocabulary of %d", id, v->n);
     if (d->skip_special && vocab_is_control(v, id))
         return 0;
     struct bytes piece = v->piece[id];

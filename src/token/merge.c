@@ -29,7 +29,7 @@ int merger_add(struct merger *m, int32_t id, size_t size, struct error *e)
         struct symbol *grown =
             capacity < INT32_MAX ? realloc(m->symbols, capacity * sizeof(*grown)) : NULL;
         if (!grown)
-            return fail(e, ERR_NOMEM, "a word of %zu characters", m->count);
+            return fail(e, FAIL_NOMEM, "a word of %zu characters", m->count);
         m->symbols = grown;
         m->capacity = capacity;
     }
@@ -49,7 +49,7 @@ static int heap_push(struct merger *m, uint64_t key, struct error *e)
         size_t capacity = m->heap_capacity ? m->heap_capacity * 2 : 64;
         uint64_t *grown = realloc(m->heap, capacity * sizeof(*grown));
         if (!grown)
-            return fail(e, ERR_NOMEM, "%zu pairs to merge", capacity);
+            return fail(e, FAIL_NOMEM, "%zu pairs to merge", capacity);
         m->heap = grown;
         m->heap_capacity = capacity;
     }

@@ -33,9 +33,9 @@ void merger_done(struct merger *m);
 
 /* Forgets the symbols; text is what the next ones are cut from. */
 void merger_start(struct merger *m, const uint8_t *text);
-/* Appends a symbol of `size` bytes after the last. ERR_NOMEM. */
+/* Appends a symbol of `size` bytes after the last. FAIL_NOMEM. */
 int merger_add(struct merger *m, int32_t id, size_t size, struct error *e);
-/* Merges until no pair is left; the symbols that remain are linked from index 0. ERR_NOMEM. */
+/* Merges until no pair is left; the symbols that remain are linked from index 0. FAIL_NOMEM. */
 int merger_run(struct merger *m, struct error *e);
 
 #endif

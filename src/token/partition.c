@@ -41,7 +41,7 @@ static int cluster_grow(struct cluster *k, size_t size, struct error *e)
         if (taken)
             k->taken = taken;
         if (!candidate || !chosen || !taken)
-            return fail(e, ERR_NOMEM, "special tokens over %zu bytes", size);
+            return fail(e, FAIL_NOMEM, "special tokens over %zu bytes", size);
         k->capacity = capacity;
     }
     return 0;

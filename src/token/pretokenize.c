@@ -50,7 +50,7 @@ static int compile(const char *expression, pcre2_code **ret, struct error *e)
     if (!c) {
         char text[128];
         pcre2_get_error_message(code, (PCRE2_UCHAR *)text, sizeof(text));
-        return fail(e, ERR_UNSUPPORTED, "PCRE2 refuses a pre-tokenizer at %zu: %s", at, text);
+        return fail(e, FAIL_UNSUPPORTED, "PCRE2 refuses a pre-tokenizer at %zu: %s", at, text);
     }
     /* Without a JIT for this processor matching is slower, and just as right. */
     pcre2_jit_compile(c, PCRE2_JIT_COMPLETE);
@@ -75,10 +75,10 @@ int pretokenizer_open(struct pretokenizer **ret, struct bytes name, int *flags, 
 {
     const struct row *row = find_row(name);
     if (!row)
-        return fail(e, ERR_UNSUPPORTED, "pre-tokenizer '%.*s' is not known", BYTES_ARG(name));
+        return fail(e, FAIL_UNSUPPORTED, "pre-tokenizer '%.*s' is not known", BYTES_ARG(name));
     struct pretokenizer *p = calloc(1, sizeof(*p));
     if (!p)
-        return fail(e, ERR_NOMEM, "pre-tokenizer");
+        return fail(e, FAIL_NOMEM, "pre-tokenizer");
     for (int i = 0; row->expressions[i]; i++) {
         if (compile(row->expressions[i], &p->code[i], e)) {
             pretokenizer_close(p);
@@ -105,7 +105,7 @@ int pretokenizer_state_open(struct pretokenizer_state **ret, const struct pretok
 {
     struct pretokenizer_state *s = calloc(1, sizeof(*s));
     if (!s)
-        return fail(e, ERR_NOMEM, "pre-tokenizer");
+        return fail(e, FAIL_NOMEM, "pre-tokenizer");
     s->p = p;
     s->context = pcre2_match_context_create(NULL);
     bool ok = s->context != NULL;
@@ -115,7 +115,7 @@ int pretokenizer_state_open(struct pretokenizer_state **ret, const struct pretok
     }
     if (!ok) {
         pretokenizer_state_close(s);
-        return fail(e, ERR_NOMEM, "pre-tokenizer");
+        return fail(e, FAIL_NOMEM, "pre-tokenizer");
     }
     pcre2_set_match_limit(s->context, MATCH_LIMIT);
     /* NULL where there is no JIT; then none is needed. */
@@ -161,7 +161,7 @@ static int cut(const struct job *j, int level, struct bytes text, struct error *
         if (n < 0) {
             char why[128];
             pcre2_get_error_message(n, (PCRE2_UCHAR *)why, sizeof(why));
-            return fail(e, ERR_LIMIT, "cutting text into words at byte %zu: %s", from, why);
+            return fail(e, FAIL_LIMIT, "cutting text into words at byte %zu: %s", from, why);
         }
         const size_t *at = pcre2_get_ovector_pointer(match);
         size_t start = at[0], end = at[1];

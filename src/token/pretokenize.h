@@ -21,11 +21,11 @@ struct pretokenizer_state; /* scratch of one thread */
 
 /* Whether pretokenizer_open knows the name. */
 bool pretokenizer_known(struct bytes name);
-/* ERR_UNSUPPORTED when the name is not known; *flags gets the PRE_ bits. */
+/* FAIL_UNSUPPORTED when the name is not known; *flags gets the PRE_ bits. */
 int pretokenizer_open(struct pretokenizer **ret, struct bytes name, int *flags, struct error *e);
 void pretokenizer_close(struct pretokenizer *p);
 
-/* ERR_NOMEM. close accepts NULL. */
+/* FAIL_NOMEM. close accepts NULL. */
 int pretokenizer_state_open(struct pretokenizer_state **ret, const struct pretokenizer *p,
                             struct error *e);
 void pretokenizer_state_close(struct pretokenizer_state *s);

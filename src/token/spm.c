@@ -58,7 +58,7 @@ int spm_encode(struct encoder *c, struct bytes fragment, struct error *e)
     if (v->add_space_prefix && c->after_special)
         buffer_text(text, SPACE_MARK);
     if (text_mark_spaces(fragment, text) || text->failed)
-        return fail(e, ERR_NOMEM, "a text of %zu bytes", fragment.size);
+        return fail(e, FAIL_NOMEM, "a text of %zu bytes", fragment.size);
     merger_init(&m, pair, v);
     merger_start(&m, text->data);
     int r = 0;

@@ -37,13 +37,13 @@ int trie_add(struct trie *t, struct bytes text, int32_t token, struct error *e)
 {
     int32_t node = 0;
     if (text.size > UINT16_MAX)
-        return fail(e, ERR_LIMIT, "a token of %zu bytes", text.size);
+        return fail(e, FAIL_LIMIT, "a token of %zu bytes", text.size);
     for (size_t i = 0; i < text.size; i++) {
         int32_t c = child_of(t, node, text.data[i]);
         if (!c) {
             c = node_new(t, text.data[i], (int)i + 1);
             if (c < 0)
-                return fail(e, ERR_NOMEM, "tree of %d token characters", t->count);
+                return fail(e, FAIL_NOMEM, "tree of %d token characters", t->count);
             if (node == 0) {
                 t->root[text.data[i]] = c;
             } else {

@@ -64,7 +64,7 @@ static int make_pieces(struct vocab *v, struct error *e)
         total += v->text[i].size;
     uint8_t *out = arena_alloc(&v->arena, total);
     if (!out)
-        return fail(e, ERR_NOMEM, "%d tokens of %zu bytes", v->n, total);
+        return fail(e, FAIL_NOMEM, "%d tokens of %zu bytes", v->n, total);
     for (int32_t i = 0; i < v->n; i++) {
         v->piece[i] = bytes_of(out, piece_write(v, v->text[i], v->type[i], out));
         out += v->piece[i].size;
@@ -78,19 +78,19 @@ static int copy_tokens(struct vocab *v, const struct vocab_source *s, struct err
     for (int32_t i = 0; i < v->n; i++) {
         struct bytes text = s->token_text(s->arg, i);
         if (text.size > VOCAB_MAX_TOKEN_TEXT)
-            return fail(e, ERR_LIMIT, "token %d has %zu bytes, %d is the most", i, text.size,
+            return fail(e, FAIL_LIMIT, "token %d has %zu bytes, %d is the most", i, text.size,
                         VOCAB_MAX_TOKEN_TEXT);
         total += text.size;
     }
     uint8_t *copy = arena_alloc(&v->arena, total);
     if (!copy || map_init(&v->ids, &v->arena, (size_t)v->n, s->seed, e))
-        return fail(e, ERR_NOMEM, "%d tokens of %zu bytes", v->n, total);
+        return fail(e, FAIL_NOMEM, "%d tokens of %zu bytes", v->n, total);
     for (int32_t i = 0; i < v->n; i++) {
         struct bytes text = s->token_text(s->arg, i);
         int32_t type = s->type ? s->type(s->arg, i) : VOCAB_TOKEN_NORMAL;
         float score = s->score ? s->score(s->arg, i) : 0;
         if (isnan(score))
-            return fail(e, ERR_FORMAT, "the score of token %d is not a number", i);
+            return fail(e, FAIL_FORMAT, "the score of token %d is not a number", i);
         if (text.size)
             memcpy(copy, text.data, text.size);
         v->text[i] = bytes_of(copy, text.size);
@@ -145,7 +145,7 @@ static int open_kind(struct vocab *v, const struct vocab_source *s, struct error
         v->newline_words = flags & PRE_NEWLINE_WORDS;
     }
     if (v->kind == VOCAB_WPM && !unicode_available())
-        return fail(e, ERR_UNSUPPORTED, "BERT vocabularies need a build with utf8proc");
+        return fail(e, FAIL_UNSUPPORTED, "BERT vocabularies need a build with utf8proc");
     assign_roles(v, s, flags);
     bool bos = v->kind != VOCAB_BPE || flags & PRE_ADD_BOS;
     v->add_bos = flag(s->add_bos, bos) || (v->newline_words && v->role[VOCAB_BOS] >= 0);
@@ -178,7 +178,7 @@ static int index_tokens(struct vocab *v, struct error *e)
         if (r || !is_verbatim(v->type[i]))
             continue;
         if (v->text[i].size > VOCAB_MAX_SPECIAL_TEXT)
-            return fail(e, ERR_LIMIT, "special token %d has %zu bytes, %d is the most", i,
+            return fail(e, FAIL_LIMIT, "special token %d has %zu bytes, %d is the most", i,
                         v->text[i].size, VOCAB_MAX_SPECIAL_TEXT);
         v->any_user_defined = v->any_user_defined || v->type[i] == VOCAB_TOKEN_USER_DEFINED;
         r = trie_add(&v->special, v->text[i], i, e);
@@ -202,7 +202,7 @@ static int kind_of(struct bytes model, enum vocab_kind *ret, struct error *e)
             return 0;
         }
     }
-    return fail(e, ERR_UNSUPPORTED, "tokenizer model '%.*s' is not known", BYTES_ARG(model));
+    return fail(e, FAIL_UNSUPPORTED, "tokenizer model '%.*s' is not known", BYTES_ARG(model));
 }
 
 static int fill(struct vocab *v, const struct vocab_source *s, struct error *e)
@@ -211,9 +211,10 @@ static int fill(struct vocab *v, const struct vocab_source *s, struct error *e)
     if (r)
         return r;
     if (s->n_tokens < 1 || s->n_tokens > VOCAB_MAX_TOKENS)
-        return fail(e, ERR_LIMIT, "%d tokens; 1 to %d are possible", s->n_tokens, VOCAB_MAX_TOKENS);
+        return fail(e, FAIL_LIMIT, "%d tokens; 1 to %d are possible", s->n_tokens,
+                    VOCAB_MAX_TOKENS);
     if (s->n_merges < 0 || s->n_merges > VOCAB_MAX_MERGES)
-        return fail(e, ERR_LIMIT, "%d merges; %d are the most", s->n_merges, VOCAB_MAX_MERGES);
+        return fail(e, FAIL_LIMIT, "%d merges; %d are the most", s->n_merges, VOCAB_MAX_MERGES);
     v->n = s->n_tokens;
     v->text = arena_array(&v->arena, struct bytes, v->n);
     v->piece = arena_array(&v->arena, struct bytes, v->n);
@@ -222,7 +223,7 @@ static int fill(struct vocab *v, const struct vocab_source *s, struct error *e)
     v->strip = arena_array(&v->arena, uint8_t, v->n);
     v->eog = arena_array(&v->arena, uint8_t, v->n);
     if (!v->text || !v->piece || !v->score || !v->type || !v->strip || !v->eog)
-        return fail(e, ERR_NOMEM, "%d tokens", v->n);
+        return fail(e, FAIL_NOMEM, "%d tokens", v->n);
     if ((r = copy_tokens(v, s, e)) || (r = open_kind(v, s, e)))
         return r;
     special_assign(v, s->name);
@@ -235,7 +236,7 @@ int vocab_open(struct vocab **ret, const struct vocab_source *source, struct err
 {
     struct vocab *v = calloc(1, sizeof(*v));
     if (!v)
-        return fail(e, ERR_NOMEM, "vocabulary");
+        return fail(e, FAIL_NOMEM, "vocabulary");
     arena_init(&v->arena, 0);
     int r = fill(v, source, e);
     if (r) {

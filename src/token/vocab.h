@@ -78,8 +78,8 @@ struct vocab_source {
 
 struct vocab; /* immutable once open: any thread */
 
-/* ERR_UNSUPPORTED names a model kind or pre-tokenizer that is not known; ERR_FORMAT, ERR_LIMIT,
- * ERR_NOMEM. *ret is untouched on failure. The source may go afterwards. */
+/* FAIL_UNSUPPORTED names a model kind or pre-tokenizer that is not known; FAIL_FORMAT, FAIL_LIMIT,
+ * FAIL_NOMEM. *ret is untouched on failure. The source may go afterwards. */
 int vocab_open(struct vocab **ret, const struct vocab_source *source, struct error *e);
 /* NULL is accepted. */
 void vocab_close(struct vocab *v);
@@ -120,23 +120,23 @@ struct token_list {
 /* An empty list of at most limit ids; done frees them. */
 void token_list_init(struct token_list *l, size_t limit);
 void token_list_done(struct token_list *l);
-/* ERR_LIMIT ("more than N tokens"), ERR_NOMEM. */
+/* FAIL_LIMIT ("more than N tokens"), FAIL_NOMEM. */
 int token_list_add(struct token_list *l, int32_t id, struct error *e);
 
 struct vocab_encode_options {
     bool add_special;   /* BOS, EOS, separator where the file wants them */
-    bool add_bos;       /* a BOS in any case (ERR_NOT_FOUND when there is none) */
+    bool add_bos;       /* a BOS in any case (FAIL_NOT_FOUND when there is none) */
     bool add_eos;       /* likewise */
     bool parse_special; /* control tokens' spellings in the text become the tokens */
 };
 
 /* Appends text's ids to out. Bytes that are not UTF-8 count as U+FFFD each (BPE, WPM) or are
- * encoded as bytes (SPM). ERR_LIMIT for a text above VOCAB_MAX_TEXT or too many tokens,
- * ERR_NOMEM; out then holds what came before the failure. Time is near linear in the text. */
+ * encoded as bytes (SPM). FAIL_LIMIT for a text above VOCAB_MAX_TEXT or too many tokens,
+ * FAIL_NOMEM; out then holds what came before the failure. Time is near linear in the text. */
 int vocab_encode(const struct vocab *v, struct bytes text, const struct vocab_encode_options *o,
                  struct token_list *out, struct error *e);
 
-/* Appends the text of n ids; ids outside the vocabulary are ERR_RANGE. skip_special leaves control
+/* Appends the text of n ids; ids outside the vocabulary are FAIL_RANGE. skip_special leaves control
  * tokens out. The space that encoding put before the first word is taken away again. The bytes
  * are the tokens' own and may be invalid UTF-8. */
 int vocab_decode(const struct vocab *v, const int32_t *ids, size_t n, bool skip_special,
@@ -153,7 +153,7 @@ struct detokenizer {
 
 /* At the start of a text; v is borrowed. skip_special leaves control tokens out. */
 void detokenizer_init(struct detokenizer *d, const struct vocab *v, bool skip_special);
-/* Appends what can be said now. ERR_RANGE for an id outside, or out's failure. */
+/* Appends what can be said now. FAIL_RANGE for an id outside, or out's failure. */
 int detokenizer_push(struct detokenizer *d, int32_t id, struct buffer *out, struct error *e);
 /* Appends U+FFFD for a character that stayed incomplete. */
 int detokenizer_finish(struct detokenizer *d, struct buffer *out, struct error *e);

@@ -29,7 +29,7 @@ static int end_word(struct encoder *c, struct error *e)
     struct bytes word = buffer_bytes(&c->text);
     size_t before = c->out->count;
     if (c->text.failed)
-        return fail(e, ERR_NOMEM, "a word of %zu bytes", word.size);
+        return fail(e, FAIL_NOMEM, "a word of %zu bytes", word.size);
     if (word.size <= SPACE_MARK_SIZE)
         return 0;
     for (size_t at = 0; at < word.size;) {

@@ -23,28 +23,28 @@ struct channel_options channel_defaults(const struct channel_options *options)
 
 static int broken(struct transfer *t, int n, int i, struct error *e)
 {
-    return n == 1 ? fail(e, ERR_CLOSED, "%s channel is closed or broken", channel_name(t->channel))
-                  : fail(e, ERR_CLOSED, "%s channel of peer %d is closed or broken",
+    return n == 1 ? fail(e, FAIL_CLOSED, "%s channel is closed or broken", channel_name(t->channel))
+                  : fail(e, FAIL_CLOSED, "%s channel of peer %d is closed or broken",
                          channel_name(t->channel), i);
 }
 
 static int prepare(struct transfer *t, int n, struct error *e)
 {
     if (n < 0 || n > CHANNEL_MAX_TRANSFERS) {
-        return fail(e, ERR_ARG, "%d channels at once, the most are %d", n, CHANNEL_MAX_TRANSFERS);
+        return fail(e, FAIL_ARG, "%d channels at once, the most are %d", n, CHANNEL_MAX_TRANSFERS);
     }
     for (int i = 0; i < n; i++) {
         t[i].total = t[i].done = t[i].size = 0;
         t[i].sending = t[i].n_parts > 0;
         t[i].receiving = t[i].in != NULL;
         if (t[i].n_parts < 0 || t[i].n_parts > CHANNEL_MAX_PARTS) {
-            return fail(e, ERR_ARG, "a message of %d parts, the most are %d", t[i].n_parts,
+            return fail(e, FAIL_ARG, "a message of %d parts, the most are %d", t[i].n_parts,
                         CHANNEL_MAX_PARTS);
         }
         for (int k = 0; k < t[i].n_parts; k++) {
             size_t size = t[i].parts[k].size;
             if (size > t[i].channel->max_message - t[i].total) {
-                return fail(e, ERR_LIMIT,
+                return fail(e, FAIL_LIMIT,
                             "a message longer than the channel's maximum of %zu bytes",
                             t[i].channel->max_message);
             }
@@ -119,8 +119,8 @@ static int timed_out(struct transfer *t, int n, struct error *e)
         }
     }
     const char *what = sent ? "could not be sent" : "did not come";
-    return n == 1 ? fail(e, ERR_TIMEOUT, "a message %s before the deadline", what)
-                  : fail(e, ERR_TIMEOUT, "peer %d: a message %s before the deadline", first, what);
+    return n == 1 ? fail(e, FAIL_TIMEOUT, "a message %s before the deadline", what)
+                  : fail(e, FAIL_TIMEOUT, "peer %d: a message %s before the deadline", first, what);
 }
 
 static int poll_timeout_ms(uint64_t until_ns)
@@ -152,7 +152,7 @@ static int sleep_all(struct transfer *t, int n, uint64_t deadline_ns, struct err
     int pending = step_all(t, n, &moved, e);
     if (pending > 0 && !moved) {
         if (poll(fds, (nfds_t)count, poll_timeout_ms(until)) < 0 && errno != EINTR) {
-            pending = fail(e, ERR_IO, "poll: %s", strerror(errno));
+            pending = fail(e, FAIL_IO, "poll: %s", strerror(errno));
         }
     }
     for (int k = 0; k < count; k++) {
@@ -243,7 +243,7 @@ int channel_recv(struct channel *ch, void *buf, size_t capacity, size_t *size, u
 {
     struct transfer t = { .channel = ch, .in = buf, .capacity = capacity };
     if (buf == NULL) {
-        return fail(e, ERR_ARG, "receiving into no memory");
+        return fail(e, FAIL_ARG, "receiving into no memory");
     }
     int code = channel_exchange(&t, 1, deadline_ns, e);
     if (code == 0) {

@@ -31,13 +31,13 @@ static void set_options(int fd)
     socket_prepare(fd);
 }
 
-/* Waits for events; 0, ERR_TIMEOUT or ERR_IO. */
+/* Waits for events; 0, FAIL_TIMEOUT or FAIL_IO. */
 static int wait_for(int fd, short events, uint64_t deadline_ns, struct error *e)
 {
     for (;;) {
         uint64_t now = clock_now_ns();
         if (now >= deadline_ns) {
-            return fail(e, ERR_TIMEOUT, "no answer before the deadline");
+            return fail(e, FAIL_TIMEOUT, "no answer before the deadline");
         }
         uint64_t ms = (deadline_ns - now + CLOCK_NS_PER_MS - 1) / CLOCK_NS_PER_MS;
         struct pollfd p = { .fd = fd, .events = events };
@@ -46,7 +46,7 @@ static int wait_for(int fd, short events, uint64_t deadline_ns, struct error *e)
             return 0;
         }
         if (n < 0 && errno != EINTR) {
-            return fail(e, ERR_IO, "poll: %s", strerror(errno));
+            return fail(e, FAIL_IO, "poll: %s", strerror(errno));
         }
     }
 }
@@ -58,7 +58,7 @@ static int split_address(char text[static ADDRESS_BYTES], const char *address, c
     int n = snprintf(text, ADDRESS_BYTES, "%s", address);
     char *colon = n > 0 && n < ADDRESS_BYTES ? strrchr(text, ':') : NULL;
     if (colon == NULL || colon == text || colon[1] == '\0') {
-        return fail(e, ERR_ARG, "address \"%.100s\" is not HOST:PORT", address);
+        return fail(e, FAIL_ARG, "address \"%.100s\" is not HOST:PORT", address);
     }
     *colon = '\0';
     *host = text;
@@ -74,7 +74,7 @@ static int connect_one(int *ret, const struct addrinfo *a, uint64_t deadline_ns,
 {
     int fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
     if (fd < 0) {
-        return fail(e, ERR_IO, "socket: %s", strerror(errno));
+        return fail(e, FAIL_IO, "socket: %s", strerror(errno));
     }
     set_options(fd);
     int code = 0;
@@ -86,7 +86,8 @@ static int connect_one(int *ret, const struct addrinfo *a, uint64_t deadline_ns,
             getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size);
         }
         if (code == 0 && failure != 0) {
-            code = fail(e, failure == ECONNREFUSED ? ERR_CLOSED : ERR_IO, "%s", strerror(failure));
+            code =
+                fail(e, failure == ECONNREFUSED ? FAIL_CLOSED : FAIL_IO, "%s", strerror(failure));
         }
     }
     if (code != 0) {
@@ -107,9 +108,9 @@ int tcp_connect(int *fd, const char *address, uint64_t deadline_ns, struct error
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *list;
     int status = getaddrinfo(host, port, &hints, &list);
     if (status != 0) {
-        return fail(e, ERR_NOT_FOUND, "%s: %s", address, gai_strerror(status));
+        return fail(e, FAIL_NOT_FOUND, "%s: %s", address, gai_strerror(status));
     }
-    code = ERR_NOT_FOUND;
+    code = FAIL_NOT_FOUND;
     for (const struct addrinfo *a = list; a != NULL && code != 0; a = a->ai_next) {
         code = connect_one(fd, a, deadline_ns, e);
     }
@@ -124,7 +125,7 @@ static int listen_on(int *ret, const struct addrinfo *a, struct error *e)
 {
     int fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
     if (fd < 0) {
-        return fail(e, ERR_IO, "socket: %s", strerror(errno));
+        return fail(e, FAIL_IO, "socket: %s", strerror(errno));
     }
     int on = 1, off = 0;
     set_options(fd);
@@ -135,7 +136,7 @@ static int listen_on(int *ret, const struct addrinfo *a, struct error *e)
     if (bind(fd, a->ai_addr, a->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0) {
         int failure = errno;
         close(fd);
-        return fail(e, failure == EADDRINUSE ? ERR_BUSY : ERR_IO, "%s", strerror(failure));
+        return fail(e, failure == EADDRINUSE ? FAIL_BUSY : FAIL_IO, "%s", strerror(failure));
     }
     *ret = fd;
     return 0;
@@ -144,20 +145,20 @@ static int listen_on(int *ret, const struct addrinfo *a, struct error *e)
 int tcp_listen(int *fd, const char *host, int port, struct error *e)
 {
     if (port < 0 || port > 65535) {
-        return fail(e, ERR_ARG, "port %d is not 0 to 65535", port);
+        return fail(e, FAIL_ARG, "port %d is not 0 to 65535", port);
     }
     char service[16];
     snprintf(service, sizeof service, "%d", port);
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
     struct addrinfo *list = NULL;
-    int code = ERR_IO;
+    int code = FAIL_IO;
     /* The IPv6 wildcard takes both families; without IPv6 in the system the other one is left. */
     static const int families[] = { AF_INET6, AF_INET };
-    for (int i = 0; i < 2 && code != 0 && code != ERR_BUSY; i++) {
+    for (int i = 0; i < 2 && code != 0 && code != FAIL_BUSY; i++) {
         hints.ai_family = host != NULL ? AF_UNSPEC : families[i];
         int status = getaddrinfo(host, service, &hints, &list);
         if (status != 0) {
-            code = fail(e, ERR_ARG, "%s", gai_strerror(status));
+            code = fail(e, FAIL_ARG, "%s", gai_strerror(status));
             continue;
         }
         for (const struct addrinfo *a = list; a != NULL && code != 0; a = a->ai_next) {
@@ -178,7 +179,7 @@ int tcp_local_port(int fd, struct error *e)
     char port[16];
     if (getsockname(fd, (struct sockaddr *)&s, &size) != 0 ||
         getnameinfo((struct sockaddr *)&s, size, NULL, 0, port, sizeof port, NI_NUMERICSERV) != 0) {
-        return fail(e, ERR_IO, "address of a socket: %s", strerror(errno));
+        return fail(e, FAIL_IO, "address of a socket: %s", strerror(errno));
     }
     int n = 0;
     for (const char *p = port; *p >= '0' && *p <= '9'; p++) {
@@ -198,7 +199,7 @@ int tcp_accept(int *ret, int listener, uint64_t deadline_ns, struct error *e)
         }
         /* ECONNABORTED: the caller went away while it waited. */
         if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-            return fail(e, ERR_IO, "accept: %s", strerror(errno));
+            return fail(e, FAIL_IO, "accept: %s", strerror(errno));
         }
         int code = wait_for(listener, POLLIN, deadline_ns, e);
         if (code != 0) {
@@ -219,8 +220,8 @@ int tcp_write_all(int fd, struct bytes data, uint64_t deadline_ns, struct error 
                 return code;
             }
         } else {
-            return fail(e, errno == EPIPE || errno == ECONNRESET ? ERR_CLOSED : ERR_IO, "send: %s",
-                        strerror(errno));
+            return fail(e, errno == EPIPE || errno == ECONNRESET ? FAIL_CLOSED : FAIL_IO,
+                        "send: %s", strerror(errno));
         }
     }
     return 0;
@@ -235,14 +236,14 @@ int tcp_read_all(int fd, void *buf, size_t size, uint64_t deadline_ns, struct er
             at += n;
             size -= (size_t)n;
         } else if (n == 0) {
-            return fail(e, ERR_CLOSED, "the peer closed the connection");
+            return fail(e, FAIL_CLOSED, "the peer closed the connection");
         } else if (errno == EAGAIN || errno == EINTR) {
             int code = wait_for(fd, POLLIN, deadline_ns, e);
             if (code != 0) {
                 return code;
             }
         } else {
-            return fail(e, errno == ECONNRESET ? ERR_CLOSED : ERR_IO, "receive: %s",
+            return fail(e, errno == ECONNRESET ? FAIL_CLOSED : FAIL_IO, "receive: %s",
                         strerror(errno));
         }
     }

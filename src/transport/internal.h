@@ -28,7 +28,7 @@ struct channel_ops {
     int (*recv_some)(struct channel *ch, void *in, size_t capacity, size_t *size, struct error *e);
     /* CHANNEL_DONE when a message has begun to arrive. */
     int (*peek)(struct channel *ch, struct error *e);
-    /* The receiver's memory ends: keep a half-received message elsewhere. ERR_NOMEM. */
+    /* The receiver's memory ends: keep a half-received message elsewhere. FAIL_NOMEM. */
     int (*suspend)(struct channel *ch, struct error *e);
     /* Announces that the caller will sleep, which then tries send_some or recv_some once more
      * before it does. */

@@ -46,9 +46,9 @@ int memory_pair(struct channel **a, struct channel **b, const struct memory_opti
     struct shared *s = calloc(1, sizeof *s);
     if (s == NULL || (s->rings[0] = make_ring(script.channel.ring_bytes)) == NULL ||
         (s->rings[1] = make_ring(script.channel.ring_bytes)) == NULL) {
-        code = fail(e, ERR_NOMEM, "memory for a channel");
+        code = fail(e, FAIL_NOMEM, "memory for a channel");
     } else if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) != 0) {
-        code = fail(e, ERR_IO, "doorbell of a memory channel: %s", strerror(errno));
+        code = fail(e, FAIL_IO, "doorbell of a memory channel: %s", strerror(errno));
     } else {
         socket_prepare(fds[0]);
         socket_prepare(fds[1]);

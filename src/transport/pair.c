@@ -1,11 +1,11 @@
 /* See pair.h. */
 #include "transport/pair.h"
 
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "os/clock.h"
-#include "secure/openssl.h"
 #include "secure/ticket.h"
 #include "transport/internal.h"
 
@@ -95,7 +95,7 @@ static int make_keys(struct seal_keys keys[static 2], struct error *e)
     for (int i = 0; i < 2; i++) {
         if (RAND_bytes(keys[i].send_key, sizeof keys[i].send_key) != 1 ||
             RAND_bytes(keys[i].send_iv, sizeof keys[i].send_iv) != 1) {
-            return fail(e, ERR_IO, "random bytes for a pair's keys");
+            return fail(e, FAIL_IO, "random bytes for a pair's keys");
         }
         memcpy(keys[1 - i].recv_key, keys[i].send_key, sizeof keys[i].send_key);
         memcpy(keys[1 - i].recv_iv, keys[i].send_iv, sizeof keys[i].send_iv);
@@ -149,6 +149,6 @@ int transport_pair(const char *name, struct channel **a, struct channel **b,
     PAIRS(TRY)
 #undef TRY
 #define LIST(known, make) " " known
-    return fail(e, ERR_ARG, "no transport is called %.40s; there are" PAIRS(LIST), name);
+    return fail(e, FAIL_ARG, "no transport is called %.40s; there are" PAIRS(LIST), name);
 #undef LIST
 }

@@ -9,8 +9,8 @@
  * loopback, sealed by the cipher that is fastest here and keys that nobody else has). */
 extern const char *const transport_pair_names[];
 
-/* Connects two new channels. options may be NULL. ERR_ARG for a name that isn't known (the text
- * lists those that are), ERR_UNSUPPORTED where the system lacks the transport, and the errors of
+/* Connects two new channels. options may be NULL. FAIL_ARG for a name that isn't known (the text
+ * lists those that are), FAIL_UNSUPPORTED where the system lacks the transport, and the errors of
  * opening one. */
 int transport_pair(const char *name, struct channel **a, struct channel **b,
                    const struct channel_options *options, struct error *e);

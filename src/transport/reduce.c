@@ -36,19 +36,19 @@ static size_t slice_begin(const struct group *g, size_t n, int r)
 int group_open(struct group **ret, const struct group_options *o, struct error *e)
 {
     if (o->n_ranks < 1 || o->n_ranks > GROUP_MAX_RANKS || o->rank < 0 || o->rank >= o->n_ranks) {
-        return fail(e, ERR_ARG, "rank %d of %d", o->rank, o->n_ranks);
+        return fail(e, FAIL_ARG, "rank %d of %d", o->rank, o->n_ranks);
     }
     if (o->max_floats > SIZE_MAX / sizeof(float) / GROUP_MAX_RANKS) {
-        return fail(e, ERR_ARG, "all-reduce of %zu floats", o->max_floats);
+        return fail(e, FAIL_ARG, "all-reduce of %zu floats", o->max_floats);
     }
     for (int r = 0; r < o->n_ranks; r++) {
         if (r != o->rank && o->channels[r] == NULL) {
-            return fail(e, ERR_ARG, "rank %d has no channel to rank %d", o->rank, r);
+            return fail(e, FAIL_ARG, "rank %d has no channel to rank %d", o->rank, r);
         }
     }
     struct group *g = calloc(1, sizeof *g);
     if (g == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a group of %d ranks", o->n_ranks);
+        return fail(e, FAIL_NOMEM, "memory for a group of %d ranks", o->n_ranks);
     }
     g->rank = o->rank;
     g->n_ranks = o->n_ranks;
@@ -60,7 +60,7 @@ int group_open(struct group **ret, const struct group_options *o, struct error *
     g->staging = malloc(largest * sizeof(float));
     if (g->staging == NULL) {
         free(g);
-        return fail(e, ERR_NOMEM, "memory for all-reduces of %zu floats", o->max_floats);
+        return fail(e, FAIL_NOMEM, "memory for all-reduces of %zu floats", o->max_floats);
     }
     for (int r = 0; r < g->n_ranks; r++) {
         g->channels[r] = r == g->rank ? NULL : o->channels[r];
@@ -85,8 +85,8 @@ static int run(struct group *g, int n, uint64_t deadline_ns, struct error *e)
     for (int i = 0; i < n && code == 0; i++) {
         const struct transfer *t = &g->transfers[i];
         if (t->in != NULL && t->size != t->capacity) {
-            code = fail(&local, ERR_FORMAT, "rank %d sent %zu bytes where %zu are due", g->ranks[i],
-                        t->size, t->capacity);
+            code = fail(&local, FAIL_FORMAT, "rank %d sent %zu bytes where %zu are due",
+                        g->ranks[i], t->size, t->capacity);
         }
     }
     if (code == 0) {
@@ -157,7 +157,7 @@ static int gather_slices(struct group *g, float *x, size_t n, uint64_t deadline_
 int group_all_reduce(struct group *g, float *x, size_t n, uint64_t deadline_ns, struct error *e)
 {
     if (n > g->max_floats) {
-        return fail(e, ERR_LIMIT, "all-reduce of %zu floats, the group's limit is %zu", n,
+        return fail(e, FAIL_LIMIT, "all-reduce of %zu floats, the group's limit is %zu", n,
                     g->max_floats);
     }
     if (g->n_ranks == 1 || n == 0) {

@@ -18,7 +18,7 @@ struct group_options {
     size_t max_floats;               /* largest all-reduce */
 };
 
-/* Allocates the staging memory, so that nothing is allocated later. ERR_ARG, ERR_NOMEM. */
+/* Allocates the staging memory, so that nothing is allocated later. FAIL_ARG, FAIL_NOMEM. */
 int group_open(struct group **ret, const struct group_options *options, struct error *e);
 
 /* Frees; the channels stay open. NULL is fine. */

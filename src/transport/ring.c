@@ -104,7 +104,7 @@ static int64_t room(struct ring_channel *c, struct error *e)
         c->head_seen = atomic_load_explicit(&c->end.out->head, memory_order_seq_cst);
         used = c->tail - c->head_seen;
         if (used > c->mask + 1) {
-            return fail(e, ERR_FORMAT, "the peer spoiled the ring's positions");
+            return fail(e, FAIL_FORMAT, "the peer spoiled the ring's positions");
         }
     }
     return (int64_t)(c->mask + 1 - used);
@@ -116,10 +116,10 @@ static int64_t available(struct ring_channel *c, struct error *e)
     bool gone = peer_gone(c);
     uint64_t n = atomic_load_explicit(&c->end.in->tail, memory_order_seq_cst) - c->head;
     if (n > c->mask + 1) {
-        return fail(e, ERR_FORMAT, "the peer spoiled the ring's positions");
+        return fail(e, FAIL_FORMAT, "the peer spoiled the ring's positions");
     }
     if (n == 0 && gone) {
-        return fail(e, ERR_CLOSED, "the peer closed the %s channel", c->base.ops->name);
+        return fail(e, FAIL_CLOSED, "the peer closed the %s channel", c->base.ops->name);
     }
     return (int64_t)n;
 }
@@ -134,7 +134,7 @@ static bool is_lost(const struct ring_channel *c)
 static int send_begin(struct ring_channel *c, size_t total, size_t *done, struct error *e)
 {
     if (c->script.die_after != 0 && c->n_sent >= c->script.die_after) {
-        return fail(e, ERR_CLOSED, "this end died after %llu messages, as scripted",
+        return fail(e, FAIL_CLOSED, "this end died after %llu messages, as scripted",
                     (unsigned long long)c->n_sent);
     }
     if (is_lost(c)) {
@@ -157,7 +157,7 @@ static int ring_send_some(struct channel *ch, const struct transfer *t, size_t *
 {
     struct ring_channel *c = self(ch);
     if (peer_gone(c)) {
-        return fail(e, ERR_CLOSED, "the peer closed the %s channel", ch->ops->name);
+        return fail(e, FAIL_CLOSED, "the peer closed the %s channel", ch->ops->name);
     }
     size_t before = *done;
     if (before == 0) {
@@ -203,7 +203,7 @@ static int recv_begin(struct ring_channel *c, struct error *e)
     struct header h;
     copy_out(c, &h, sizeof h);
     if (h.mark != MARK || h.size > c->base.max_message) {
-        return fail(e, ERR_LIMIT, "the peer announced %u bytes (mark %08x), the limit is %zu",
+        return fail(e, FAIL_LIMIT, "the peer announced %u bytes (mark %08x), the limit is %zu",
                     h.size, h.mark, c->base.max_message);
     }
     if (h.due_ns != 0 && h.due_ns > clock_now_ns()) {
@@ -230,7 +230,7 @@ static int ring_recv_some(struct channel *ch, void *in, size_t capacity, size_t 
         }
     }
     if (c->message.size > capacity) {
-        return fail(e, ERR_LIMIT, "a message of %u bytes for %zu bytes of memory", c->message.size,
+        return fail(e, FAIL_LIMIT, "a message of %u bytes for %zu bytes of memory", c->message.size,
                     capacity);
     }
     if (c->stashed) {
@@ -276,7 +276,7 @@ static int ring_suspend(struct channel *ch, struct error *e)
         c->stash = malloc(c->base.max_message);
     }
     if (c->stash == NULL) {
-        return fail(e, ERR_NOMEM, "memory for half a message");
+        return fail(e, FAIL_NOMEM, "memory for half a message");
     }
     memcpy(c->stash, c->into, c->got);
     c->stashed = true;
@@ -342,11 +342,11 @@ int ring_check(const struct channel_options *o, struct error *e)
 {
     if (o->ring_bytes < 4096 || o->ring_bytes > ((size_t)1 << 30) ||
         (o->ring_bytes & (o->ring_bytes - 1)) != 0) {
-        return fail(e, ERR_ARG, "a ring of %zu bytes is no power of two from 4 KiB to 1 GiB",
+        return fail(e, FAIL_ARG, "a ring of %zu bytes is no power of two from 4 KiB to 1 GiB",
                     o->ring_bytes);
     }
     if (o->max_message > UINT32_MAX) {
-        return fail(e, ERR_ARG, "messages of %zu bytes, the most are 4 GiB", o->max_message);
+        return fail(e, FAIL_ARG, "messages of %zu bytes, the most are 4 GiB", o->max_message);
     }
     return 0;
 }
@@ -357,7 +357,7 @@ int ring_open(struct channel **ret, const char *name, const struct ring_end *end
     struct channel_options o = channel_defaults(&script->channel);
     struct ring_channel *c = calloc(1, sizeof *c);
     if (c == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a %s channel", name);
+        return fail(e, FAIL_NOMEM, "memory for a %s channel", name);
     }
     c->base.ops = strcmp(name, "shm") == 0 ? &shm_ops : &memory_ops;
     c->base.max_message = o.max_message;

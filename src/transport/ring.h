@@ -29,7 +29,7 @@ static inline size_t ring_size(size_t ring_bytes)
     return sizeof(struct ring) + ring_bytes;
 }
 
-/* ERR_ARG for a ring that is no power of two from 4 KiB to 1 GiB. */
+/* FAIL_ARG for a ring that is no power of two from 4 KiB to 1 GiB. */
 int ring_check(const struct channel_options *options, struct error *e);
 
 /* Takes fd and memory on success only. script is copied; NULL for none. */

@@ -6,9 +6,12 @@
  * 2^24.5 full records that RFC 8446 section 5.5 allows a key of AES-GCM. Nothing is allocated for a
  * message. */
 #include <limits.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdlib.h>
 
-#include "secure/openssl.h"
 #include "secure/ticket.h"
 #include "transport/internal.h"
 
@@ -58,7 +61,7 @@ static int frame_done(struct direction *d, size_t size, bool sending, struct err
     unsigned n = sizeof next;
     if (HMAC(EVP_sha256(), d->key, sizeof d->key, label, sizeof label - 1, next, &n) == NULL ||
         EVP_CipherInit_ex(d->cipher, NULL, NULL, next, NULL, sending) != 1) {
-        return fail(e, ERR_IO, "replacing the key at frame %llu", (unsigned long long)d->frame);
+        return fail(e, FAIL_IO, "replacing the key at frame %llu", (unsigned long long)d->frame);
     }
     memcpy(d->key, next, sizeof next);
     OPENSSL_cleanse(next, sizeof next);
@@ -85,7 +88,7 @@ static int seal_frame(struct seal_channel *c, const struct transfer *t, struct e
     good = good == 1 ? EVP_EncryptFinal_ex(d->cipher, c->out_bytes + at, &n) : good;
     if (good != 1 || at != t->total ||
         EVP_CIPHER_CTX_ctrl(d->cipher, EVP_CTRL_AEAD_GET_TAG, TAG, c->out_bytes + at) != 1) {
-        return fail(e, ERR_IO, "frame %llu: encryption failed", (unsigned long long)d->frame);
+        return fail(e, FAIL_IO, "frame %llu: encryption failed", (unsigned long long)d->frame);
     }
     c->frame_part = bytes_of(c->out_bytes, at + TAG);
     c->frame = (struct transfer){
@@ -124,7 +127,7 @@ static int open_frame(struct seal_channel *c, size_t size, uint8_t *out, struct 
     if (!good || EVP_DecryptFinal_ex(d->cipher, last, &n) != 1) {
         memset(out, 0, text); /* nobody shall use what was not authenticated */
         ERR_clear_error();
-        return fail(e, ERR_AUTH,
+        return fail(e, FAIL_AUTH,
                     "frame %llu: authentication failed (altered, replayed, out of "
                     "order or by another key)",
                     (unsigned long long)d->frame);
@@ -142,11 +145,11 @@ static int seal_recv_some(struct channel *ch, void *in, size_t capacity, size_t 
         return r;
     }
     if (n < TAG) {
-        return fail(e, ERR_AUTH, "frame %llu: authentication failed (%zu bytes are too few)",
+        return fail(e, FAIL_AUTH, "frame %llu: authentication failed (%zu bytes are too few)",
                     (unsigned long long)c->in.frame, n);
     }
     if (n - TAG > capacity) {
-        return fail(e, ERR_LIMIT, "a message of %zu bytes for %zu bytes of memory", n - TAG,
+        return fail(e, FAIL_LIMIT, "a message of %zu bytes for %zu bytes of memory", n - TAG,
                     capacity);
     }
     r = open_frame(c, n, in, e);
@@ -243,13 +246,13 @@ int channel_seal(struct channel **ret, struct channel *inner, const struct seal_
         inner->max_message > INT_MAX) {
         size_t largest = inner->max_message;
         channel_close(inner);
-        return fail(e, ERR_ARG, "sealing a channel of messages up to %zu bytes with cipher %d",
+        return fail(e, FAIL_ARG, "sealing a channel of messages up to %zu bytes with cipher %d",
                     largest, (int)keys->cipher);
     }
     struct seal_channel *c = calloc(1, sizeof *c);
     if (c == NULL) {
         channel_close(inner);
-        return fail(e, ERR_NOMEM, "memory for a sealed channel");
+        return fail(e, FAIL_NOMEM, "memory for a sealed channel");
     }
     c->base.ops = ops_for(inner);
     c->base.max_message = inner->max_message - TAG;
@@ -262,7 +265,7 @@ int channel_seal(struct channel **ret, struct channel *inner, const struct seal_
         !init_direction(&c->out, keys->cipher, keys->send_key, keys->send_iv, true) ||
         !init_direction(&c->in, keys->cipher, keys->recv_key, keys->recv_iv, false)) {
         channel_close(&c->base);
-        return fail(e, ERR_NOMEM, "memory for a sealed channel");
+        return fail(e, FAIL_NOMEM, "memory for a sealed channel");
     }
     *ret = &c->base;
     return 0;

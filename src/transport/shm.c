@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -20,7 +22,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "secure/openssl.h"
 #include "secure/text.h"
 #include "transport/ring.h"
 
@@ -82,7 +83,7 @@ static int make_memory(int *ret, size_t size, struct error *e)
     int fd = memfd_create("shoal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ftruncate(fd, (off_t)size) != 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-        int code = fail(e, ERR_IO, "shared memory: %s", strerror(errno));
+        int code = fail(e, FAIL_IO, "shared memory: %s", strerror(errno));
         tcp_close(fd);
         return code;
     }
@@ -96,13 +97,13 @@ static int open_end(struct channel **ret, int memory, int fd, const struct chann
 {
     struct mapping *m = malloc(sizeof *m);
     if (m == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a shm channel");
+        return fail(e, FAIL_NOMEM, "memory for a shm channel");
     }
     m->size = mapping_size(o->ring_bytes);
     m->at = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
     if (m->at == MAP_FAILED) {
         free(m);
-        return fail(e, ERR_NOMEM, "mapping shared memory: %s", strerror(errno));
+        return fail(e, FAIL_NOMEM, "mapping shared memory: %s", strerror(errno));
     }
     struct ring *first = m->at;
     struct ring *second = (struct ring *)(void *)((uint8_t *)m->at + ring_size(o->ring_bytes));
@@ -143,12 +144,12 @@ int shm_listen(int *ret, char token[static SHM_TOKEN], struct error *e)
     uint8_t halves[2 * HALF]; /* name, secret */
     struct sockaddr_un a;
     if (RAND_bytes(halves, sizeof halves) != 1) {
-        return fail(e, ERR_IO, "no random bytes");
+        return fail(e, FAIL_IO, "no random bytes");
     }
     socklen_t size = socket_name(&a, halves);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || !attach_filter(fd, halves + HALF) || bind(fd, (struct sockaddr *)&a, size) != 0) {
-        int code = fail(e, ERR_IO, "socket of shared memory: %s", strerror(errno));
+        int code = fail(e, FAIL_IO, "socket of shared memory: %s", strerror(errno));
         tcp_close(fd);
         return code;
     }
@@ -182,15 +183,15 @@ int shm_take(struct shm_parcel *ret, int listener, struct error *e)
     ssize_t n = recvmsg(listener, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0) {
         return errno == EAGAIN || errno == EINTR
-                   ? fail(e, ERR_TIMEOUT, "no shared memory is offered")
-                   : fail(e, ERR_IO, "taking shared memory: %s", strerror(errno));
+                   ? fail(e, FAIL_TIMEOUT, "no shared memory is offered")
+                   : fail(e, FAIL_IO, "taking shared memory: %s", strerror(errno));
     }
     take_rights(&m, fds);
     if (n != (ssize_t)sizeof letter || (m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ||
         fds[1] < 0) {
         tcp_close(fds[0]);
         tcp_close(fds[1]);
-        return fail(e, ERR_FORMAT, "an offer of shared memory that is not whole");
+        return fail(e, FAIL_FORMAT, "an offer of shared memory that is not whole");
     }
     *ret = (struct shm_parcel){ .fd = fds[0],
                                 .memory = fds[1],
@@ -212,10 +213,10 @@ static int check_parcel(const struct shm_parcel *p, const struct channel_options
     int seals = fcntl(p->memory, F_GET_SEALS);
     if (fstat(p->memory, &s) != 0 || s.st_size < (off_t)mapping_size(o->ring_bytes) || seals < 0 ||
         (seals & F_SEAL_SHRINK) == 0) {
-        return fail(e, ERR_FORMAT, "the offered memory is too small or not sealed");
+        return fail(e, FAIL_FORMAT, "the offered memory is too small or not sealed");
     }
     if (p->max_message != o->max_message) {
-        return fail(e, ERR_ARG, "messages up to %zu bytes here, %llu at the offerer",
+        return fail(e, FAIL_ARG, "messages up to %zu bytes here, %llu at the offerer",
                     o->max_message, (unsigned long long)p->max_message);
     }
     return 0;
@@ -237,7 +238,7 @@ int shm_join(struct channel **ret, struct shm_parcel *p, const uint8_t answer[st
     /* Everything is ready: the offerer may use it as soon as it has this. */
     if (send(p->fd, answer, SHM_ANSWER, MSG_DONTWAIT | MSG_NOSIGNAL) != SHM_ANSWER) {
         channel_close(ch);
-        return fail(e, ERR_CLOSED, "the offerer of shared memory is gone");
+        return fail(e, FAIL_CLOSED, "the offerer of shared memory is gone");
     }
     *ret = ch;
     return 0;
@@ -258,7 +259,7 @@ static int connect_to(int *ret, const uint8_t *name, struct error *e)
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&a, size) != 0) {
         int code =
-            fail(e, ERR_NOT_FOUND, "no process of this name on this host: %s", strerror(errno));
+            fail(e, FAIL_NOT_FOUND, "no process of this name on this host: %s", strerror(errno));
         tcp_close(fd);
         return code;
     }
@@ -284,9 +285,9 @@ static int send_letter(int to, const struct letter *letter, const int fds[static
         return 0;
     }
     return fail(e,
-                errno == EAGAIN         ? ERR_BUSY
-                : errno == ECONNREFUSED ? ERR_NOT_FOUND
-                                        : ERR_IO,
+                errno == EAGAIN         ? FAIL_BUSY
+                : errno == ECONNREFUSED ? FAIL_NOT_FOUND
+                                        : FAIL_IO,
                 "handing shared memory over: %s", strerror(errno));
 }
 
@@ -299,18 +300,18 @@ int shm_offer(struct shm_offer **ret, const char *token,
     int to = -1, pair[2] = { -1, -1 };
     if (!bytes_starts_with(bytes_text(token), PREFIX) ||
         !hex_parse(halves, sizeof halves, bytes_text(token + sizeof PREFIX - 1))) {
-        return fail(e, ERR_FORMAT, "no token of shared memory");
+        return fail(e, FAIL_FORMAT, "no token of shared memory");
     }
     struct shm_offer *s = calloc(1, sizeof *s);
     if (s == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a shm channel");
+        return fail(e, FAIL_NOMEM, "memory for a shm channel");
     }
     *s = (struct shm_offer){ .fd = -1, .memory = -1, .options = o };
     int code = ring_check(&o, e);
     code = code == 0 ? connect_to(&to, halves, e) : code;
     code = code == 0 ? make_memory(&s->memory, mapping_size(o.ring_bytes), e) : code;
     if (code == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-        code = fail(e, ERR_IO, "sockets of shared memory: %s", strerror(errno));
+        code = fail(e, FAIL_IO, "sockets of shared memory: %s", strerror(errno));
     }
     if (code == 0) {
         struct letter letter = { .ring_bytes = o.ring_bytes, .max_message = o.max_message };
@@ -341,11 +342,11 @@ int shm_offer_finish(struct channel **ret, struct shm_offer *s,
     ssize_t n = recv(s->fd, got, sizeof got, MSG_DONTWAIT);
     int code = 0;
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        code = fail(e, ERR_TIMEOUT, "no answer to an offer of shared memory");
+        code = fail(e, FAIL_TIMEOUT, "no answer to an offer of shared memory");
     } else if (n <= 0) {
-        code = fail(e, ERR_CLOSED, "the offer of shared memory was refused");
+        code = fail(e, FAIL_CLOSED, "the offer of shared memory was refused");
     } else if (n != SHM_ANSWER || CRYPTO_memcmp(got, answer, SHM_ANSWER) != 0) {
-        code = fail(e, ERR_AUTH, "another process answers the offer of shared memory");
+        code = fail(e, FAIL_AUTH, "another process answers the offer of shared memory");
     }
     code = code == 0 ? open_end(ret, s->memory, s->fd, &s->options, true, e) : code;
     if (code == 0) {

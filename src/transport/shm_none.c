@@ -3,7 +3,7 @@
 
 static int unsupported(struct error *e)
 {
-    return fail(e, ERR_UNSUPPORTED, "this system has no shm transport");
+    return fail(e, FAIL_UNSUPPORTED, "this system has no shm transport");
 }
 
 int shm_listen(int *fd, char token[static SHM_TOKEN], struct error *e)

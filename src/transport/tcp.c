@@ -33,9 +33,9 @@ static struct tcp_channel *self(struct channel *ch)
 static int socket_error(const char *what, struct error *e)
 {
     if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN) {
-        return fail(e, ERR_CLOSED, "the peer closed the connection");
+        return fail(e, FAIL_CLOSED, "the peer closed the connection");
     }
-    return fail(e, ERR_IO, "%s: %s", what, strerror(errno));
+    return fail(e, FAIL_IO, "%s: %s", what, strerror(errno));
 }
 
 static bool would_block(void)
@@ -90,7 +90,7 @@ static int fill(struct tcp_channel *c, struct error *e)
         c->begin = c->end = 0;
     }
     if (frame_size(c, &size) && size > c->base.max_message) {
-        return fail(e, ERR_LIMIT, "the peer announced a message of %zu bytes, the limit is %zu",
+        return fail(e, FAIL_LIMIT, "the peer announced a message of %zu bytes, the limit is %zu",
                     size, c->base.max_message);
     }
     if (c->begin + HEADER + size > c->capacity || c->end == c->capacity) {
@@ -103,8 +103,8 @@ static int fill(struct tcp_channel *c, struct error *e)
         return would_block() ? CHANNEL_IDLE : socket_error("receive", e);
     }
     if (n == 0) {
-        return c->begin == c->end ? fail(e, ERR_CLOSED, "the peer closed the connection")
-                                  : fail(e, ERR_CLOSED, "the peer closed in mid-message");
+        return c->begin == c->end ? fail(e, FAIL_CLOSED, "the peer closed the connection")
+                                  : fail(e, FAIL_CLOSED, "the peer closed in mid-message");
     }
     c->end += (size_t)n;
     return CHANNEL_MOVED;
@@ -123,7 +123,7 @@ static int tcp_recv_some(struct channel *ch, void *in, size_t capacity, size_t *
         }
     }
     if (n > capacity) {
-        return fail(e, ERR_LIMIT, "a message of %zu bytes for %zu bytes of memory", n, capacity);
+        return fail(e, FAIL_LIMIT, "a message of %zu bytes for %zu bytes of memory", n, capacity);
     }
     if (c->end - c->begin - HEADER < n) {
         return moved;
@@ -196,11 +196,11 @@ int tcp_from_fd(struct channel **ret, int fd, const struct channel_options *opti
     struct tcp_channel *c = calloc(1, sizeof *c);
     int flags = fcntl(fd, F_GETFL), on = 1, code = 0;
     if (o.max_message > UINT32_MAX) {
-        code = fail(e, ERR_ARG, "messages of %zu bytes, the most are 4 GiB", o.max_message);
+        code = fail(e, FAIL_ARG, "messages of %zu bytes, the most are 4 GiB", o.max_message);
     } else if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
-        code = fail(e, ERR_IO, "channel socket: %s", strerror(errno));
+        code = fail(e, FAIL_IO, "channel socket: %s", strerror(errno));
     } else if (c == NULL || (c->buffer = malloc(o.max_message + HEADER + READ_AHEAD)) == NULL) {
-        code = fail(e, ERR_NOMEM, "memory for a channel");
+        code = fail(e, FAIL_NOMEM, "memory for a channel");
     }
     if (code != 0) {
         tcp_close(fd);

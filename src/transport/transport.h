@@ -4,10 +4,10 @@
  * and then sleeps, and ends at a deadline (absolute, in clock_now_ns's time) or when the peer is
  * gone. One thread at a time uses a channel; only channel_shutdown may be called from any other.
  *
- * Errors of all calls: ERR_TIMEOUT at the deadline; ERR_CLOSED when the peer is gone, after a
- * shutdown, and for every later call on a broken channel; ERR_LIMIT for a message larger than the
- * maximum agreed at open, or than the receiver's memory; ERR_FORMAT and ERR_AUTH for what a peer
- * should never send; ERR_IO. All break the channel except a timeout before the first byte of a
+ * Errors of all calls: FAIL_TIMEOUT at the deadline; FAIL_CLOSED when the peer is gone, after a
+ * shutdown, and for every later call on a broken channel; FAIL_LIMIT for a message larger than the
+ * maximum agreed at open, or than the receiver's memory; FAIL_FORMAT and FAIL_AUTH for what a peer
+ * should never send; FAIL_IO. All break the channel except a timeout before the first byte of a
  * message has been sent, or at any moment of a receive: a half-received message is kept. */
 #ifndef SHOAL_TRANSPORT_TRANSPORT_H
 #define SHOAL_TRANSPORT_TRANSPORT_H
@@ -63,7 +63,7 @@ struct transfer {
  * names the peer by its index in t. */
 int channel_exchange(struct transfer *t, int n, uint64_t deadline_ns, struct error *e);
 
-/* Breaks the channel and wakes whoever waits in it, here (ERR_CLOSED) and at the peer, which still
+/* Breaks the channel and wakes whoever waits in it, here (FAIL_CLOSED) and at the peer, which still
  * gets what was sent before. Any thread; the channel must still be closed. */
 void channel_shutdown(struct channel *ch);
 
@@ -91,7 +91,7 @@ struct memory_options {
     uint64_t die_after; /* an end that has sent so many messages is dead; 0: never */
 };
 
-/* options may be NULL. ERR_NOMEM, ERR_IO, ERR_ARG. */
+/* options may be NULL. FAIL_NOMEM, FAIL_IO, FAIL_ARG. */
 int memory_pair(struct channel **a, struct channel **b, const struct memory_options *options,
                 struct error *e);
 
@@ -105,13 +105,13 @@ struct shm_offer;
 /* Where this process takes channels from others of its host: *fd becomes readable when there is
  * something to take. The token leads others there. It is a secret: it goes to them over a channel
  * that is authenticated already; whoever has none can neither be heard nor keep others from it.
- * ERR_UNSUPPORTED on other systems; ERR_IO. */
+ * FAIL_UNSUPPORTED on other systems; FAIL_IO. */
 int shm_listen(int *fd, char token[static SHM_TOKEN], struct error *e);
 
 /* Makes shared memory and hands one end to the process that the token came from, with a ticket's
- * preamble. options may be NULL. Never waits. ERR_FORMAT for what is no token, ERR_NOT_FOUND when
- * that process is not on this host (or in another network namespace) or gone, ERR_BUSY while it has
- * not taken what was sent to it before; ERR_UNSUPPORTED, ERR_IO, ERR_NOMEM, ERR_ARG. */
+ * preamble. options may be NULL. Never waits. FAIL_FORMAT for what is no token, FAIL_NOT_FOUND when
+ * that process is not on this host (or in another network namespace) or gone, FAIL_BUSY while it
+ * has not taken what was sent to it before; FAIL_UNSUPPORTED, FAIL_IO, FAIL_NOMEM, FAIL_ARG. */
 int shm_offer(struct shm_offer **ret, const char *token,
               const uint8_t preamble[static PREAMBLE_BYTES], const struct channel_options *options,
               struct error *e);
@@ -120,8 +120,8 @@ int shm_offer(struct shm_offer **ret, const char *token,
 int shm_offer_fd(const struct shm_offer *offer);
 
 /* The channel, after the peer's answer, which proves that it knows the ticket. Never waits. Takes
- * the offer, also on failure. ERR_TIMEOUT before an answer, ERR_CLOSED when the peer refused or is
- * gone, ERR_AUTH for another answer; ERR_IO, ERR_NOMEM. */
+ * the offer, also on failure. FAIL_TIMEOUT before an answer, FAIL_CLOSED when the peer refused or
+ * is gone, FAIL_AUTH for another answer; FAIL_IO, FAIL_NOMEM. */
 int shm_offer_finish(struct channel **ret, struct shm_offer *offer,
                      const uint8_t answer[static SHM_ANSWER], struct error *e);
 
@@ -135,13 +135,13 @@ struct shm_parcel {
     uint8_t preamble[PREAMBLE_BYTES];
 };
 
-/* The next parcel of a listener. Never waits. ERR_TIMEOUT when there is none, ERR_FORMAT for one
- * that is not whole (it is dropped), ERR_IO. */
+/* The next parcel of a listener. Never waits. FAIL_TIMEOUT when there is none, FAIL_FORMAT for one
+ * that is not whole (it is dropped), FAIL_IO. */
 int shm_take(struct shm_parcel *ret, int listener, struct error *e);
 
 /* Answers and opens the channel. max_message of the options must be the offerer's; its rings are
- * taken as they are. Ends the parcel, also on failure. ERR_FORMAT for memory that is too small or
- * may shrink; ERR_ARG, ERR_NOMEM, ERR_CLOSED. */
+ * taken as they are. Ends the parcel, also on failure. FAIL_FORMAT for memory that is too small or
+ * may shrink; FAIL_ARG, FAIL_NOMEM, FAIL_CLOSED. */
 int shm_join(struct channel **ret, struct shm_parcel *parcel,
              const uint8_t answer[static SHM_ANSWER], const struct channel_options *options,
              struct error *e);
@@ -158,21 +158,22 @@ int tcp_from_fd(struct channel **ret, int fd, const struct channel_options *opti
 
 /* Connects to "host:port", "[v6 address]:port"; a new descriptor in *fd, non-blocking, NODELAY.
  * Names are resolved by the system, whose time is not bounded by the deadline: control code hands
- * in addresses. ERR_ARG, ERR_NOT_FOUND, ERR_TIMEOUT, ERR_IO, ERR_CLOSED where nobody listens. */
+ * in addresses. FAIL_ARG, FAIL_NOT_FOUND, FAIL_TIMEOUT, FAIL_IO, FAIL_CLOSED where nobody listens.
+ */
 int tcp_connect(int *fd, const char *address, uint64_t deadline_ns, struct error *e);
 
-/* Listens on host (NULL: all interfaces, both families) and port (0: any free one). ERR_ARG;
- * ERR_BUSY where the port is taken; ERR_IO. */
+/* Listens on host (NULL: all interfaces, both families) and port (0: any free one). FAIL_ARG;
+ * FAIL_BUSY where the port is taken; FAIL_IO. */
 int tcp_listen(int *fd, const char *host, int port, struct error *e);
 
-/* The port a socket is bound to, or ERR_IO. */
+/* The port a socket is bound to, or FAIL_IO. */
 int tcp_local_port(int fd, struct error *e);
 
-/* The next connection; ERR_TIMEOUT, ERR_IO. */
+/* The next connection; FAIL_TIMEOUT, FAIL_IO. */
 int tcp_accept(int *fd, int listener, uint64_t deadline_ns, struct error *e);
 
-/* Writes or reads exactly size bytes on a non-blocking socket, for preambles. ERR_TIMEOUT,
- * ERR_CLOSED, ERR_IO. */
+/* Writes or reads exactly size bytes on a non-blocking socket, for preambles. FAIL_TIMEOUT,
+ * FAIL_CLOSED, FAIL_IO. */
 int tcp_write_all(int fd, struct bytes data, uint64_t deadline_ns, struct error *e);
 int tcp_read_all(int fd, void *buf, size_t size, uint64_t deadline_ns, struct error *e);
 
@@ -184,9 +185,9 @@ void tcp_close(int fd);
 #define SEAL_OVERHEAD 16 /* bytes that sealing adds to a message */
 
 /* Each message becomes one AEAD frame, its nonce a counter, with the keys of ticket.h. A frame that
- * was altered, replayed, reordered, cut or left out gives ERR_AUTH, which names it and breaks the
+ * was altered, replayed, reordered, cut or left out gives FAIL_AUTH, which names it and breaks the
  * channel. Takes inner, also on failure; keys are copied. max_message is the inner one's less
- * SEAL_OVERHEAD. SEAL_PLAIN gives inner itself. ERR_NOMEM, ERR_ARG. */
+ * SEAL_OVERHEAD. SEAL_PLAIN gives inner itself. FAIL_NOMEM, FAIL_ARG. */
 int channel_seal(struct channel **ret, struct channel *inner, const struct seal_keys *keys,
                  struct error *e);
 

@@ -102,13 +102,13 @@ static int mock_collect(struct executor *x, struct step_result *ret, uint64_t de
     bool open = m->open, closed = m->closed;
     mutex_unlock(&m->lock);
     if (closed) {
-        return fail(e, ERR_CLOSED, "closed");
+        return fail(e, FAIL_CLOSED, "closed");
     }
     if (!open) {
-        return fail(e, ERR_TIMEOUT, "the gate is closed");
+        return fail(e, FAIL_TIMEOUT, "the gate is closed");
     }
     if (m->broken) {
-        return fail(e, ERR_CLOSED, "device mock is lost");
+        return fail(e, FAIL_CLOSED, "device mock is lost");
     }
     m->under_way = false;
     *ret = (struct step_result){ .id = m->id, .logits = m->logits, .n_wanted = m->n_wanted };

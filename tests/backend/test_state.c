@@ -111,7 +111,7 @@ static bool take_back(struct fixture *f, uint32_t session, uint32_t checkpoint, 
     struct error e = { 0 };
     bool can = to >= backend_cpu.earliest(f->c, session);
     int r = backend_cpu.truncate(f->c, session, to, &e);
-    assert_int_equal(r, can ? 0 : ERR_STATE);
+    assert_int_equal(r, can ? 0 : FAIL_STATE);
     if (can)
         return true;
     assert_int_equal(backend_cpu.restore(f->c, session, checkpoint, &e), 0);
@@ -160,7 +160,7 @@ static void a_window_says_how_far_back_it_can_go(void **state)
     feed(&f, 1, f.ids, 10, LENGTH, NULL);
     int earliest = backend_cpu.earliest(f.c, 1);
     assert_true(earliest > 10 && earliest <= LENGTH - 20);
-    assert_int_equal(backend_cpu.truncate(f.c, 1, earliest - 1, &e), ERR_STATE);
+    assert_int_equal(backend_cpu.truncate(f.c, 1, earliest - 1, &e), FAIL_STATE);
     assert_int_equal(backend_cpu.truncate(f.c, 1, earliest, &e), 0);
     same_as_fresh(&f, 1, earliest);
     assert_int_equal(backend_cpu.restore(f.c, 1, 2, &e), 0);
@@ -214,7 +214,7 @@ static void a_checkpoint_can_be_restored_again_and_again(void **state)
                 same_as_fresh(&f, 1, at);
             }
             assert_int_equal(backend_cpu.release(f.c, 1, &e), 0);
-            assert_int_equal(backend_cpu.restore(f.c, 1, 2, &e), ERR_NOT_FOUND);
+            assert_int_equal(backend_cpu.restore(f.c, 1, 2, &e), FAIL_NOT_FOUND);
             assert_int_equal(backend_cpu.release(f.c, 2, &e), 0);
             assert_int_equal(backend_cpu.state_bytes(f.c), empty);
         }
@@ -231,7 +231,7 @@ static void a_session_ends_at_its_own_bound(void **state)
     struct backend_options o = options_of(&f, false);
     o.state_tokens = UINT64_C(1) << 32;
     f.c = NULL;
-    assert_int_equal(backend_cpu.open(&f.c, f.model.program, &f.model.source, &o, &e), ERR_LIMIT);
+    assert_int_equal(backend_cpu.open(&f.c, f.model.program, &f.model.source, &o, &e), FAIL_LIMIT);
     o = options_of(&f, false);
     o.session_tokens = 128;
     assert_int_equal(backend_cpu.open(&f.c, f.model.program, &f.model.source, &o, &e), 0);
@@ -248,7 +248,7 @@ static void a_session_ends_at_its_own_bound(void **state)
         code = code ? code : backend_cpu.run(f.c, 0, &e);
         code = code ? code : backend_cpu.end(f.c, &e);
     }
-    assert_int_equal(code, ERR_LIMIT);
+    assert_int_equal(code, FAIL_LIMIT);
     close_fixture(&f);
     (void)state;
 }

@@ -11,8 +11,8 @@ static void error_wrap_puts_context_first(void **state)
 {
     (void)state;
     struct error e = { 0 };
-    assert_int_equal(fail(&e, ERR_RANGE, "layer %d of %d", 7, 4), ERR_RANGE);
-    assert_int_equal(wrap(&e, "model %s", "x.gguf"), ERR_RANGE);
+    assert_int_equal(fail(&e, FAIL_RANGE, "layer %d of %d", 7, 4), FAIL_RANGE);
+    assert_int_equal(wrap(&e, "model %s", "x.gguf"), FAIL_RANGE);
     assert_string_equal(e.text, "model x.gguf: layer 7 of 4");
 }
 
@@ -23,9 +23,9 @@ static void error_wrap_cuts_long_texts(void **state)
     char long_text[2 * ERROR_TEXT];
     memset(long_text, 'x', sizeof(long_text));
     long_text[sizeof(long_text) - 1] = '\0';
-    fail(&e, ERR_IO, "%s", long_text);
+    fail(&e, FAIL_IO, "%s", long_text);
     for (int i = 0; i < 3; i++)
-        assert_int_equal(wrap(&e, "%s", long_text), ERR_IO);
+        assert_int_equal(wrap(&e, "%s", long_text), FAIL_IO);
     assert_true(strlen(e.text) < ERROR_TEXT);
 }
 
@@ -41,7 +41,7 @@ static void cursor_says_where_it_ended(void **state)
     assert_int_equal(cursor_u32(&c, "c"), 3);
     assert_int_equal(cursor_u32(&c, "the count"), 0);
     assert_true(c.failed);
-    assert_int_equal(e.code, ERR_FORMAT);
+    assert_int_equal(e.code, FAIL_FORMAT);
     assert_string_equal(e.text, "truncated: the count needs 4 bytes, only 1 are left at byte 7");
     assert_int_equal(cursor_bytes(&c, UINT64_MAX, "later").size, 0);
     assert_non_null(strstr(e.text, "the count"));
@@ -76,7 +76,7 @@ static void buffer_keeps_its_limit(void **state)
     assert_int_equal(buffer_u32(&b, 0x64636261), 0);
     assert_int_equal(buffer_text(&b, "efgh"), 0);
     assert_string_equal(buffer_cstr(&b), "abcdefgh");
-    assert_int_equal(buffer_text(&b, "i"), ERR_LIMIT);
+    assert_int_equal(buffer_text(&b, "i"), FAIL_LIMIT);
     assert_true(b.failed);
     assert_int_equal(b.size, 8);
     buffer_clear(&b);

@@ -41,13 +41,13 @@ static void wrong_parts_are_refused_by_name(void **state)
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         struct error e = { 0 };
         unsigned set = 77;
-        assert_int_equal(parts("a.gguf", wrong[i], &set, &e), ERR_ARG);
+        assert_int_equal(parts("a.gguf", wrong[i], &set, &e), FAIL_ARG);
         assert_non_null(strstr(e.text, "limits, kernels, model, splits, streams"));
         assert_int_equal(set, 77);
     }
     struct error e = { 0 };
     unsigned set = 77;
-    assert_int_equal(parts(NULL, "limits,splits", &set, &e), ERR_ARG);
+    assert_int_equal(parts(NULL, "limits,splits", &set, &e), FAIL_ARG);
     assert_non_null(strstr(e.text, "splits needs a model"));
 }
 

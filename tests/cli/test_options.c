@@ -79,7 +79,7 @@ static void says_what_is_wrong(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct values v = { 0 };
         struct error e = { 0 };
-        assert_int_equal(PARSE(&v, &e, cases[i].words[0], cases[i].words[1]), ERR_ARG);
+        assert_int_equal(PARSE(&v, &e, cases[i].words[0], cases[i].words[1]), FAIL_ARG);
         assert_non_null(strstr(e.text, cases[i].text));
     }
 }
@@ -88,9 +88,9 @@ static void counts_arguments(void **state)
 {
     struct values v = { 0 };
     struct error e = { 0 };
-    assert_int_equal(PARSE(&v, &e, "a", "b", "c"), ERR_ARG);
+    assert_int_equal(PARSE(&v, &e, "a", "b", "c"), FAIL_ARG);
     assert_string_equal(e.text, "\"c\" is one argument too many");
-    assert_int_equal(PARSE(&v, &e, "--json"), ERR_ARG);
+    assert_int_equal(PARSE(&v, &e, "--json"), FAIL_ARG);
     assert_string_equal(e.text, "FILE is missing: a file");
     assert_int_equal(PARSE(&v, &e, "--help"), 1);
 }
@@ -101,7 +101,7 @@ static void bounds_lists(void **state)
     struct error e = { 0 };
     for (int i = 0; i < OPTION_LIST_MAX; i++)
         assert_int_equal(PARSE(&v, &e, "f", "--model", "m"), 0);
-    assert_int_equal(PARSE(&v, &e, "f", "--model", "m"), ERR_ARG);
+    assert_int_equal(PARSE(&v, &e, "f", "--model", "m"), FAIL_ARG);
 }
 
 static void measures_distance(void **state)

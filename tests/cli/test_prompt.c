@@ -58,7 +58,7 @@ static void a_message_has_a_bound(void **state)
     bool more = true;
     buffer_init(&message, 4);
     assert_int_equal(prompt_add_line(&message, bytes_text("abc\\"), true, &more), 0);
-    assert_int_equal(prompt_add_line(&message, bytes_text("d"), false, &more), ERR_LIMIT);
+    assert_int_equal(prompt_add_line(&message, bytes_text("d"), false, &more), FAIL_LIMIT);
     buffer_done(&message);
 }
 

@@ -101,7 +101,7 @@ struct program *fake_program(struct arena *arena)
 static int no_tensor(void *arg, const char *name, const uint8_t **data, uint64_t *size,
                      struct error *e)
 {
-    return fail(e, ERR_NOT_FOUND, "%s", name);
+    return fail(e, FAIL_NOT_FOUND, "%s", name);
 }
 
 const struct weight_source fake_source = { .tensor = no_tensor };
@@ -132,7 +132,7 @@ static int fake_open(struct backend_ctx **ret, const struct program *p,
     program_segments(p, &c->arena, &c->segments);
     if (source->progress && source->progress(source->arg, 50, 100) != 0) {
         fake_close(c);
-        return fail(e, ERR_CANCELLED, "cancelled");
+        return fail(e, FAIL_CANCELLED, "cancelled");
     }
     *ret = c;
     return 0;
@@ -141,7 +141,7 @@ static int fake_open(struct backend_ctx **ret, const struct program *p,
 static int fake_create(struct backend_ctx *c, uint32_t s, struct error *e)
 {
     if (s >= MAX_SESSIONS || c->known[s]) {
-        return fail(e, ERR_LIMIT, "session %u", s);
+        return fail(e, FAIL_LIMIT, "session %u", s);
     }
     c->known[s] = true;
     c->position[s] = 0;
@@ -151,7 +151,7 @@ static int fake_create(struct backend_ctx *c, uint32_t s, struct error *e)
 static int fake_release(struct backend_ctx *c, uint32_t s, struct error *e)
 {
     if (s >= MAX_SESSIONS || !c->known[s]) {
-        return fail(e, ERR_NOT_FOUND, "session %u", s);
+        return fail(e, FAIL_NOT_FOUND, "session %u", s);
     }
     c->known[s] = false;
     return 0;
@@ -196,14 +196,14 @@ static int fake_begin(struct backend_ctx *c, const struct backend_step *s, struc
     for (int i = 0; i < s->n_runs; i++) {
         uint32_t id = s->runs[i].session;
         if (id >= MAX_SESSIONS || !c->known[id] || c->position[id] != s->runs[i].first) {
-            return fail(e, ERR_STATE, "session %u is not at %d", id, s->runs[i].first);
+            return fail(e, FAIL_STATE, "session %u is not at %d", id, s->runs[i].first);
         }
         c->pending[id] = s->runs[i].first + s->runs[i].count;
     }
     for (int i = 0; i < s->n_rows; i++) {
         if (s->ids[i] == FAKE_BAD_TOKEN && c->p->first_layer <= FAKE_BAD_LAYER &&
             c->p->end_layer > FAKE_BAD_LAYER) {
-            return fail(e, ERR_RANGE, "a bad token");
+            return fail(e, FAIL_RANGE, "a bad token");
         }
     }
     for (int i = 0; i < c->p->n_values; i++) {

@@ -24,9 +24,9 @@ static void frames_come_back(void **state)
     int sent = 0;
     assert_int_equal(message_int(m.body, "sent", 0, 10, &sent, &e), 0);
     assert_int_equal(sent, 7);
-    assert_int_equal(message_int(m.body, "sent", 0, 6, &sent, &e), ERR_FORMAT);
+    assert_int_equal(message_int(m.body, "sent", 0, 6, &sent, &e), FAIL_FORMAT);
     assert_non_null(strstr(e.text, "'sent' is 7"));
-    assert_int_equal(message_int(m.body, "type", 0, 6, &sent, &e), ERR_FORMAT);
+    assert_int_equal(message_int(m.body, "type", 0, 6, &sent, &e), FAIL_FORMAT);
     message_done(&m);
 
     buffer_clear(&out);
@@ -48,15 +48,15 @@ static void what_is_too_large_is_refused(void **state)
     text[MESSAGE_MAX] = '\0';
     buffer_init(&out, 4u << 20);
     buffer_text(&out, "before");
-    assert_int_equal(message_encode(json_pack("{s:s}", "type", text), &out, &e), ERR_LIMIT);
+    assert_int_equal(message_encode(json_pack("{s:s}", "type", text), &out, &e), FAIL_LIMIT);
     assert_string_equal(buffer_cstr(&out), "before");
     assert_int_equal(message_encode_data(1, bytes_of(text, MESSAGE_DATA_MAX + 1), &out, &e),
-                     ERR_LIMIT);
+                     FAIL_LIMIT);
     buffer_done(&out);
     free(text);
     size_t n = 0;
-    assert_int_equal(message_size((const uint8_t *)"\xff\xff\xff\xff", &n, &e), ERR_FORMAT);
-    assert_int_equal(message_size((const uint8_t *)"\0\0\0\0", &n, &e), ERR_FORMAT);
+    assert_int_equal(message_size((const uint8_t *)"\xff\xff\xff\xff", &n, &e), FAIL_FORMAT);
+    assert_int_equal(message_size((const uint8_t *)"\0\0\0\0", &n, &e), FAIL_FORMAT);
 }
 
 static void orders_come_back(void **state)
@@ -88,19 +88,19 @@ static void orders_come_back(void **state)
     assert_true(back.exact);
     assert_string_equal(part_order_device(&back, WIRE_HEAD), "d0");
     json_object_set_new(m, "rank", json_integer(4));
-    assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
+    assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
     json_object_set_new(m, "rank", json_integer(0));
     json_object_set_new(m, "state_tokens", json_integer(2 * CLUSTER_MAX_CONTEXT));
     assert_int_equal(part_order_parse(m, &back, &e), 0);
     assert_int_equal(part_order_context(&back), CLUSTER_MAX_CONTEXT);
     json_object_set_new(m, "state_tokens", json_integer(INT64_C(1) << 32));
-    assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
+    assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
     json_object_set_new(m, "state_tokens", json_integer(512));
     json_object_set_new(m, "max_sessions", json_integer(PART_MAX_SESSIONS + 1));
-    assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
+    assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
     json_object_set_new(m, "max_sessions", json_integer(2));
     json_object_set_new(m, "stages", json_pack("[[i,i]]", 8, 3));
-    assert_int_equal(part_order_parse(m, &back, &e), ERR_FORMAT);
+    assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
     assert_non_null(strstr(e.text, "3 of 4 ranks"));
     json_decref(m);
 }
@@ -128,7 +128,7 @@ static void tickets_come_back(void **state)
     json_t *const bad[] = { json_string(longer), json_integer(1), json_null(), json_object() };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         json_object_set_new(m, "shm", bad[i]);
-        assert_int_equal(data_ticket_parse(m, &back, &e), ERR_FORMAT);
+        assert_int_equal(data_ticket_parse(m, &back, &e), FAIL_FORMAT);
         assert_non_null(strstr(e.text, "'shm'"));
     }
     json_decref(m);
@@ -158,7 +158,7 @@ static void reports_name_transports(void **state)
     assert_string_equal(json_string_value(json_array_get(names, 1)), "sealed tcp");
     json_decref(names);
     json_object_set_new(m, "transports", json_integer(-1));
-    assert_int_equal(part_take_report(m, &r, &e), ERR_FORMAT);
+    assert_int_equal(part_take_report(m, &r, &e), FAIL_FORMAT);
     json_decref(m);
 }
 
@@ -201,7 +201,7 @@ static void addresses(void **state)
     static const char *const bad[] = { "", ":5", "a:", "a:0", "a:65536", "[::1", "[::1]x", "a:1x" };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error e = { 0 };
-        assert_int_equal(address_parse(bad[i], 5, host, &port, &e), ERR_ARG);
+        assert_int_equal(address_parse(bad[i], 5, host, &port, &e), FAIL_ARG);
         assert_non_null(strstr(e.text, "is not an address"));
     }
     address_join("::1", 9, host);

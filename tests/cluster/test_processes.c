@@ -46,7 +46,7 @@ static int traced_open(struct backend_ctx **ret, const struct program *program,
     *p = *program;
     p->outputs = arena_array(p->arena, int, p->n_instrs + p->n_outputs);
     if (p->outputs == NULL) {
-        return fail(e, ERR_NOMEM, "memory for a trace");
+        return fail(e, FAIL_NOMEM, "memory for a trace");
     }
     memcpy(p->outputs, program->outputs, (size_t)p->n_outputs * sizeof *p->outputs);
     for (int i = 0; i < p->n_instrs; i++) {
@@ -69,7 +69,7 @@ static int traced_end(struct backend_ctx *c, struct error *e)
         size_t n = (size_t)head[1] * (size_t)head[2];
         if (fwrite(head, sizeof head, 1, traced.out) != 1 ||
             fwrite(x, sizeof *x, n, traced.out) != n) {
-            return fail(e, ERR_IO, "a trace can't be written");
+            return fail(e, FAIL_IO, "a trace can't be written");
         }
     }
     return backend_cpu.end(c, e);
@@ -130,7 +130,7 @@ static int be_rank(const struct side *s, struct error *e)
                               .state_tokens = TOKENS,
                               .step_timeout_ns = STEP_NS,
                               .on_state = on_state };
-    int code = o.kernels ? rank_open(&r, &o, e) : ERR_ARG;
+    int code = o.kernels ? rank_open(&r, &o, e) : FAIL_ARG;
     code = code ? code : attach(r, LINK_STEPS, WIRE_HEAD, s->rank, s->steps, e);
     code = code ? code : attach(r, LINK_GROUP, 0, 1, s->group, e);
     mutex_lock(&traced.lock);
@@ -140,7 +140,7 @@ static int be_rank(const struct side *s, struct error *e)
     mutex_unlock(&traced.lock);
     rank_close(r);
     if (code == 0 && (traced.bad || fflush(s->out) != 0)) {
-        code = fail(e, ERR_IO, "its rank or its trace failed");
+        code = fail(e, FAIL_IO, "its rank or its trace failed");
     }
     return code;
 }

@@ -188,7 +188,7 @@ static void expect_broken(struct executor *x, int32_t token, const char *text)
             code = x->ops->collect(x, &r, clock_deadline(4 * SECOND), &e);
         }
     }
-    assert_true(code < 0 && code != ERR_TIMEOUT);
+    assert_true(code < 0 && code != FAIL_TIMEOUT);
     if (strstr(e.text, text) == NULL) {
         print_error("'%s' is not in '%s'\n", text ? text : "", e.text);
     }

@@ -57,7 +57,7 @@ static void bad_specs_are_explained(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct error e = { 0 };
         struct placement_plan plan = { .n_layers = -5 };
-        assert_int_equal(split_parse(cases[i].spec, 8, &plan, &e), ERR_ARG);
+        assert_int_equal(split_parse(cases[i].spec, 8, &plan, &e), FAIL_ARG);
         assert_non_null(strstr(e.text, cases[i].text));
         assert_int_equal(plan.n_layers, -5);
     }
@@ -68,7 +68,7 @@ static void bad_specs_are_explained(void **state)
     many[sizeof many - 2] = '\0';
     struct error e = { 0 };
     struct placement_plan plan;
-    assert_int_equal(split_parse(many, 8, &plan, &e), ERR_ARG);
+    assert_int_equal(split_parse(many, 8, &plan, &e), FAIL_ARG);
 }
 
 static void every_plan_holds_every_layer_once(void **state)
@@ -128,7 +128,7 @@ static void memory_decides(void **state)
     assert_int_equal(plan.device[1], 2);
     assert_int_equal(plan.stages[0].end, 5);
 
-    assert_int_equal(split_by_memory(&need, (uint64_t[]){ 500, 500 }, 2, &plan, &e), ERR_LIMIT);
+    assert_int_equal(split_by_memory(&need, (uint64_t[]){ 500, 500 }, 2, &plan, &e), FAIL_LIMIT);
 }
 
 int main(void)

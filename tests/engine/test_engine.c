@@ -112,7 +112,7 @@ static int fake_submit(struct executor *x, const struct step *s, uint64_t deadli
     struct fake *f = (struct fake *)x;
     (void)deadline_ns;
     if (f->down)
-        return fail(e, ERR_CLOSED, "down");
+        return fail(e, FAIL_CLOSED, "down");
     assert_true(f->count < x->depth);
     assert_true(s->n_rows > 0 && s->n_rows <= x->max_rows);
     for (int i = 0; i < s->n_commands; i++)
@@ -149,13 +149,13 @@ static int fake_collect(struct executor *x, struct step_result *ret, uint64_t de
 {
     struct fake *f = (struct fake *)x;
     if (f->down)
-        return fail(e, ERR_CLOSED, "down");
+        return fail(e, FAIL_CLOSED, "down");
     if (f->fail_at && f->steps >= f->fail_at)
-        return fail(e, ERR_CLOSED, "device B was lost");
+        return fail(e, FAIL_CLOSED, "device B was lost");
     if (f->silent) {
         while (clock_now_ns() < deadline_ns && !f->down)
             ;
-        return fail(e, ERR_TIMEOUT, "silence");
+        return fail(e, FAIL_TIMEOUT, "silence");
     }
     assert_true(f->count > 0);
     *ret = f->results[f->first];
@@ -345,9 +345,9 @@ static void limits_end_requests(void **state)
     wait_end(&c);
     assert_true(c.n <= 2);
     assert_int_equal(c.finish, FINISH_STOP);
-    assert_int_equal(submit(g, &c, prompt, (struct ask){ CONTEXT, 1, 1 }, &e), ERR_LIMIT);
+    assert_int_equal(submit(g, &c, prompt, (struct ask){ CONTEXT, 1, 1 }, &e), FAIL_LIMIT);
     prompt[1] = VOCAB;
-    assert_int_equal(submit(g, &c, prompt, (struct ask){ 3, 1, 1 }, &e), ERR_RANGE);
+    assert_int_equal(submit(g, &c, prompt, (struct ask){ 3, 1, 1 }, &e), FAIL_RANGE);
     engine_close(g);
 }
 
@@ -486,7 +486,7 @@ static void a_lost_placement_tells_everybody_why(void **state)
     assert_true(told > 0);
     struct client late = { 0 };
     e = (struct error){ 0 };
-    assert_int_equal(submit(g, &late, prompt, (struct ask){ 3, 5, 1 }, &e), ERR_CLOSED);
+    assert_int_equal(submit(g, &late, prompt, (struct ask){ 3, 5, 1 }, &e), FAIL_CLOSED);
     assert_non_null(strstr(e.text, "device B was lost"));
     struct engine_stats stats;
     engine_stats(g, &stats);

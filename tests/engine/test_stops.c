@@ -125,9 +125,9 @@ static void refuses_bad_stops(void **state)
     struct bytes list[STOPS_MAX + 1];
     for (int i = 0; i <= STOPS_MAX; i++)
         list[i] = bytes_text("x");
-    assert_int_equal(stops_open(&s, list, STOPS_MAX + 1, &e), ERR_LIMIT);
+    assert_int_equal(stops_open(&s, list, STOPS_MAX + 1, &e), FAIL_LIMIT);
     list[1] = bytes_text("");
-    assert_int_equal(stops_open(&s, list, 2, &e), ERR_ARG);
+    assert_int_equal(stops_open(&s, list, 2, &e), FAIL_ARG);
     assert_null(s);
 }
 

@@ -94,22 +94,22 @@ static void refuses_bad_headers(void **state)
 {
     struct buffer b;
     buffer_init(&b, 100);
-    refuses(&b, ERR_FORMAT, "truncated");
+    refuses(&b, FAIL_FORMAT, "truncated");
     buffer_init(&b, 100);
     buffer_text(&b, "GGML with some bytes behind it");
-    refuses(&b, ERR_FORMAT, "not a GGUF file");
+    refuses(&b, FAIL_FORMAT, "not a GGUF file");
     begin(&b, 1, 0, 0);
-    refuses(&b, ERR_UNSUPPORTED, "version 1");
+    refuses(&b, FAIL_UNSUPPORTED, "version 1");
     begin(&b, 0x03000000, 0, 0);
-    refuses(&b, ERR_UNSUPPORTED, "big-endian");
+    refuses(&b, FAIL_UNSUPPORTED, "big-endian");
     begin(&b, 3, 0, UINT64_MAX);
-    refuses(&b, ERR_FORMAT, "metadata keys");
+    refuses(&b, FAIL_FORMAT, "metadata keys");
     begin(&b, 3, 1u << 21, 0);
-    refuses(&b, ERR_FORMAT, "tensors");
+    refuses(&b, FAIL_FORMAT, "tensors");
     begin(&b, 3, 0, 1);
     put_text(&b, "");
     buffer_u64(&b, 0);
-    refuses(&b, ERR_FORMAT, "key");
+    refuses(&b, FAIL_FORMAT, "key");
 }
 
 static void refuses_bad_keys(void **state)
@@ -118,42 +118,42 @@ static void refuses_bad_keys(void **state)
     begin(&b, 3, 0, 2);
     put_key_u32(&b, "a.b", 1);
     put_key_u32(&b, "a.b", 1);
-    refuses(&b, ERR_FORMAT, "a.b stands twice");
+    refuses(&b, FAIL_FORMAT, "a.b stands twice");
     begin(&b, 3, 0, 1);
     put_text(&b, "odd");
     buffer_u32(&b, 13);
     buffer_u64(&b, 0);
-    refuses(&b, ERR_FORMAT, "unknown value type 13");
+    refuses(&b, FAIL_FORMAT, "unknown value type 13");
     begin(&b, 3, 0, 1);
     put_text(&b, "yes");
     buffer_u32(&b, GGUF_BOOL);
     buffer_u8(&b, 2);
     buffer_u64(&b, 0);
-    refuses(&b, ERR_FORMAT, "boolean of 2");
+    refuses(&b, FAIL_FORMAT, "boolean of 2");
     begin(&b, 3, 0, 1);
     put_text(&b, "nested");
     buffer_u32(&b, GGUF_ARRAY);
     buffer_u32(&b, GGUF_ARRAY);
     buffer_u64(&b, 1);
-    refuses(&b, ERR_FORMAT, "arrays in arrays");
+    refuses(&b, FAIL_FORMAT, "arrays in arrays");
     begin(&b, 3, 0, 1);
     put_text(&b, "long");
     buffer_u32(&b, GGUF_ARRAY);
     buffer_u32(&b, GGUF_U64);
     buffer_u64(&b, UINT64_MAX / 8 + 2);
-    refuses(&b, ERR_LIMIT, "elements");
+    refuses(&b, FAIL_LIMIT, "elements");
     begin(&b, 3, 0, 1);
     put_text(&b, "texts");
     buffer_u32(&b, GGUF_ARRAY);
     buffer_u32(&b, GGUF_TEXT);
     buffer_u64(&b, 1000000);
-    refuses(&b, ERR_FORMAT, "1000000 strings");
+    refuses(&b, FAIL_FORMAT, "1000000 strings");
     begin(&b, 3, 0, 1);
     put_key_u32(&b, "general.alignment", 24);
-    refuses(&b, ERR_FORMAT, "power of two");
+    refuses(&b, FAIL_FORMAT, "power of two");
     begin(&b, 3, 0, 1);
     put_key_u32(&b, "general.alignment", 0);
-    refuses(&b, ERR_FORMAT, "power of two");
+    refuses(&b, FAIL_FORMAT, "power of two");
 }
 
 static void pad(struct buffer *b, size_t more)
@@ -171,14 +171,14 @@ static void refuses_bad_tensors(void **state)
         int code;
         const char *words;
     } cases[] = {
-        { 0, 0, 0, ERR_FORMAT, "dimension 0 is 0" },
-        { UINT64_MAX, 0, 0, ERR_FORMAT, "dimension 0" },
-        { 8, 4, 0, ERR_UNSUPPORTED, "unknown type 4" },
-        { 33, 2, 0, ERR_FORMAT, "not whole blocks of Q4_0" },
-        { 8, 0, 1, ERR_FORMAT, "multiple of the alignment" },
-        { 8, 0, 1 << 20, ERR_FORMAT, "beyond the file" },
-        { 8, 0, UINT64_MAX - 31, ERR_FORMAT, "beyond the file" },
-        { 65, 0, 0, ERR_FORMAT, "beyond the file" },
+        { 0, 0, 0, FAIL_FORMAT, "dimension 0 is 0" },
+        { UINT64_MAX, 0, 0, FAIL_FORMAT, "dimension 0" },
+        { 8, 4, 0, FAIL_UNSUPPORTED, "unknown type 4" },
+        { 33, 2, 0, FAIL_FORMAT, "not whole blocks of Q4_0" },
+        { 8, 0, 1, FAIL_FORMAT, "multiple of the alignment" },
+        { 8, 0, 1 << 20, FAIL_FORMAT, "beyond the file" },
+        { 8, 0, UINT64_MAX - 31, FAIL_FORMAT, "beyond the file" },
+        { 65, 0, 0, FAIL_FORMAT, "beyond the file" },
     };
     struct buffer b;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -191,17 +191,17 @@ static void refuses_bad_tensors(void **state)
     put_tensor(&b, "a", 16, 0, 0);
     put_tensor(&b, "b", 8, 0, 32);
     pad(&b, 256);
-    refuses(&b, ERR_FORMAT, "overlap");
+    refuses(&b, FAIL_FORMAT, "overlap");
     begin(&b, 3, 2, 0);
     put_tensor(&b, "a", 8, 0, 0);
     put_tensor(&b, "a", 8, 0, 32);
     pad(&b, 256);
-    refuses(&b, ERR_FORMAT, "stands twice");
+    refuses(&b, FAIL_FORMAT, "stands twice");
     begin(&b, 3, 1, 0);
     put_text(&b, "five");
     buffer_u32(&b, 5);
     pad(&b, 256);
-    refuses(&b, ERR_FORMAT, "5 dimensions");
+    refuses(&b, FAIL_FORMAT, "5 dimensions");
 }
 
 static void getters_check_types(void **state)
@@ -232,9 +232,9 @@ static void getters_check_types(void **state)
     assert_int_equal(n, 5);
     assert_int_equal(gguf_get_float(g, "n", 0, &f, &e), 0);
     assert_true(f == 7);
-    assert_int_equal(gguf_get_int(g, "big", 0, &n, &e), ERR_FORMAT);
-    assert_int_equal(gguf_get_bool(g, "n", false, &yes, &e), ERR_FORMAT);
-    assert_int_equal(gguf_get_text(g, "n", "", &text, &e), ERR_FORMAT);
+    assert_int_equal(gguf_get_int(g, "big", 0, &n, &e), FAIL_FORMAT);
+    assert_int_equal(gguf_get_bool(g, "n", false, &yes, &e), FAIL_FORMAT);
+    assert_int_equal(gguf_get_text(g, "n", "", &text, &e), FAIL_FORMAT);
     assert_non_null(strstr(e.text, "key n is of type u32, a string is needed"));
     gguf_close(g);
     buffer_done(&b);

@@ -68,14 +68,15 @@ static void round_trip(void **state)
     write_all_keys(w);
     assert_int_equal(gguf_writer_tensor(w, "q", QUANT_Q8_0, 2, (uint64_t[]){ 32, 3 }, &e), 0);
     assert_int_equal(gguf_writer_tensor(w, "f", QUANT_F32, 1, (uint64_t[]){ 10 }, &e), 0);
-    assert_int_equal(gguf_writer_tensor(w, "bad", QUANT_Q8_0, 1, (uint64_t[]){ 33 }, &e), ERR_ARG);
-    assert_int_equal(gguf_writer_finish(w, &e), ERR_STATE);
+    assert_int_equal(gguf_writer_tensor(w, "bad", QUANT_Q8_0, 1, (uint64_t[]){ 33 }, &e), FAIL_ARG);
+    assert_int_equal(gguf_writer_finish(w, &e), FAIL_STATE);
     for (size_t at = 0; at < sizeof(data); at += 29) {
         size_t n = sizeof(data) - at < 29 ? sizeof(data) - at : 29;
         assert_int_equal(gguf_writer_data(w, bytes_of(data + at, n), &e), 0);
     }
-    assert_int_equal(gguf_writer_data(w, bytes_of(data, 1), &e), ERR_ARG);
-    assert_int_equal(gguf_writer_tensor(w, "late", QUANT_F32, 1, (uint64_t[]){ 1 }, &e), ERR_STATE);
+    assert_int_equal(gguf_writer_data(w, bytes_of(data, 1), &e), FAIL_ARG);
+    assert_int_equal(gguf_writer_tensor(w, "late", QUANT_F32, 1, (uint64_t[]){ 1 }, &e),
+                     FAIL_STATE);
     assert_int_equal(gguf_writer_finish(w, &e), 0);
     gguf_writer_close(w);
 
@@ -149,18 +150,18 @@ static void split_files(void **state)
     assert_true(value == 2);
     gguf_close(g);
 
-    expect_open(path[1], ERR_FORMAT, "opened by its first part");
+    expect_open(path[1], FAIL_FORMAT, "opened by its first part");
     write_part(path[2], 1, 3, 3);
-    expect_open(path[0], ERR_FORMAT, "split.no 1 of split.count 3 where part 3 of 3");
+    expect_open(path[0], FAIL_FORMAT, "split.no 1 of split.count 3 where part 3 of 3");
     write_part(path[2], 2, 4, 3);
-    expect_open(path[0], ERR_FORMAT, "split.no 2 of split.count 4 where part 3 of 3");
+    expect_open(path[0], FAIL_FORMAT, "split.no 2 of split.count 4 where part 3 of 3");
     write_part(path[2], INT64_MAX, 3, 3);
-    expect_open(path[0], ERR_FORMAT, "split.no 9223372036854775807 of");
+    expect_open(path[0], FAIL_FORMAT, "split.no 9223372036854775807 of");
     remove(path[2]);
-    expect_open(path[0], ERR_NOT_FOUND, "m-00003-of-00003.gguf");
+    expect_open(path[0], FAIL_NOT_FOUND, "m-00003-of-00003.gguf");
     write_part(path[2], 2, 3, 3);
     write_part(path[0], 0, 3, 4);
-    expect_open(path[0], ERR_FORMAT, "split.tensors.count");
+    expect_open(path[0], FAIL_FORMAT, "split.tensors.count");
     for (int i = 0; i < 3; i++)
         remove(path[i]);
     remove(folder);

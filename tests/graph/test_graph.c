@@ -145,8 +145,8 @@ static void a_cut_carries_what_is_live(void **state)
         assert_int_equal(first->outputs[i], middle->inputs[i]);
         assert_int_equal(middle->outputs[i], last->inputs[i]);
     }
-    assert_int_equal(program_cut(p, 2, 2, &a, &last, &e), ERR_RANGE);
-    assert_int_equal(program_cut(p, 0, 9, &a, &last, &e), ERR_RANGE);
+    assert_int_equal(program_cut(p, 2, 2, &a, &last, &e), FAIL_RANGE);
+    assert_int_equal(program_cut(p, 0, 9, &a, &last, &e), FAIL_RANGE);
     arena_done(&a);
 }
 
@@ -159,7 +159,7 @@ static void a_cut_through_shared_state_is_refused(void **state)
     program_add_state(p, &(struct state){ .kind = STATE_KV, .layer = 0, .axis = none });
     p->instrs[1].state = 0; /* layer 0 */
     p->instrs[5].state = 0; /* layer 1 */
-    assert_int_equal(program_cut(p, 0, 1, &a, &part, &e), ERR_UNSUPPORTED);
+    assert_int_equal(program_cut(p, 0, 1, &a, &part, &e), FAIL_UNSUPPORTED);
     assert_non_null(strstr(e.text, "shares the state"));
     assert_int_equal(program_cut(p, 0, 2, &a, &part, &e), 0);
     arena_done(&a);
@@ -192,10 +192,10 @@ static void sharding_puts_exchanges_where_partials_are_needed_whole(void **state
             assert_int_equal(x->col_count + y->col_count, 96);
     }
     assert_int_equal(program_shard(p, &(struct rank_share){ shares, 2, 2 }, &a, &ranks[0], &e),
-                     ERR_RANGE);
+                     FAIL_RANGE);
     assert_int_equal(
         program_shard(ranks[1], &(struct rank_share){ shares, 2, 0 }, &a, &ranks[0], &e),
-        ERR_STATE);
+        FAIL_STATE);
     arena_done(&a);
 }
 

@@ -221,7 +221,7 @@ static void tables_are_chosen_by_name(void **state)
     assert_true(found);
     assert_string_equal(kernels_choose(NULL, &e)->isa, all[n - 1]->isa);
     assert_null(kernels_choose("abacus", &e));
-    assert_int_equal(e.code, ERR_NOT_FOUND);
+    assert_int_equal(e.code, FAIL_NOT_FOUND);
 }
 
 int main(void)

@@ -74,7 +74,7 @@ static void every_type_is_measured(void **state)
         struct machine_kernel *k = NULL;
         int r = machine_kernel_open(&k, m, (enum quant_type)type, COLUMNS, &e);
         if (!kernels_supports((enum quant_type)type)) {
-            assert_int_equal(r, ERR_UNSUPPORTED);
+            assert_int_equal(r, FAIL_UNSUPPORTED);
             continue;
         }
         supported++;
@@ -95,8 +95,8 @@ static void what_does_not_fit_is_refused(void **state)
     struct machine *m = open_machine();
     struct machine_kernel *k = NULL;
     struct error e = { 0 };
-    assert_int_equal(machine_kernel_open(&k, m, QUANT_F32, 100, &e), ERR_RANGE);
-    assert_int_equal(machine_kernel_open(&k, m, QUANT_F32, 1 << 20, &e), ERR_RANGE);
+    assert_int_equal(machine_kernel_open(&k, m, QUANT_F32, 100, &e), FAIL_RANGE);
+    assert_int_equal(machine_kernel_open(&k, m, QUANT_F32, 1 << 20, &e), FAIL_RANGE);
     assert_null(k);
     machine_kernel_close(NULL);
     machine_close(m);
@@ -105,7 +105,7 @@ static void what_does_not_fit_is_refused(void **state)
                                   &(struct machine_options){ .kernels = kernels_choose(NULL, &e),
                                                              .threads = -1 },
                                   &e),
-                     ERR_RANGE);
+                     FAIL_RANGE);
     assert_null(m);
 }
 

@@ -40,7 +40,7 @@ static int find_tensor(void *arg, const char *name, const uint8_t **data, uint64
 {
     const struct gguf_tensor *t = gguf_tensor(arg, name);
     if (!t)
-        return fail(e, ERR_NOT_FOUND, "no tensor %s", name);
+        return fail(e, FAIL_NOT_FOUND, "no tensor %s", name);
     *data = t->data;
     *size = t->bytes;
     return 0;
@@ -286,7 +286,7 @@ static bool may_cut(const struct fixture *f, int cut)
     struct program *p, *part;
     assert_int_equal(model_build(f->model, NULL, &a, &p, &e), 0);
     int r = program_cut(p, 0, cut, &a, &part, &e);
-    assert_true(r == 0 || (r == ERR_UNSUPPORTED && strstr(e.text, "shares the state")));
+    assert_true(r == 0 || (r == FAIL_UNSUPPORTED && strstr(e.text, "shares the state")));
     arena_done(&a);
     return r == 0;
 }

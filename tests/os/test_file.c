@@ -24,7 +24,7 @@ static void maps_and_tells_changes(void **state)
 {
     struct error e = { 0 };
     struct file_map m = { 0 };
-    assert_int_equal(file_map_open(&m, path, &e), ERR_NOT_FOUND);
+    assert_int_equal(file_map_open(&m, path, &e), FAIL_NOT_FOUND);
     assert_int_equal(file_write_atomic(path, bytes_text("first"), 0600, &e), 0);
     assert_int_equal(file_map_open(&m, path, &e), 0);
     assert_int_equal(m.size, 5);
@@ -109,9 +109,9 @@ static void reads_ranges(void **state)
     assert_int_equal(file_write_atomic(path, bytes_text("0123456789"), 0600, &e), 0);
     assert_int_equal(file_read_range(path, 7, part, 3, &e), 0);
     assert_memory_equal(part, "789", 3);
-    assert_int_equal(file_read_range(path, 8, part, 3, &e), ERR_FORMAT);
-    assert_int_equal(file_read_range(path, UINT64_MAX, part, 1, &e), ERR_FORMAT);
-    assert_int_equal(file_read_range("/no/such/file", 0, part, 1, &e), ERR_NOT_FOUND);
+    assert_int_equal(file_read_range(path, 8, part, 3, &e), FAIL_FORMAT);
+    assert_int_equal(file_read_range(path, UINT64_MAX, part, 1, &e), FAIL_FORMAT);
+    assert_int_equal(file_read_range("/no/such/file", 0, part, 1, &e), FAIL_NOT_FOUND);
 }
 
 static void reads_whole_files_up_to_a_limit(void **state)
@@ -124,7 +124,7 @@ static void reads_whole_files_up_to_a_limit(void **state)
     assert_true(bytes_equal_text(buffer_bytes(&b), "0123456789"));
     buffer_done(&b);
     buffer_init(&b, 9);
-    assert_int_equal(file_read_all(path, &b, &e), ERR_LIMIT);
+    assert_int_equal(file_read_all(path, &b, &e), FAIL_LIMIT);
     buffer_done(&b);
 }
 

@@ -59,7 +59,7 @@ static void one_writer_at_a_time(void **state)
     struct file_output f, g;
     struct error e = { 0 };
     assert_int_equal(file_output_open(&f, path, &e), 0);
-    assert_int_equal(file_output_open(&g, path, &e), ERR_BUSY);
+    assert_int_equal(file_output_open(&g, path, &e), FAIL_BUSY);
     /* Under its final name it is nobody's part any more: the old name is a new file. */
     assert_int_equal(file_rename(path, other, &e), 0);
     assert_int_equal(file_output_open(&g, path, &e), 0);
@@ -85,7 +85,7 @@ static void links_are_not_followed_when_written(void **state)
     assert_int_equal(file_identify(other, &b, &e), 0);
     assert_true(a.inode == b.inode && a.device == b.device && a.size == 1);
     remove(third);
-    assert_int_equal(file_identify(third, &a, &e), ERR_NOT_FOUND);
+    assert_int_equal(file_identify(third, &a, &e), FAIL_NOT_FOUND);
 }
 
 static void a_full_disk_has_its_own_error(void **state)
@@ -97,7 +97,7 @@ static void a_full_disk_has_its_own_error(void **state)
     uint64_t room = 0;
     assert_int_equal(file_free_space(folder, &room, &e), 0);
     assert_true(room > 0);
-    assert_int_equal(file_free_space("/nowhere", &room, &e), ERR_NOT_FOUND);
+    assert_int_equal(file_free_space("/nowhere", &room, &e), FAIL_NOT_FOUND);
     signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
     small = before;
@@ -106,7 +106,7 @@ static void a_full_disk_has_its_own_error(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
     int code = file_output_append(&f, bytes_text("hello"), &n, &e);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
-    assert_int_equal(code, ERR_LIMIT);
+    assert_int_equal(code, FAIL_LIMIT);
     assert_int_equal(n, 3);
     file_output_close(&f);
     expect_content(path, "hel");

@@ -95,8 +95,8 @@ static void refuses_silly_sizes(void **state)
     (void)state;
     struct error e = { 0 };
     struct pool *p = NULL;
-    assert_int_equal(pool_open(&p, &(struct pool_options){ .threads = -1 }, &e), ERR_RANGE);
-    assert_int_equal(pool_open(&p, &(struct pool_options){ .threads = 1000 }, &e), ERR_RANGE);
+    assert_int_equal(pool_open(&p, &(struct pool_options){ .threads = -1 }, &e), FAIL_RANGE);
+    assert_int_equal(pool_open(&p, &(struct pool_options){ .threads = 1000 }, &e), FAIL_RANGE);
     assert_null(p);
     pool_close(NULL);
 }

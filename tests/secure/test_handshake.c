@@ -1,12 +1,12 @@
 /* TLS, membership records, tickets, and what an attacker may try. */
 #include "tests/test.h"
 
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "secure/listener.h"
-#include "secure/openssl.h"
 #include "secure/ticket.h"
 #include "secure/tls.h"
 
@@ -51,7 +51,7 @@ static void open_session(struct session *s, struct device *client, struct device
     SSL_set_bio(s->client, a, a);
     SSL_set_bio(s->server, b, b);
     assert_int_equal(tls_binding(s->client, false, client->identity, &s->client_binding, &e),
-                     ERR_STATE);
+                     FAIL_STATE);
     for (int i = 0; i < 20; i++) {
         SSL_do_handshake(s->client);
         SSL_do_handshake(s->server);
@@ -148,7 +148,7 @@ static void a_wrong_key_is_refused(void **state)
     struct error e = { 0 };
     uint8_t record[HANDSHAKE_BYTES];
     handshake_make(record, &by_client, &f->s.client_binding, f->wrong);
-    assert_int_equal(check(f, record, HANDSHAKE_CLIENT, f->key, &e), ERR_AUTH);
+    assert_int_equal(check(f, record, HANDSHAKE_CLIENT, f->key, &e), FAIL_AUTH);
     assert_non_null(strstr(e.text, "cluster's key"));
 }
 
@@ -161,12 +161,12 @@ static void an_altered_record_is_refused(void **state)
     for (int i = 0; i < HANDSHAKE_BYTES * 8; i++) {
         record[i / 8] ^= (uint8_t)(1 << i % 8);
         int code = check(f, record, HANDSHAKE_CLIENT, f->key, &e);
-        assert_true(code == ERR_AUTH || code == ERR_FORMAT);
+        assert_true(code == FAIL_AUTH || code == FAIL_FORMAT);
         record[i / 8] ^= (uint8_t)(1 << i % 8);
     }
     struct bytes cut = bytes_of(record, HANDSHAKE_BYTES - 1);
     assert_int_equal(handshake_check(cut, HANDSHAKE_CLIENT, &f->s.server_binding, f->key, &e),
-                     ERR_FORMAT);
+                     FAIL_FORMAT);
 }
 
 static void a_reflected_record_is_refused(void **state)
@@ -175,7 +175,7 @@ static void a_reflected_record_is_refused(void **state)
     struct error e = { 0 };
     uint8_t record[HANDSHAKE_BYTES];
     handshake_make(record, &by_client, &f->s.client_binding, f->key);
-    assert_int_equal(check(f, record, HANDSHAKE_SERVER, f->key, &e), ERR_AUTH);
+    assert_int_equal(check(f, record, HANDSHAKE_SERVER, f->key, &e), FAIL_AUTH);
 }
 
 static void a_record_of_another_session_is_refused(void **state)
@@ -186,7 +186,7 @@ static void a_record_of_another_session_is_refused(void **state)
     struct session again;
     open_session(&again, &f->a, &f->b); /* the same devices */
     handshake_make(record, &by_client, &again.client_binding, f->key);
-    assert_int_equal(check(f, record, HANDSHAKE_CLIENT, f->key, &e), ERR_AUTH);
+    assert_int_equal(check(f, record, HANDSHAKE_CLIENT, f->key, &e), FAIL_AUTH);
     close_session(&again);
 }
 
@@ -202,7 +202,7 @@ static void a_man_in_the_middle_is_refused(void **state)
     handshake_make(record, &by_client, &left.client_binding, f->key);
     struct bytes relayed = bytes_of(record, sizeof record);
     assert_int_equal(handshake_check(relayed, HANDSHAKE_CLIENT, &right.server_binding, f->key, &e),
-                     ERR_AUTH);
+                     FAIL_AUTH);
     close_session(&left);
     close_session(&right);
 }
@@ -215,11 +215,11 @@ static void another_version_is_named(void **state)
     struct handshake h = by_client;
     h.version = 77;
     handshake_make(record, &h, &f->s.client_binding, f->key);
-    assert_int_equal(check(f, record, HANDSHAKE_CLIENT, f->key, &e), ERR_UNSUPPORTED);
+    assert_int_equal(check(f, record, HANDSHAKE_CLIENT, f->key, &e), FAIL_UNSUPPORTED);
     assert_non_null(strstr(e.text, "77"));
     assert_non_null(strstr(e.text, "version 1"));
     /* An outsider does not even learn our version. */
-    assert_int_equal(check(f, record, HANDSHAKE_CLIENT, f->wrong, &e), ERR_AUTH);
+    assert_int_equal(check(f, record, HANDSHAKE_CLIENT, f->wrong, &e), FAIL_AUTH);
 }
 
 static void old_tls_and_missing_certificates_are_refused(void **state)
@@ -291,7 +291,7 @@ static void a_ticket_works_once(void **state)
     assert_memory_equal(g.keys.recv_iv, t->keys.send_iv, 12);
     assert_memory_equal(g.keys.send_iv, t->keys.recv_iv, 12);
     assert_memory_not_equal(g.keys.send_key, g.keys.recv_key, 32);
-    assert_int_equal(redeem(t, 2000, &g), ERR_AUTH);
+    assert_int_equal(redeem(t, 2000, &g), FAIL_AUTH);
     free(t);
 }
 
@@ -307,25 +307,25 @@ static void bad_tickets_are_refused(void **state)
         assert_true(redeem(t, 2000, &g) < 0);
         t->preamble[i / 8] ^= (uint8_t)(1 << i % 8);
     }
-    assert_int_equal(redeem(t, 1000 + TICKET_LIFE_NS, &g), ERR_AUTH); /* expired */
+    assert_int_equal(redeem(t, 1000 + TICKET_LIFE_NS, &g), FAIL_AUTH); /* expired */
     issue(f, t, SEAL_PLAIN, true);
-    assert_int_equal(redeem(t, 2000, &g), ERR_AUTH); /* must be sealed */
+    assert_int_equal(redeem(t, 2000, &g), FAIL_AUTH); /* must be sealed */
     issue(f, t, SEAL_PLAIN, false);
     assert_int_equal(redeem(t, 2000, &g), 0);
     issue(f, t, SEAL_AES_128_GCM, true);
     ticket_revoke(&t->table, f->a.identity->public_key);
-    assert_int_equal(redeem(t, 2000, &g), ERR_AUTH);
+    assert_int_equal(redeem(t, 2000, &g), FAIL_AUTH);
     /* A stolen ticket without the control connection's secret. */
     issue(f, t, SEAL_AES_128_GCM, true);
     t->secret[0] ^= 1;
     assert_int_equal(
         ticket_preamble(t->preamble, &t->keys, t->ticket, t->secret, SEAL_AES_128_GCM, &e), 0);
-    assert_int_equal(redeem(t, 2000, &g), ERR_AUTH);
+    assert_int_equal(redeem(t, 2000, &g), FAIL_AUTH);
     t->secret[0] ^= 1; /* which didn't use it up */
     assert_int_equal(
         ticket_preamble(t->preamble, &t->keys, t->ticket, t->secret, SEAL_AES_128_GCM, &e), 0);
     assert_int_equal(redeem(t, 2000, &g), 0);
-    assert_int_equal(ticket_redeem(&t->table, bytes_text("SHOAL"), 0, &g, &e), ERR_FORMAT);
+    assert_int_equal(ticket_redeem(&t->table, bytes_text("SHOAL"), 0, &g, &e), FAIL_FORMAT);
     free(t);
 }
 
@@ -339,7 +339,7 @@ static void open_tickets_are_bounded(void **state)
     for (int i = 0; i < TICKET_TABLE; i++) {
         assert_int_equal(ticket_issue(t, &terms, 5, out, &e), 0);
     }
-    assert_int_equal(ticket_issue(t, &terms, 5, out, &e), ERR_LIMIT);
+    assert_int_equal(ticket_issue(t, &terms, 5, out, &e), FAIL_LIMIT);
     assert_int_equal(ticket_issue(t, &terms, 5 + TICKET_LIFE_NS, out, &e), 0);
     free(t);
 }
@@ -368,7 +368,7 @@ static void the_listener_tells_them_apart(void **state)
     assert_int_equal(kind, LISTENER_TLS);
     assert_int_equal(read(fds[1], all, sizeof all), 3);
     close(fds[0]);
-    assert_int_equal(listener_peek(&kind, fds[1], &e), ERR_CLOSED);
+    assert_int_equal(listener_peek(&kind, fds[1], &e), FAIL_CLOSED);
     close(fds[1]);
     free(t);
 }

@@ -78,13 +78,13 @@ static void damaged_and_open_keys_are_refused(void **state)
     identity_close(id);
     id = NULL;
     chmod(in_home(h, "device.key"), 0644);
-    assert_int_equal(identity_open(&id, h->path, &e), ERR_AUTH);
+    assert_int_equal(identity_open(&id, h->path, &e), FAIL_AUTH);
     assert_non_null(strstr(e.text, "chmod 600"));
     FILE *f = fopen(h->file, "w");
     fputs("garbage\n", f);
     fclose(f);
     chmod(h->file, 0600);
-    assert_int_equal(identity_open(&id, h->path, &e), ERR_FORMAT);
+    assert_int_equal(identity_open(&id, h->path, &e), FAIL_FORMAT);
     assert_null(id);
 }
 
@@ -93,7 +93,7 @@ static void the_cluster_key_is_made_once(void **state)
     struct home *h = *state;
     struct error e = { 0 };
     uint8_t one[CLUSTER_KEY], two[CLUSTER_KEY];
-    assert_int_equal(cluster_key_load(one, h->path, &e), ERR_NOT_FOUND);
+    assert_int_equal(cluster_key_load(one, h->path, &e), FAIL_NOT_FOUND);
     assert_int_equal(cluster_key_create(one, h->path, &e), 0);
     assert_int_equal(cluster_key_create(two, h->path, &e), 0);
     assert_memory_equal(one, two, CLUSTER_KEY);
@@ -104,7 +104,7 @@ static void the_cluster_key_is_made_once(void **state)
     FILE *f = fopen(in_home(h, "cluster.key"), "w");
     fputs("0123\n", f);
     fclose(f);
-    assert_int_equal(cluster_key_load(two, h->path, &e), ERR_FORMAT);
+    assert_int_equal(cluster_key_load(two, h->path, &e), FAIL_FORMAT);
 }
 
 static void texts_are_reversible(void **state)
@@ -156,10 +156,10 @@ static void an_invitation_works_once(void **state)
     uint8_t key[INVITATION_KEY];
     assert_int_equal(invitation_find(key, h->path, read.id, 1001, &e), 0);
     assert_memory_equal(key, made.key, INVITATION_KEY);
-    assert_int_equal(invitation_find(key, h->path, read.id, 1000 + 7200, &e), ERR_AUTH);
+    assert_int_equal(invitation_find(key, h->path, read.id, 1000 + 7200, &e), FAIL_AUTH);
     assert_int_equal(invitation_redeem(h->path, read.id, 1001, &e), 0);
-    assert_int_equal(invitation_redeem(h->path, read.id, 1001, &e), ERR_NOT_FOUND);
-    assert_int_equal(invitation_find(key, h->path, read.id, 1001, &e), ERR_NOT_FOUND);
+    assert_int_equal(invitation_redeem(h->path, read.id, 1001, &e), FAIL_NOT_FOUND);
+    assert_int_equal(invitation_find(key, h->path, read.id, 1001, &e), FAIL_NOT_FOUND);
 }
 
 static void open_invitations_are_bounded(void **state)
@@ -170,13 +170,13 @@ static void open_invitations_are_bounded(void **state)
     for (int k = 0; k < INVITATION_MAX; k++) {
         assert_int_equal(invitation_create(&i, h->path, 1000, 1, &e), 0);
     }
-    assert_int_equal(invitation_create(&i, h->path, 1000, 1, &e), ERR_LIMIT);
+    assert_int_equal(invitation_create(&i, h->path, 1000, 1, &e), FAIL_LIMIT);
     assert_int_equal(invitation_create(&i, h->path, 1000 + 3600, 1, &e), 0); /* others expired */
-    assert_int_equal(invitation_create(&i, h->path, 1000, 0, &e), ERR_RANGE);
+    assert_int_equal(invitation_create(&i, h->path, 1000, 0, &e), FAIL_RANGE);
     FILE *f = fopen(in_home(h, "invitations"), "w");
     fputs("nonsense\n", f);
     fclose(f);
-    assert_int_equal(invitation_create(&i, h->path, 1000, 1, &e), ERR_FORMAT);
+    assert_int_equal(invitation_create(&i, h->path, 1000, 1, &e), FAIL_FORMAT);
 }
 
 static void changed_invitations_are_refused(void **state)
@@ -194,11 +194,11 @@ static void changed_invitations_are_refused(void **state)
     for (size_t n = 0; n < strlen(text); n++) {
         assert_true(invitation_parse(&back, bytes_of(text, n), &e) < 0);
     }
-    assert_int_equal(invitation_parse(&back, bytes_text("shoal2:AAAA"), &e), ERR_FORMAT);
-    assert_int_equal(invitation_parse(&back, bytes_text("shoal1:A!AA"), &e), ERR_FORMAT);
+    assert_int_equal(invitation_parse(&back, bytes_text("shoal2:AAAA"), &e), FAIL_FORMAT);
+    assert_int_equal(invitation_parse(&back, bytes_text("shoal1:A!AA"), &e), FAIL_FORMAT);
     i.addresses[0][3] = ' ';
     invitation_format(text, &i);
-    assert_int_equal(invitation_parse(&back, bytes_text(text), &e), ERR_FORMAT);
+    assert_int_equal(invitation_parse(&back, bytes_text(text), &e), FAIL_FORMAT);
 }
 
 int main(void)

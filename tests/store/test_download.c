@@ -206,7 +206,7 @@ static void a_later_run_goes_on(void **state)
     struct download_result r;
     struct error e = { 0 };
     server_start(&s, bytes_of(w->data, SIZE), refuse, &f);
-    assert_int_equal(get(w, &s, &r, &e), ERR_BUSY);
+    assert_int_equal(get(w, &s, &r, &e), FAIL_BUSY);
     expect_text(&e, "answered 500");
     server_stop(&s);
     struct file_identity id;
@@ -223,7 +223,7 @@ static void a_later_run_goes_on(void **state)
     /* The same address: only the rest is fetched, by If-Range. */
     f = (struct refuser){ .first = 1, .status = 503, .cut = 100000 };
     server_start(&s, bytes_of(w->data, SIZE), refuse, &f);
-    assert_int_equal(get(w, &s, &r, &e), ERR_BUSY);
+    assert_int_equal(get(w, &s, &r, &e), FAIL_BUSY);
     f.first = 1000;
     f.cut = 0;
     assert_int_equal(get(w, &s, &r, &e), 0);
@@ -274,7 +274,7 @@ static void a_person_can_cancel(void **state)
     uint64_t bytes = 0;
     server_start(&s, bytes_of(w->data, SIZE), stall_once, NULL);
     struct download_options o = { .progress = cancel, .arg = &bytes };
-    assert_int_equal(get_with(w, &s, o, &r, &e), ERR_CANCELLED);
+    assert_int_equal(get_with(w, &s, o, &r, &e), FAIL_CANCELLED);
     expect_text(&e, "kept");
     assert_true(bytes > 0 && file_exists(w->part));
     assert_int_equal(get(w, &s, &r, &e), 0);
@@ -400,10 +400,10 @@ static void lies_about_sizes_are_found_out(void **state)
     unlink(w->part);
     /* More than any disk has. */
     assert_int_equal(get_lied(w, (struct liar){ .length = INT64_C(900000000000000000) }, &r, &e),
-                     ERR_LIMIT);
+                     FAIL_LIMIT);
     expect_text(&e, "--models DIR");
     /* Less than there is: the sha256 tells. */
-    assert_int_equal(get_lied(w, (struct liar){ .length = SIZE - 1000 }, &r, &e), ERR_FORMAT);
+    assert_int_equal(get_lied(w, (struct liar){ .length = SIZE - 1000 }, &r, &e), FAIL_FORMAT);
     expect_text(&e, "sha256");
     assert_false(file_exists(w->target) || file_exists(w->part));
     /* Ranges that are not the one asked for: without one it works. */
@@ -448,7 +448,7 @@ static void patience_ends(void **state)
     struct download_result r;
     struct error e = { 0 };
     server_start(&s, bytes_of(w->data, SIZE), dribble, NULL);
-    assert_int_equal(get(w, &s, &r, &e), ERR_CLOSED);
+    assert_int_equal(get(w, &s, &r, &e), FAIL_CLOSED);
     expect_text(&e, "are kept");
     server_stop(&s);
     assert_true(s.requests <= 100);
@@ -456,7 +456,7 @@ static void patience_ends(void **state)
     unlink(w->part);
     server_start(&s, bytes_of(w->data, SIZE), lie, &(struct liar){ .until = 0 });
     server_stop(&s); /* nobody listens any more */
-    assert_int_equal(get(w, &s, &r, &e), ERR_IO);
+    assert_int_equal(get(w, &s, &r, &e), FAIL_IO);
     expect_text(&e, "no connection");
     assert_false(file_exists(w->part));
 }
@@ -467,11 +467,11 @@ static void statuses_are_explained(void **state)
         int status, code;
         const char *more, *text;
     } rows[] = {
-        { 401, ERR_AUTH, NULL, "NAME:PASSWORD@" },
-        { 403, ERR_AUTH, NULL, "answered 403" },
-        { 404, ERR_NOT_FOUND, NULL, "check the address" },
-        { 429, ERR_BUSY, "Retry-After: 600\r\n", "in 600 s" },
-        { 500, ERR_BUSY, NULL, "answered 500" },
+        { 401, FAIL_AUTH, NULL, "NAME:PASSWORD@" },
+        { 403, FAIL_AUTH, NULL, "answered 403" },
+        { 404, FAIL_NOT_FOUND, NULL, "check the address" },
+        { 429, FAIL_BUSY, "Retry-After: 600\r\n", "in 600 s" },
+        { 500, FAIL_BUSY, NULL, "answered 500" },
     };
     struct world *w = *state;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -532,12 +532,12 @@ static void redirections_end(void **state)
     struct error e = { 0 };
     struct redirector d = { .to = "/m.gguf" };
     server_start(&s, bytes_of(w->data, SIZE), redirect, &d);
-    assert_int_equal(get(w, &s, &r, &e), ERR_FORMAT);
+    assert_int_equal(get(w, &s, &r, &e), FAIL_FORMAT);
     expect_text(&e, "redirects more than 10 times");
     d.to = "file:///etc/passwd";
-    assert_int_equal(get(w, &s, &r, &e), ERR_FORMAT);
+    assert_int_equal(get(w, &s, &r, &e), FAIL_FORMAT);
     d.to = "";
-    assert_int_equal(get(w, &s, &r, &e), ERR_FORMAT);
+    assert_int_equal(get(w, &s, &r, &e), FAIL_FORMAT);
     server_stop(&s);
     assert_int_equal(s.requests, 13);
 }
@@ -564,16 +564,16 @@ static void the_hub_sends_elsewhere(void **state)
     unlink(w->target);
     o.sha256 = w->other_sha;
     unsigned long long sent = store.sent;
-    assert_int_equal(get_with(w, &hub, o, &r, &e), ERR_FORMAT);
+    assert_int_equal(get_with(w, &hub, o, &r, &e), FAIL_FORMAT);
     expect_text(&e, "says that its sha256");
     assert_int_equal(store.sent, sent);
     /* A store that sends another file than the hub speaks of. */
     o.sha256 = NULL;
     snprintf(d.more, sizeof d.more, "X-Linked-ETag: \"%s\"\r\n", w->other_sha);
-    assert_int_equal(get_with(w, &hub, o, &r, &e), ERR_FORMAT);
+    assert_int_equal(get_with(w, &hub, o, &r, &e), FAIL_FORMAT);
     expect_text(&e, "but the hub says");
     snprintf(d.more, sizeof d.more, "X-Linked-Size: 77\r\n");
-    assert_int_equal(get_with(w, &hub, o, &r, &e), ERR_FORMAT);
+    assert_int_equal(get_with(w, &hub, o, &r, &e), FAIL_FORMAT);
     expect_text(&e, "that has 77 bytes");
     assert_false(file_exists(w->target) || file_exists(w->part));
     server_stop(&hub);
@@ -596,7 +596,7 @@ static void what_is_no_model_is_refused_at_once(void **state)
         struct error e = { 0 };
         memcpy(w->other, begins[i][0], strlen(begins[i][0]));
         server_start(&s, bytes_of(w->other, SIZE), NULL, NULL);
-        assert_int_equal(get(w, &s, &r, &e), ERR_FORMAT);
+        assert_int_equal(get(w, &s, &r, &e), FAIL_FORMAT);
         expect_text(&e, begins[i][1]);
         assert_false(file_exists(w->target) || file_exists(w->part));
         server_stop(&s);
@@ -618,7 +618,7 @@ static void a_full_disk_keeps_what_came(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
     int code = get(w, &s, &r, &e);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
-    assert_int_equal(code, ERR_LIMIT);
+    assert_int_equal(code, FAIL_LIMIT);
     expect_text(&e, "the disk is full after 90001 bytes: make room");
     assert_int_equal(get(w, &s, &r, &e), 0);
     expect_file(w, w->data);
@@ -635,7 +635,7 @@ static void a_damaged_part_is_found_out(void **state)
     struct refuser f = { .first = 1, .status = 503, .cut = 150000 };
     struct download_options o = { .sha256 = w->sha };
     server_start(&s, bytes_of(w->data, SIZE), refuse, &f);
-    assert_int_equal(get_with(w, &s, o, &r, &e), ERR_BUSY);
+    assert_int_equal(get_with(w, &s, o, &r, &e), FAIL_BUSY);
     FILE *file = fopen(w->part, "r+b");
     assert_non_null(file);
     fseek(file, 1000, SEEK_SET);
@@ -657,7 +657,7 @@ static void two_at_once_are_kept_apart(void **state)
     struct error e = { 0 };
     server_start(&s, bytes_of(w->data, SIZE), NULL, NULL);
     assert_int_equal(part_open(&p, w->target, w->sha, NULL, NULL, &e), 0);
-    assert_int_equal(get(w, &s, &r, &e), ERR_BUSY);
+    assert_int_equal(get(w, &s, &r, &e), FAIL_BUSY);
     expect_text(&e, "another process");
     part_close(&p);
     assert_int_equal(get(w, &s, &r, &e), 0);

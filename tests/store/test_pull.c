@@ -204,7 +204,7 @@ static void split_models_come_whole(void **state)
     struct pull_result r;
     struct error e = { 0 };
     w->cut = 0;
-    assert_int_equal(get(w, "hf:o/r/m-00001-of-00002.gguf", NULL, &r, &e), ERR_NOT_FOUND);
+    assert_int_equal(get(w, "hf:o/r/m-00001-of-00002.gguf", NULL, &r, &e), FAIL_NOT_FOUND);
     expect_text(&e, "part 2 of 2");
     assert_int_equal(count_models(w), 0);
     assert_int_equal(get(w, "hf:o/r/m-00002-of-00002.gguf", NULL, &r, &e), 0);
@@ -221,7 +221,7 @@ static void split_models_come_whole(void **state)
     char zeros[65];
     memset(zeros, '0', 64);
     zeros[64] = '\0';
-    assert_int_equal(get(w, "hf:o/r/m-00001-of-00002.gguf", zeros, &r, &e), ERR_ARG);
+    assert_int_equal(get(w, "hf:o/r/m-00001-of-00002.gguf", zeros, &r, &e), FAIL_ARG);
 }
 
 static void parts_that_do_not_fit_are_not_offered(void **state)
@@ -231,7 +231,7 @@ static void parts_that_do_not_fit_are_not_offered(void **state)
     struct error e = { 0 };
     char first[256];
     w->swapped = true;
-    assert_int_equal(get(w, "hf:o/r/m-00001-of-00002.gguf", NULL, &r, &e), ERR_FORMAT);
+    assert_int_equal(get(w, "hf:o/r/m-00001-of-00002.gguf", NULL, &r, &e), FAIL_FORMAT);
     expect_text(&e, "don't make a model");
     snprintf(first, sizeof first, "%s/m-00001-of-00002.gguf", w->models);
     assert_false(file_exists(first));
@@ -243,7 +243,7 @@ static void a_broken_model_does_not_stay(void **state)
     struct pull_result r;
     struct error e = { 0 };
     w->short_file = true;
-    assert_int_equal(get(w, "hf:o/r/m.gguf", NULL, &r, &e), ERR_FORMAT);
+    assert_int_equal(get(w, "hf:o/r/m.gguf", NULL, &r, &e), FAIL_FORMAT);
     expect_text(&e, "no model that can be used");
     expect_text(&e, "byte");
     assert_int_equal(count_models(w), 0);
@@ -323,15 +323,15 @@ static void what_is_no_model_stays_where_it_is(void **state)
     buffer_text(&text, "not a model");
     put(w, "m.gguf", &text, path);
     buffer_done(&text);
-    assert_int_equal(get(w, path, NULL, &r, &e), ERR_FORMAT);
+    assert_int_equal(get(w, path, NULL, &r, &e), FAIL_FORMAT);
     assert_int_equal(count_models(w), 0);
     put(w, "m.gguf", &w->model, path);
     memset(zeros, '0', 64);
     zeros[64] = '\0';
-    assert_int_equal(get(w, path, zeros, &r, &e), ERR_FORMAT);
+    assert_int_equal(get(w, path, zeros, &r, &e), FAIL_FORMAT);
     expect_text(&e, "its sha256 is");
-    assert_int_equal(get(w, path, "short", &r, &e), ERR_ARG);
-    assert_int_equal(get(w, "/nowhere/m.gguf", NULL, &r, &e), ERR_NOT_FOUND);
+    assert_int_equal(get(w, path, "short", &r, &e), FAIL_ARG);
+    assert_int_equal(get(w, "/nowhere/m.gguf", NULL, &r, &e), FAIL_NOT_FOUND);
     expect_text(&e, "shoal pull hf:");
     assert_int_equal(count_models(w), 0);
 }

@@ -148,24 +148,24 @@ static void refusals_say_what_to_type(void **state)
     struct reply_asked web = { .url = "https://w.example/m.gguf",
                                .page = "",
                                .host = "https://w.example:443" };
-    told("HTTP/1.1 401", &hub, ERR_AUTH, "HF_TOKEN=hf_... shoal pull");
-    told("HTTP/1.1 401", &hub, ERR_AUTH, "https://hub.example/settings/tokens");
-    told("HTTP/1.1 403|X-Error-Code: GatedRepo", &hub, ERR_AUTH, "accept");
-    told("HTTP/1.1 401", &web, ERR_AUTH, "NAME:PASSWORD@");
-    told("HTTP/1.1 403", &web, ERR_AUTH, "expired");
-    told("HTTP/1.1 404", &web, ERR_NOT_FOUND, "check the address");
-    told("HTTP/1.1 404", &hub, ERR_NOT_FOUND, "https://hub.example/o/r/tree/main");
-    told("HTTP/1.1 404|X-Error-Code: RevisionNotFound", &hub, ERR_NOT_FOUND, "@REVISION");
-    told("HTTP/1.1 404|X-Error-Code: RepoNotFound", &hub, ERR_NOT_FOUND, "no such repository");
-    told("HTTP/1.1 429|Retry-After: 90", &hub, ERR_BUSY, "again in 90 s, or with a token");
-    told("HTTP/1.1 500", &web, ERR_BUSY, "what came is kept");
-    told("HTTP/1.1 501", &web, ERR_IO, "501");
-    told("HTTP/1.1 418", &web, ERR_UNSUPPORTED, "418");
+    told("HTTP/1.1 401", &hub, FAIL_AUTH, "HF_TOKEN=hf_... shoal pull");
+    told("HTTP/1.1 401", &hub, FAIL_AUTH, "https://hub.example/settings/tokens");
+    told("HTTP/1.1 403|X-Error-Code: GatedRepo", &hub, FAIL_AUTH, "accept");
+    told("HTTP/1.1 401", &web, FAIL_AUTH, "NAME:PASSWORD@");
+    told("HTTP/1.1 403", &web, FAIL_AUTH, "expired");
+    told("HTTP/1.1 404", &web, FAIL_NOT_FOUND, "check the address");
+    told("HTTP/1.1 404", &hub, FAIL_NOT_FOUND, "https://hub.example/o/r/tree/main");
+    told("HTTP/1.1 404|X-Error-Code: RevisionNotFound", &hub, FAIL_NOT_FOUND, "@REVISION");
+    told("HTTP/1.1 404|X-Error-Code: RepoNotFound", &hub, FAIL_NOT_FOUND, "no such repository");
+    told("HTTP/1.1 429|Retry-After: 90", &hub, FAIL_BUSY, "again in 90 s, or with a token");
+    told("HTTP/1.1 500", &web, FAIL_BUSY, "what came is kept");
+    told("HTTP/1.1 501", &web, FAIL_IO, "501");
+    told("HTTP/1.1 418", &web, FAIL_UNSUPPORTED, "418");
     hub.token = true;
-    told("HTTP/1.1 401", &hub, ERR_AUTH, "token in HF_TOKEN is not valid");
-    told("HTTP/1.1 403", &hub, ERR_AUTH, "accept them");
+    told("HTTP/1.1 401", &hub, FAIL_AUTH, "token in HF_TOKEN is not valid");
+    told("HTTP/1.1 403", &hub, FAIL_AUTH, "accept them");
     web.login = true;
-    told("HTTP/1.1 401", &web, ERR_AUTH, "name and password in the address are not accepted");
+    told("HTTP/1.1 401", &web, FAIL_AUTH, "name and password in the address are not accepted");
 }
 
 static void states_come_back_or_are_refused(void **state)
@@ -195,7 +195,7 @@ static void states_come_back_or_are_refused(void **state)
         "\",\"sha256\":\"\",\"etag\":\"\",\"modified\":\"\",\"size\":\"7\"}",
     };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        if (part_state_parse(bytes_text(bad[i]), &s, &e) != ERR_FORMAT) {
+        if (part_state_parse(bytes_text(bad[i]), &s, &e) != FAIL_FORMAT) {
             fail_test("taken: %s", bad[i]);
         }
     }

@@ -42,7 +42,7 @@ static void a_mirror_is_asked_instead(void **state)
     assert_int_equal(source_parse("hf:o/r/m.gguf", "http://127.0.0.1:9/hub/", &s, NULL), 0);
     assert_string_equal(s.from, "http://127.0.0.1:9/hub/o/r/resolve/main/m.gguf");
     assert_string_equal(s.page, "http://127.0.0.1:9/hub/o/r");
-    assert_int_equal(source_parse("hf:o/r/m.gguf", "nonsense", &s, NULL), ERR_ARG);
+    assert_int_equal(source_parse("hf:o/r/m.gguf", "nonsense", &s, NULL), FAIL_ARG);
 }
 
 static void what_cannot_be_meant_is_refused(void **state)
@@ -73,7 +73,7 @@ static void what_cannot_be_meant_is_refused(void **state)
     for (size_t i = 0; i < ARRAY_LEN(specs); i++) {
         struct source s;
         struct error e = { 0 };
-        if (source_parse(specs[i], SOURCE_HUB_ENDPOINT, &s, &e) != ERR_ARG) {
+        if (source_parse(specs[i], SOURCE_HUB_ENDPOINT, &s, &e) != FAIL_ARG) {
             fail_test("\"%s\" was taken", specs[i]);
         }
         assert_true(strlen(e.text) > 10);
@@ -106,7 +106,7 @@ static void names_cannot_leave_their_folder(void **state)
     assert_string_equal(name, "_._.._x_.gguf");
     char longest[400];
     memset(longest, 'x', sizeof longest);
-    assert_int_equal(name_clean(bytes_of(longest, sizeof longest), name, NULL), ERR_ARG);
+    assert_int_equal(name_clean(bytes_of(longest, sizeof longest), name, NULL), FAIL_ARG);
     assert_int_equal(name_clean(bytes_of(longest, 202), name, NULL), 0);
     assert_int_equal(strlen(name), STORE_NAME_TEXT - 1);
 }
@@ -140,7 +140,7 @@ static void redirections_are_checked(void **state)
     static const char *const bad[] = { "", "http://a.example/m.gguf", "ftp://a.example/m.gguf",
                                        "file:///etc/passwd", "https://you:pw@b.example/m.gguf" };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        assert_int_equal(url_redirect(&from, bad[i], &to, &e), ERR_FORMAT);
+        assert_int_equal(url_redirect(&from, bad[i], &to, &e), FAIL_FORMAT);
     }
 }
 

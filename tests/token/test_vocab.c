@@ -153,7 +153,7 @@ static void text_comes_out_whole(void **state)
     assert_int_equal(detokenizer_push(&d, 3, &out, &e), 0);
     assert_int_equal(detokenizer_finish(&d, &out, &e), 0);
     assert_string_equal(buffer_cstr(&out), "é\xef\xbf\xbd x\xef\xbf\xbd\xef\xbf\xbd");
-    assert_int_equal(detokenizer_push(&d, 7, &out, &e), ERR_RANGE);
+    assert_int_equal(detokenizer_push(&d, 7, &out, &e), FAIL_RANGE);
     buffer_done(&out);
     vocab_close(v);
 }
@@ -165,15 +165,15 @@ static void refusals_name_the_cause(void **state)
     struct vocab_source s = source_of("rwkv", &l);
     struct vocab *v = NULL;
     struct error e = { 0 };
-    assert_int_equal(vocab_open(&v, &s, &e), ERR_UNSUPPORTED);
+    assert_int_equal(vocab_open(&v, &s, &e), FAIL_UNSUPPORTED);
     assert_non_null(strstr(e.text, "rwkv"));
     s.model = bytes_text("gpt2");
     s.pre = bytes_text("nobody-knows");
-    assert_int_equal(vocab_open(&v, &s, &e), ERR_UNSUPPORTED);
+    assert_int_equal(vocab_open(&v, &s, &e), FAIL_UNSUPPORTED);
     assert_non_null(strstr(e.text, "nobody-knows"));
     s.pre = bytes_text("gpt-2");
     s.n_tokens = 0;
-    assert_int_equal(vocab_open(&v, &s, &e), ERR_LIMIT);
+    assert_int_equal(vocab_open(&v, &s, &e), FAIL_LIMIT);
     assert_null(v);
 }
 

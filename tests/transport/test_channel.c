@@ -60,7 +60,7 @@ static void timeouts_leave_the_channel_whole(void **state)
     char in[8];
     size_t size = 0;
     uint64_t begin = clock_now_ns();
-    assert_int_equal(channel_recv(b, in, sizeof in, &size, IN_MS(20), &e), ERR_TIMEOUT);
+    assert_int_equal(channel_recv(b, in, sizeof in, &size, IN_MS(20), &e), FAIL_TIMEOUT);
     assert_true(clock_now_ns() - begin >= 20 * CLOCK_NS_PER_MS);
     assert_true(clock_now_ns() - begin < 2 * CLOCK_NS_PER_S);
     struct bytes part = bytes_text("hello");
@@ -86,9 +86,9 @@ static void closing_lets_sent_messages_through(void **state)
     size_t size = 0;
     assert_int_equal(channel_recv(b, in, sizeof in, &size, SOON, &e), 0);
     assert_int_equal(size, 10);
-    assert_int_equal(channel_recv(b, in, sizeof in, &size, SOON, &e), ERR_CLOSED);
-    assert_int_equal(channel_recv(b, in, sizeof in, &size, SOON, &e), ERR_CLOSED);
-    assert_int_equal(channel_poll(b, &e), ERR_CLOSED);
+    assert_int_equal(channel_recv(b, in, sizeof in, &size, SOON, &e), FAIL_CLOSED);
+    assert_int_equal(channel_recv(b, in, sizeof in, &size, SOON, &e), FAIL_CLOSED);
+    assert_int_equal(channel_poll(b, &e), FAIL_CLOSED);
     channel_close(b);
 }
 
@@ -101,11 +101,11 @@ static void too_long_messages_are_refused(void **state)
     static char big[1200], in[1200];
     size_t size = 0;
     struct bytes part = bytes_of(big, sizeof big);
-    assert_int_equal(channel_send(a, &part, 1, SOON, &e), ERR_LIMIT);
+    assert_int_equal(channel_send(a, &part, 1, SOON, &e), FAIL_LIMIT);
     part.size = 900; /* refused before anything was sent: the channel still works */
     assert_int_equal(channel_send(a, &part, 1, SOON, &e), 0);
-    assert_int_equal(channel_recv(b, in, 899, &size, SOON, &e), ERR_LIMIT);
-    assert_int_equal(channel_recv(b, in, sizeof in, &size, SOON, &e), ERR_CLOSED);
+    assert_int_equal(channel_recv(b, in, 899, &size, SOON, &e), FAIL_LIMIT);
+    assert_int_equal(channel_recv(b, in, sizeof in, &size, SOON, &e), FAIL_CLOSED);
     channel_close(a);
     channel_close(b);
 }
@@ -190,7 +190,7 @@ static void no_wake_up_is_lost(void **state)
     }
     channel_close(a);
     thread_join(&s.thread);
-    assert_int_equal(s.code, ERR_CLOSED);
+    assert_int_equal(s.code, FAIL_CLOSED);
     channel_close(s.ch);
 }
 
@@ -214,7 +214,7 @@ static void shutdown_wakes_both_ends(void **state)
     channel_shutdown(s[0].ch);
     for (int i = 0; i < 2; i++) {
         thread_join(&s[i].thread);
-        assert_int_equal(s[i].code, ERR_CLOSED);
+        assert_int_equal(s[i].code, FAIL_CLOSED);
     }
     assert_true(clock_now_ns() - begin < CLOCK_NS_PER_S);
     channel_close(s[0].ch);
@@ -244,9 +244,9 @@ static void half_received_messages_survive_a_timeout(void **state)
     assert_int_equal(thread_start(&s.thread, send_slowly, &s, NULL), 0);
     while (channel_poll(a, &e) == 0) {
     }
-    int code = ERR_TIMEOUT, tries = 0;
+    int code = FAIL_TIMEOUT, tries = 0;
     size_t size = 0;
-    for (; code == ERR_TIMEOUT && tries < 100000; tries++) {
+    for (; code == FAIL_TIMEOUT && tries < 100000; tries++) {
         memset(in[(tries + 1) & 1], 0xee, 4096);
         code = channel_recv(a, in[tries & 1], s.size, &size, clock_now_ns() + 300000, &e);
     }
@@ -297,7 +297,7 @@ static void loss_and_death_follow_the_script(void **state)
         assert_int_equal(channel_send(a, &part, 1, SOON, &e), 0);
     }
     struct bytes part = bytes_text("x");
-    assert_int_equal(channel_send(a, &part, 1, SOON, &e), ERR_CLOSED);
+    assert_int_equal(channel_send(a, &part, 1, SOON, &e), FAIL_CLOSED);
     int n = 0, last = -1, value = 0;
     size_t size = 0;
     while (channel_recv(b, &value, sizeof value, &size, SOON, &e) == 0) {
@@ -316,11 +316,11 @@ static void silly_options_are_refused(void **state)
     struct channel *a = NULL, *b = NULL;
     struct error e = { 0 };
     struct memory_options o = { .channel.ring_bytes = 5000 };
-    assert_int_equal(memory_pair(&a, &b, &o, &e), ERR_ARG);
+    assert_int_equal(memory_pair(&a, &b, &o, &e), FAIL_ARG);
     int fd = -1;
-    assert_int_equal(tcp_connect(&fd, "nonsense", SOON, &e), ERR_ARG);
-    assert_int_equal(tcp_connect(&fd, ":1", SOON, &e), ERR_ARG);
-    assert_int_equal(tcp_listen(&fd, "127.0.0.1", 70000, &e), ERR_ARG);
+    assert_int_equal(tcp_connect(&fd, "nonsense", SOON, &e), FAIL_ARG);
+    assert_int_equal(tcp_connect(&fd, ":1", SOON, &e), FAIL_ARG);
+    assert_int_equal(tcp_listen(&fd, "127.0.0.1", 70000, &e), FAIL_ARG);
     channel_close(NULL);
 }
 
@@ -329,7 +329,7 @@ static void unknown_pairs_are_refused_with_the_known_names(void **state)
     (void)state;
     struct channel *a = NULL, *b = NULL;
     struct error e = { 0 };
-    assert_int_equal(transport_pair("pigeon", &a, &b, NULL, &e), ERR_ARG);
+    assert_int_equal(transport_pair("pigeon", &a, &b, NULL, &e), FAIL_ARG);
     assert_non_null(strstr(e.text, "pigeon"));
     for (int i = 0; transport_pair_names[i] != NULL; i++) {
         assert_non_null(strstr(e.text, transport_pair_names[i]));
@@ -346,11 +346,11 @@ static void a_taken_port_is_named(void **state)
     assert_int_equal(tcp_listen(&fd, NULL, 0, &e), 0);
     int port = tcp_local_port(fd, &e);
     assert_in_range(port, 1, 65535);
-    assert_int_equal(tcp_listen(&second, NULL, port, &e), ERR_BUSY);
+    assert_int_equal(tcp_listen(&second, NULL, port, &e), FAIL_BUSY);
     tcp_close(fd);
     char address[64];
     snprintf(address, sizeof address, "127.0.0.1:%d", port);
-    assert_int_equal(tcp_connect(&second, address, SOON, &e), ERR_CLOSED);
+    assert_int_equal(tcp_connect(&second, address, SOON, &e), FAIL_CLOSED);
 }
 
 static void a_forged_length_is_refused(void **state)
@@ -365,7 +365,7 @@ static void a_forged_length_is_refused(void **state)
     assert_int_equal(tcp_write_all(fds[0], bytes_of("\xff\xff\xff\xffzzz", 7), SOON, &e), 0);
     char in[4096];
     size_t size = 0;
-    assert_int_equal(channel_recv(b, in, sizeof in, &size, SOON, &e), ERR_LIMIT);
+    assert_int_equal(channel_recv(b, in, sizeof in, &size, SOON, &e), FAIL_LIMIT);
     tcp_close(fds[0]);
     channel_close(b);
 }
@@ -399,9 +399,9 @@ static void death_of_a_process_is_noticed(void **state)
     assert_int_equal(channel_recv(a, in, sizeof in, &size, SOON, &e), 0);
     kill(child, SIGKILL);
     uint64_t begin = clock_now_ns();
-    assert_int_equal(channel_recv(a, in, sizeof in, &size, SOON, &e), ERR_CLOSED);
+    assert_int_equal(channel_recv(a, in, sizeof in, &size, SOON, &e), FAIL_CLOSED);
     assert_true(clock_now_ns() - begin < CLOCK_NS_PER_S);
-    assert_int_equal(channel_send(a, &part, 1, SOON, &e), ERR_CLOSED);
+    assert_int_equal(channel_send(a, &part, 1, SOON, &e), FAIL_CLOSED);
     waitpid(child, NULL, 0);
     channel_close(a);
     tcp_close(listener);

@@ -155,7 +155,7 @@ static void death_of_one_ends_all(void **state)
             run_all(ranks, n_ranks, sizes[k]);
             assert_true(clock_now_ns() - begin < 5 * CLOCK_NS_PER_S);
             for (int r = 0; r < n_ranks; r++) {
-                assert_int_equal(ranks[r].code, r == 1 ? 0 : ERR_CLOSED);
+                assert_int_equal(ranks[r].code, r == 1 ? 0 : FAIL_CLOSED);
                 assert_true(r == 1 || strstr(ranks[r].text, "to rank 1: ") != NULL);
             }
             close_group(ranks, n_ranks);
@@ -171,7 +171,7 @@ static void silence_of_one_ends_at_the_deadline(void **state)
     struct error e = { 0 };
     float x[4] = { 0 };
     uint64_t begin = clock_now_ns();
-    assert_int_equal(group_all_reduce(ranks[0].group, x, 4, IN_MS(30), &e), ERR_TIMEOUT);
+    assert_int_equal(group_all_reduce(ranks[0].group, x, 4, IN_MS(30), &e), FAIL_TIMEOUT);
     assert_true(clock_now_ns() - begin < 2 * CLOCK_NS_PER_S);
     assert_non_null(strstr(e.text, "rank 0 to rank 1"));
     close_group(ranks, 3);
@@ -219,13 +219,13 @@ static void wrong_groups_are_refused(void **state)
     struct group *g = NULL;
     struct channel *none[2] = { NULL, NULL };
     struct group_options o = { .rank = 2, .n_ranks = 2, .channels = none, .max_floats = 1 };
-    assert_int_equal(group_open(&g, &o, &e), ERR_ARG);
+    assert_int_equal(group_open(&g, &o, &e), FAIL_ARG);
     o.rank = 0;
-    assert_int_equal(group_open(&g, &o, &e), ERR_ARG);
+    assert_int_equal(group_open(&g, &o, &e), FAIL_ARG);
     o.n_ranks = 1;
     assert_int_equal(group_open(&g, &o, &e), 0);
     float x[2] = { 1, 2 };
-    assert_int_equal(group_all_reduce(g, x, 2, SOON, &e), ERR_LIMIT);
+    assert_int_equal(group_all_reduce(g, x, 2, SOON, &e), FAIL_LIMIT);
     assert_int_equal(group_all_reduce(g, x, 1, SOON, &e), 0);
     group_close(g);
     group_close(NULL);

@@ -1,10 +1,9 @@
 /* Sealed channels against an attacker on the wire. */
+#include <openssl/crypto.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
 #include "tests/transport/pairs.h"
-
-#include "secure/openssl.h"
 
 #define FRAME 36 /* of a 16-byte message: length, text, tag */
 
@@ -88,10 +87,10 @@ static void any_altered_bit_is_noticed(void **state)
         open_wire(&w, SEAL_AES_128_GCM);
         capture(&w, 1, frame);
         frame[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        assert_int_equal(deliver(&w, frame, FRAME, &first, &e), ERR_AUTH);
+        assert_int_equal(deliver(&w, frame, FRAME, &first, &e), FAIL_AUTH);
         assert_non_null(strstr(e.text, "frame 0: authentication failed"));
         assert_int_equal(first, 0); /* nothing unauthenticated is handed out */
-        assert_int_equal(deliver(&w, frame, FRAME, &first, &e), ERR_CLOSED);
+        assert_int_equal(deliver(&w, frame, FRAME, &first, &e), FAIL_CLOSED);
         close_wire(&w);
     }
 }
@@ -108,10 +107,10 @@ static void replay_reordering_and_loss_are_noticed(void **state)
         capture(&w, 2, two);
         if (what == 0) { /* the first one twice */
             assert_int_equal(deliver(&w, one, FRAME, &first, &e), 0);
-            assert_int_equal(deliver(&w, one, FRAME, &first, &e), ERR_AUTH);
+            assert_int_equal(deliver(&w, one, FRAME, &first, &e), FAIL_AUTH);
             assert_non_null(strstr(e.text, "frame 1"));
         } else { /* the second one first, which is also what a lost first one looks like */
-            assert_int_equal(deliver(&w, two, FRAME, &first, &e), ERR_AUTH);
+            assert_int_equal(deliver(&w, two, FRAME, &first, &e), FAIL_AUTH);
         }
         close_wire(&w);
     }
@@ -127,7 +126,7 @@ static void cut_frames_are_noticed(void **state)
         open_wire(&w, SEAL_AES_128_GCM);
         capture(&w, 1, frame);
         frame[0] = n; /* a shorter length, and only so many bytes */
-        assert_int_equal(deliver(&w, frame, (size_t)n + 4, &first, &e), ERR_AUTH);
+        assert_int_equal(deliver(&w, frame, (size_t)n + 4, &first, &e), FAIL_AUTH);
         close_wire(&w);
     }
 }
@@ -142,7 +141,7 @@ static void a_reflected_frame_is_refused(void **state)
     open_wire(&w, SEAL_AES_128_GCM);
     capture(&w, 1, frame);
     assert_int_equal(tcp_write_all(w.from_a, bytes_of(frame, FRAME), SOON, &e), 0);
-    assert_int_equal(channel_recv(w.a, text, sizeof text, &size, SOON, &e), ERR_AUTH);
+    assert_int_equal(channel_recv(w.a, text, sizeof text, &size, SOON, &e), FAIL_AUTH);
     close_wire(&w);
 }
 

@@ -65,7 +65,7 @@ static void strangers_are_neither_heard_nor_in_the_way(void **state)
     for (int i = 0; i < 1000; i++) { /* far more than the queue holds */
         letter_send(fd, bytes_of(noise, (size_t)i % sizeof noise), &fd, 1);
     }
-    assert_int_equal(shm_take(&parcel, d->listener, &e), ERR_TIMEOUT);
+    assert_int_equal(shm_take(&parcel, d->listener, &e), FAIL_TIMEOUT);
     struct shm_offer *offer = NULL;
     assert_int_equal(shm_offer(&offer, d->token, shm_preamble, NULL, &e), 0);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
@@ -84,8 +84,8 @@ static void a_wrong_secret_gets_nothing(void **state)
     char *digit = &d->token[strlen(d->token) - 1];
     *digit = *digit == '0' ? '1' : '0';
     assert_int_equal(shm_offer(&offer, d->token, shm_preamble, NULL, &e), 0);
-    assert_int_equal(shm_take(&parcel, d->listener, &e), ERR_TIMEOUT);
-    assert_int_equal(shm_finish(&ch, offer, &e), ERR_CLOSED);
+    assert_int_equal(shm_take(&parcel, d->listener, &e), FAIL_TIMEOUT);
+    assert_int_equal(shm_finish(&ch, offer, &e), FAIL_CLOSED);
     assert_null(ch);
 }
 
@@ -98,13 +98,13 @@ static void foreign_tokens_are_refused(void **state)
                                   "00000000";
     static const char *const bad[] = { "", "shm1:", "shm1:00", "shm2:00", not_hex };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        assert_int_equal(shm_offer(&offer, bad[i], shm_preamble, NULL, &e), ERR_FORMAT);
+        assert_int_equal(shm_offer(&offer, bad[i], shm_preamble, NULL, &e), FAIL_FORMAT);
     }
     struct channel_options odd = { .ring_bytes = 5000 };
-    assert_int_equal(shm_offer(&offer, d->token, shm_preamble, &odd, &e), ERR_ARG);
+    assert_int_equal(shm_offer(&offer, d->token, shm_preamble, &odd, &e), FAIL_ARG);
     tcp_close(d->listener);
     d->listener = -1;
-    assert_int_equal(shm_offer(&offer, d->token, shm_preamble, NULL, &e), ERR_NOT_FOUND);
+    assert_int_equal(shm_offer(&offer, d->token, shm_preamble, NULL, &e), FAIL_NOT_FOUND);
     assert_null(offer);
 }
 
@@ -126,25 +126,25 @@ static void what_is_not_whole_is_dropped(void **state)
     } cases[] = { { 16, 0 }, { 95, 2 }, { 97, 2 }, { 96, 0 }, { 96, 1 }, { 96, 3 } };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         letter_send(to, bytes_of(letter, cases[i].size), fds, cases[i].n);
-        assert_int_equal(shm_take(&parcel, d->listener, &e), ERR_FORMAT);
+        assert_int_equal(shm_take(&parcel, d->listener, &e), FAIL_FORMAT);
         assert_int_equal(count_descriptors(), before);
     }
     /* Descriptors of other things than memory. */
     letter_send(to, bytes_of(letter, 96), fds, 2);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
     struct channel *ch = NULL;
-    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), ERR_ARG); /* rings of 0 bytes */
-    letter[17] = 0x10;                                                       /* of 4096 */
+    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), FAIL_ARG); /* rings of 0 bytes */
+    letter[17] = 0x10;                                                        /* of 4096 */
     letter_send(to, bytes_of(letter, 96), fds, 2);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
-    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), ERR_FORMAT);
+    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), FAIL_FORMAT);
     /* Memory that its maker could cut off later. */
     fds[1] = memfd_create("test", MFD_ALLOW_SEALING);
     assert_int_equal(ftruncate(fds[1], 1 << 20), 0);
     letter_send(to, bytes_of(letter, 96), fds, 2);
     close(fds[1]);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
-    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), ERR_FORMAT);
+    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), FAIL_FORMAT);
     assert_non_null(strstr(e.text, "not sealed"));
     assert_int_equal(count_descriptors(), before);
     close(to);
@@ -161,18 +161,18 @@ static void a_refused_offer_is_told(void **state)
     assert_int_equal(shm_offer(&offer, d->token, shm_preamble, NULL, &e), 0);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
     shm_refuse(&parcel);
-    assert_int_equal(shm_finish(&ch, offer, &e), ERR_CLOSED);
+    assert_int_equal(shm_finish(&ch, offer, &e), FAIL_CLOSED);
     /* The two must agree on the largest message. */
     struct channel_options small = { .max_message = 100 };
     assert_int_equal(shm_offer(&offer, d->token, shm_preamble, &small, &e), 0);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
-    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), ERR_ARG);
-    assert_int_equal(shm_finish(&ch, offer, &e), ERR_CLOSED);
+    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), FAIL_ARG);
+    assert_int_equal(shm_finish(&ch, offer, &e), FAIL_CLOSED);
     /* The offerer has gone meanwhile. */
     assert_int_equal(shm_offer(&offer, d->token, shm_preamble, NULL, &e), 0);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
     shm_offer_close(offer);
-    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), ERR_CLOSED);
+    assert_int_equal(shm_join(&ch, &parcel, shm_answer, NULL, &e), FAIL_CLOSED);
     assert_null(ch);
     assert_int_equal(count_descriptors(), before);
 }
@@ -191,11 +191,11 @@ static void another_answer_is_noticed(void **state)
     assert_int_equal(shm_offer(&offer, d->token, shm_preamble, NULL, &e), 0);
     assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
     assert_int_equal(shm_join(&other, &parcel, answer, NULL, &e), 0);
-    assert_int_equal(shm_finish(&ch, offer, &e), ERR_AUTH);
+    assert_int_equal(shm_finish(&ch, offer, &e), FAIL_AUTH);
     assert_null(ch);
     char in[8];
     size_t size = 0;
-    assert_int_equal(channel_recv(other, in, sizeof in, &size, SOON, &e), ERR_CLOSED);
+    assert_int_equal(channel_recv(other, in, sizeof in, &size, SOON, &e), FAIL_CLOSED);
     channel_close(other);
 }
 
@@ -210,13 +210,13 @@ static void a_full_door_is_busy(void **state)
            (code = shm_offer(&offers[n], d->token, shm_preamble, NULL, &e)) == 0) {
         n++;
     }
-    assert_int_equal(code, ERR_BUSY);
+    assert_int_equal(code, FAIL_BUSY);
     for (int i = 0; i < n; i++) {
         assert_int_equal(shm_take(&parcel, d->listener, &e), 0);
         shm_refuse(&parcel);
         shm_offer_close(offers[i]);
     }
-    assert_int_equal(shm_take(&parcel, d->listener, &e), ERR_TIMEOUT);
+    assert_int_equal(shm_take(&parcel, d->listener, &e), FAIL_TIMEOUT);
     assert_int_equal(count_descriptors(), before);
 }
 

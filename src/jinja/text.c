@@ -1,0 +1,349 @@
+/* Texts of the interpreter: growing ones, UTF-8, and values as Python's str() and repr() show
+ * them. */
+#include "jinja/internal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+size_t utf8_encode(uint32_t c, char out[static 4])
+{
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    if (c < 0x800) {
+        out[0] = (char)(0xc0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 0x3f));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xe0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+        out[2] = (char)(0x80 | (c & 0x3f));
+        return 3;
+    }
+    out[0] = (char)(0xf0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+    out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+    out[3] = (char)(0x80 | (c & 0x3f));
+    return 4;
+}
+
+uint32_t utf8_next(const char *text, size_t size, size_t *i)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    uint32_t c = s[(*i)++];
+    if (c < 0x80)
+        return c;
+    int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+    c &= 0x3fu >> more;
+    while (more-- && *i < size)
+        c = c << 6 | (s[(*i)++] & 0x3f);
+    return c;
+}
+
+size_t utf8_back(const char *text, size_t i)
+{
+    while (i > 0 && ((uint8_t)text[--i] & 0xc0) == 0x80)
+        ;
+    return i;
+}
+
+bool utf8_check(struct bytes text, size_t *points)
+{
+    const uint8_t *s = text.data;
+    size_t n = 0;
+    for (size_t i = 0; i < text.size; n++) {
+        uint8_t c = s[i];
+        if (c < 0x80) {
+            i++;
+            continue;
+        }
+        size_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
+        if (c < 0xc2 || c > 0xf4 || text.size - i <= more)
+            return false;
+        for (size_t k = 1; k <= more; k++)
+            if ((s[i + k] & 0xc0) != 0x80)
+                return false;
+        uint8_t d = s[i + 1];
+        /* Overlong forms, surrogates, and what is above U+10FFFF. */
+        if ((c == 0xe0 && d < 0xa0) || (c == 0xed && d > 0x9f) || (c == 0xf0 && d < 0x90) ||
+            (c == 0xf4 && d > 0x8f))
+            return false;
+        i += more + 1;
+    }
+    if (points)
+        *points = n;
+    return true;
+}
+
+size_t string_offset(struct jinja_value s, size_t n)
+{
+    if (s.points == s.size)
+        return n;
+    size_t i = 0;
+    while (n--)
+        utf8_next(s.as.text, s.size, &i);
+    return i;
+}
+
+static int text_reserve(struct run *r, struct text *t, size_t more)
+{
+    if (t->capacity - t->size >= more)
+        return 0;
+    if (more > r->j->limits.memory || t->size + more > UINT32_MAX)
+        return run_nomem(r);
+    size_t capacity = t->capacity ? t->capacity * 2 : 64;
+    while (capacity < t->size + more)
+        capacity *= 2;
+    char *grown = arena_alloc(&r->arena, capacity);
+    if (!grown)
+        return run_nomem(r);
+    if (t->size)
+        memcpy(grown, t->data, t->size);
+    t->data = grown;
+    t->capacity = capacity;
+    return 0;
+}
+
+int text_add(struct run *r, struct text *t, const void *data, size_t size)
+{
+    if (!size)
+        return 0;
+    int code = text_reserve(r, t, size);
+    if (code)
+        return code;
+    memcpy(t->data + t->size, data, size);
+    t->size += size;
+    return size < 64 ? 0 : run_step(r, size / 64);
+}
+
+int text_add_point(struct run *r, struct text *t, uint32_t point)
+{
+    char raw[4];
+    return text_add(r, t, raw, utf8_encode(point, raw));
+}
+
+int text_cstr(struct run *r, struct text *t, const char *s)
+{
+    return text_add(r, t, s, strlen(s));
+}
+
+int text_printf(struct run *r, struct text *t, const char *format, ...)
+{
+    char small[512];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(small, sizeof(small), format, args);
+    va_end(args);
+    if (n < 0 || n >= (int)sizeof(small))
+        return run_fail(r, FAIL_LIMIT, "a number is too long");
+    return text_add(r, t, small, (size_t)n);
+}
+
+int text_fill(struct run *r, struct text *t, const char *unit, size_t unit_size, uint64_t times)
+{
+    uint64_t total;
+    if (size_mul_overflow(unit_size, times, &total) || total > r->j->limits.memory)
+        return run_nomem(r);
+    int code = text_reserve(r, t, (size_t)total);
+    for (uint64_t i = 0; !code && unit_size && i < times; i++) {
+        memcpy(t->data + t->size, unit, unit_size);
+        t->size += unit_size;
+    }
+    return code ? code : run_step(r, total / 16);
+}
+
+int text_value(struct run *r, const struct text *t, struct jinja_value *ret)
+{
+    size_t points;
+    if (!utf8_check(bytes_of(t->data, t->size), &points))
+        return run_fail(r, FAIL_FORMAT, "text is not UTF-8");
+    *ret = string_of(t->data, t->size, points);
+    return 0;
+}
+
+int string_copy(struct run *r, struct bytes text, struct jinja_value *ret)
+{
+    struct text t = { 0 };
+    int code = text_add(r, &t, text.data, text.size);
+    return code ? code : text_value(r, &t, ret);
+}
+
+/* The shortest digits that read back as f, laid out as Python's repr. */
+int float_repr(struct run *r, struct text *t, double f)
+{
+    char raw[40], out[64];
+    if (isnan(f) || isinf(f))
+        return text_cstr(r, t, isnan(f) ? "nan" : f < 0 ? "-inf" : "inf");
+    int precision = 0;
+    do
+        snprintf(raw, sizeof(raw), "%.*e", precision, f);
+    while (++precision < 18 && strtod(raw, NULL) != f);
+    char *e = strchr(raw, 'e');
+    int exponent = (int)strtol(e + 1, NULL, 10);
+    if (exponent < -4 || exponent >= 16) {
+        *e = '\0';
+        snprintf(out, sizeof(out), "%se%c%02d", raw, exponent < 0 ? '-' : '+', abs(exponent));
+        return text_cstr(r, t, out);
+    }
+    int decimals = precision - 1 - exponent;
+    snprintf(out, sizeof(out), "%.*f", decimals > 0 ? decimals : 1, f);
+    return text_cstr(r, t, out);
+}
+
+static int string_repr(struct run *r, struct text *t, struct jinja_value v)
+{
+    bool single = memchr(v.as.text, '\'', v.size), twin = memchr(v.as.text, '"', v.size);
+    char quote = single && !twin ? '"' : '\'';
+    int code = text_add(r, t, &quote, 1);
+    for (size_t i = 0; !code && i < v.size;) {
+        uint32_t c = utf8_next(v.as.text, v.size, &i);
+        if (c == (uint32_t)quote || c == '\\')
+            code = text_printf(r, t, "\\%c", (int)c);
+        else if (c == '\n' || c == '\r' || c == '\t')
+            code = text_cstr(r, t, c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
+        else if (unicode_is_printable(c))
+            code = text_add_point(r, t, c);
+        else if (c < 0x100)
+            code = text_printf(r, t, "\\x%02x", (unsigned)c);
+        else
+            code = text_printf(r, t, c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
+    }
+    return code ? code : text_add(r, t, &quote, 1);
+}
+
+static int items_repr(struct run *r, struct text *t, const struct jinja_list *l, const char *open,
+                      const char *close)
+{
+    int code = text_cstr(r, t, open);
+    for (size_t i = 0; !code && i < l->count; i++) {
+        if (i)
+            code = text_cstr(r, t, ", ");
+        if (!code)
+            code = value_repr(r, t, l->items[i]);
+    }
+    return code ? code : text_cstr(r, t, close);
+}
+
+static int dict_repr(struct run *r, struct text *t, const struct jinja_dict *d)
+{
+    int code = text_cstr(r, t, "{");
+    for (size_t i = 0; !code && i < d->count; i++) {
+        if (i)
+            code = text_cstr(r, t, ", ");
+        if (!code)
+            code = value_repr(r, t, d->entries[i].key);
+        if (!code)
+            code = text_cstr(r, t, ": ");
+        if (!code)
+            code = value_repr(r, t, d->entries[i].value);
+    }
+    return code ? code : text_cstr(r, t, "}");
+}
+
+static int range_repr(struct run *r, struct text *t, const struct jinja_list *l)
+{
+    if (l->range[2] == 1)
+        return text_printf(r, t, "range(%lld, %lld)", (long long)l->range[0],
+                           (long long)l->range[1]);
+    return text_printf(r, t, "range(%lld, %lld, %lld)", (long long)l->range[0],
+                       (long long)l->range[1], (long long)l->range[2]);
+}
+
+static int object_repr(struct run *r, struct text *t, struct jinja_value v)
+{
+    struct bytes name;
+    int code;
+    switch (v.kind) {
+    case JINJA_NAMESPACE:
+        code = text_cstr(r, t, "<Namespace ");
+        code = code ? code : dict_repr(r, t, v.as.dict);
+        return code ? code : text_cstr(r, t, ">");
+    case JINJA_MACRO:
+        name = v.as.macro->name;
+        code = text_cstr(r, t, "<Macro '");
+        code = code ? code : text_add(r, t, name.data, name.size);
+        return code ? code : text_cstr(r, t, "'>");
+    case JINJA_LOOP:
+        return text_printf(r, t, "<LoopContext %zu/%zu>", v.as.loop->index + 1, v.as.loop->count);
+    case JINJA_FUNCTION:
+        return text_printf(r, t, "<function %s>", v.as.function->builtin->name);
+    case JINJA_ITERATOR:
+        return text_printf(r, t, "<%s object>", v.as.list->type_name);
+    default:
+        return text_printf(r, t, "<%s object>", type_name(v));
+    }
+}
+
+static int nested_repr(struct run *r, struct text *t, struct jinja_value v)
+{
+    switch (v.kind) {
+    case JINJA_LIST:
+        return items_repr(r, t, v.as.list, "[", "]");
+    case JINJA_TUPLE:
+        return items_repr(r, t, v.as.list, "(", v.as.list->count == 1 ? ",)" : ")");
+    case JINJA_DICT:
+        return dict_repr(r, t, v.as.dict);
+    case JINJA_RANGE:
+        return range_repr(r, t, v.as.list);
+    case JINJA_VIEW: {
+        int code = text_printf(r, t, "%s(", type_name(v));
+        return code ? code : items_repr(r, t, v.as.list, "[", "])");
+    }
+    default:
+        return object_repr(r, t, v);
+    }
+}
+
+int value_repr(struct run *r, struct text *t, struct jinja_value v)
+{
+    int code = run_step(r, 1);
+    if (code)
+        return code;
+    switch (v.kind) {
+    case JINJA_UNDEFINED:
+        return text_cstr(r, t, "Undefined");
+    case JINJA_NONE:
+        return text_cstr(r, t, "None");
+    case JINJA_BOOL:
+        return text_cstr(r, t, v.as.boolean ? "True" : "False");
+    case JINJA_INT:
+        return text_printf(r, t, "%lld", (long long)v.as.integer);
+    case JINJA_FLOAT:
+        return float_repr(r, t, v.as.real);
+    case JINJA_STRING:
+        if (!is_markup(v))
+            return string_repr(r, t, v);
+        code = text_cstr(r, t, "Markup(");
+        code = code ? code : string_repr(r, t, v);
+        return code ? code : text_cstr(r, t, ")");
+    default:
+        code = run_enter(r);
+        if (!code)
+            code = nested_repr(r, t, v);
+        run_leave(r);
+        return code;
+    }
+}
+
+int value_str(struct run *r, struct text *t, struct jinja_value v)
+{
+    if (is_string(v))
+        return text_add(r, t, v.as.text, v.size);
+    if (v.kind == JINJA_UNDEFINED)
+        return 0;
+    return value_repr(r, t, v);
+}
+
+int value_to_string(struct run *r, struct jinja_value v, struct jinja_value *ret)
+{
+    if (is_string(v)) {
+        *ret = v;
+        return 0;
+    }
+    struct text t = { 0 };
+    int code = value_str(r, &t, v);
+    return code ? code : text_value(r, &t, ret);
+}
