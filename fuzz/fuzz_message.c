@@ -5,8 +5,8 @@
 #include "cluster/data.h"
 #include "cluster/message.h"
 #include "cluster/part.h"
-#include "cluster/split.h"
-#include "cluster/wire.h"
+#include "plan/split.h"
+#include "stage/wire.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
 #include "cli/bench.h"
 
 #include "cli/bench_engine.h"
-#include "cluster/source.h"
+#include "stage/source.h"
 #include "os/memory.h"
 #include "transport/pair.h"
 

@@ -4,7 +4,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 
-#include "cluster/source.h"
+#include "stage/source.h"
 #include "kernels/kernels.h"
 #include "os/cpu.h"
 #include "os/pool.h"

@@ -2,9 +2,9 @@
 #include "cli/eval.h"
 
 #include "base/random.h"
-#include "cluster/inprocess.h"
-#include "cluster/source.h"
-#include "cluster/split.h"
+#include "stage/inprocess.h"
+#include "stage/source.h"
+#include "plan/split.h"
 #include "engine/executor.h"
 #include "gguf/gguf.h"
 #include "kernels/kernels.h"

@@ -1,8 +1,8 @@
 /* The program of a model, whole or as the ranks of a split see it. */
 #include "cli/inspect_program.h"
 
-#include "cluster/rank.h"
-#include "cluster/split.h"
+#include "stage/rank.h"
+#include "plan/split.h"
 #include "model/model.h"
 
 #include <stdio.h>

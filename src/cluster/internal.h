@@ -9,9 +9,9 @@
 #include "cluster/cluster.h"
 #include "cluster/message.h"
 #include "cluster/models.h"
-#include "cluster/rank.h"
-#include "cluster/split.h"
-#include "cluster/wire.h"
+#include "stage/rank.h"
+#include "plan/split.h"
+#include "stage/wire.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -5,7 +5,7 @@
 
 #include "backend/backend.h"
 #include "cluster/data.h"
-#include "cluster/source.h"
+#include "stage/source.h"
 #include "gguf/gguf.h"
 #include "os/clock.h"
 #include "os/log.h"

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 
 #include "cluster/data.h"
-#include "cluster/distributed.h"
+#include "stage/distributed.h"
 #include "cluster/link.h"
 #include "cluster/part.h"
-#include "cluster/source.h"
+#include "stage/source.h"
 #include "engine/engine.h"
 #include "engine/served_text.h"
 #include "os/clock.h"

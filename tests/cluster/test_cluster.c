@@ -10,7 +10,7 @@
 #include "os/file.h"
 #include "os/log.h"
 #include "secure/invitation.h"
-#include "tests/cluster/fake.h"
+#include "tests/stage/fake.h"
 #include "transport/transport.h"
 
 #include <event2/event.h>

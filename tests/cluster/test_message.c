@@ -4,7 +4,7 @@
 #include "cluster/data.h"
 #include "cluster/message.h"
 #include "cluster/part.h"
-#include "cluster/wire.h"
+#include "stage/wire.h"
 
 #include <stdio.h>
 

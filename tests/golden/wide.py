@@ -17,7 +17,7 @@ split      5:3, 3:3:2, 1:7 and 2 x 2 in exact mode: max |d| <= 1e-4 x the row's 
 mixed      5:3 with the ranks on different instruction sets: the bits of 5:3 on one; and again
            beside 7 others in chunks of 17
 processes  5:3 over two processes, AVX2 and scalar: every whole value has the same bits in both
-           (tests/cluster/test_processes.c, which `make test` runs in Q4_0; here with --long)
+           (tests/stage/test_processes.c, which `make test` runs in Q4_0; here with --long)
 fast       fast mode against exact mode, without experts (test_choices has those): mean KL <= 5e-3
 
 --table writes what was measured as a Markdown table; cells that this run didn't measure stay.
@@ -70,7 +70,7 @@ class Wide:
     def __init__(self, shoal, other, options, family, kind):
         self.shoal, self.other, self.family, self.kind = shoal, other, family, kind
         self.long = options.long
-        self.processes_program = pathlib.Path(options.build) / "tests/cluster/test_processes"
+        self.processes_program = pathlib.Path(options.build) / "tests/stage/test_processes"
         self.scalar_tokens = SCALAR_TOKENS if self.long else SCALAR_TOKENS // 3
         rng = random.Random(f"{family} {kind}")
         self.tokens = [rng.randrange(2003) for _ in range(TOKENS)]

@@ -1,5 +1,5 @@
 /* Headers of data messages, and the list of a plan's channels. Pure. */
-#include "cluster/wire.h"
+#include "stage/wire.h"
 
 #include "base/cursor.h"
 #include "engine/step.h"

@@ -1,4 +1,4 @@
-#include "tests/cluster/fake.h"
+#include "tests/stage/fake.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Reading split specifications, and the memory-proportional default. Pure. */
-#include "cluster/split.h"
+#include "plan/split.h"
 
 #include <assert.h>
 #include <stdbool.h>

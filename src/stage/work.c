@@ -1,5 +1,5 @@
 /* Steps on one rank: inputs, segments with their exchanges, outputs. */
-#include "cluster/work.h"
+#include "stage/work.h"
 
 #include <stdlib.h>
 

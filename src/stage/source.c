@@ -1,5 +1,5 @@
 /* From a file to a program and its weights' bytes. */
-#include "cluster/source.h"
+#include "stage/source.h"
 
 #include <stdlib.h>
 

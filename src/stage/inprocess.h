@@ -1,10 +1,10 @@
 /* A whole placement inside one process: every rank in its own thread with its own compute pool,
  * joined by channels of any kind. For `eval --split`, tests and simulation. */
-#ifndef SHOAL_CLUSTER_INPROCESS_H
-#define SHOAL_CLUSTER_INPROCESS_H
+#ifndef SHOAL_STAGE_INPROCESS_H
+#define SHOAL_STAGE_INPROCESS_H
 
 #include "backend/backend.h"
-#include "cluster/split.h"
+#include "plan/split.h"
 #include "engine/executor.h"
 
 #include <stdbool.h>

@@ -3,13 +3,13 @@
 #include "tests/test.h"
 
 #include "base/random.h"
-#include "cluster/distributed.h"
-#include "cluster/inprocess.h"
+#include "stage/distributed.h"
+#include "stage/inprocess.h"
 #include "os/clock.h"
 #include "os/process.h"
 #include "os/thread.h"
 #include "secure/ticket.h"
-#include "tests/cluster/fake.h"
+#include "tests/stage/fake.h"
 #include "transport/transport.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Steps out to all ranks, logits back in order. */
-#include "cluster/distributed.h"
+#include "stage/distributed.h"
 
 #include <stdlib.h>
 

@@ -1,9 +1,9 @@
 /* A model file opened for a placement: its program and where its weights come from. */
-#ifndef SHOAL_CLUSTER_SOURCE_H
-#define SHOAL_CLUSTER_SOURCE_H
+#ifndef SHOAL_STAGE_SOURCE_H
+#define SHOAL_STAGE_SOURCE_H
 
 #include "backend/backend.h"
-#include "cluster/split.h"
+#include "plan/split.h"
 
 struct gguf;
 struct source;

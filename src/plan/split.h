@@ -1,6 +1,6 @@
 /* How a model is laid over devices: pipeline stages, and tensor shares inside a stage. */
-#ifndef SHOAL_CLUSTER_SPLIT_H
-#define SHOAL_CLUSTER_SPLIT_H
+#ifndef SHOAL_PLAN_SPLIT_H
+#define SHOAL_PLAN_SPLIT_H
 
 #include "base/buffer.h"
 #include "base/error.h"

@@ -1,12 +1,12 @@
 /* What travels on data channels: encoded steps from the head to every rank, hidden states from
  * stage to stage, logits and errors from the ranks to the head; and which channels a plan needs.
  * Pure. */
-#ifndef SHOAL_CLUSTER_WIRE_H
-#define SHOAL_CLUSTER_WIRE_H
+#ifndef SHOAL_STAGE_WIRE_H
+#define SHOAL_STAGE_WIRE_H
 
 #include "base/bytes.h"
 #include "base/error.h"
-#include "cluster/split.h"
+#include "plan/split.h"
 
 #include <stdbool.h>
 #include <stdint.h>

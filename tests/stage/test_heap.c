@@ -3,8 +3,8 @@
 #include "tests/test.h"
 
 #include "base/arena.h"
-#include "cluster/inprocess.h"
-#include "cluster/source.h"
+#include "stage/inprocess.h"
+#include "stage/source.h"
 #include "engine/executor.h"
 #include "kernels/kernels.h"
 #include "os/clock.h"

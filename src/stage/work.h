@@ -1,10 +1,10 @@
 /* The step loop of one rank: everything that its thread does between loading and its end. A header
  * for this layer only. */
-#ifndef SHOAL_CLUSTER_WORK_H
-#define SHOAL_CLUSTER_WORK_H
+#ifndef SHOAL_STAGE_WORK_H
+#define SHOAL_STAGE_WORK_H
 
 #include "backend/backend.h"
-#include "cluster/rank.h"
+#include "stage/rank.h"
 #include "engine/step.h"
 
 #include <stdatomic.h>

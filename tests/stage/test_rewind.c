@@ -3,8 +3,8 @@
  * and its probability have the bits of a fresh engine. */
 #include "tests/wide.h"
 
-#include "cluster/inprocess.h"
-#include "cluster/split.h"
+#include "stage/inprocess.h"
+#include "plan/split.h"
 #include "engine/engine.h"
 #include "os/clock.h"
 #include "os/thread.h"

@@ -1,9 +1,9 @@
 /* The life of a rank: load, wait for channels, serve, end. */
-#include "cluster/rank.h"
+#include "stage/rank.h"
 
 #include <stdlib.h>
 
-#include "cluster/work.h"
+#include "stage/work.h"
 #include "os/pool.h"
 #include "os/thread.h"
 #include "transport/transport.h"

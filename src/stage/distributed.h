@@ -1,10 +1,10 @@
 /* The executor of a placement: sends each step to every rank and puts the last stage's logits
  * together. */
-#ifndef SHOAL_CLUSTER_DISTRIBUTED_H
-#define SHOAL_CLUSTER_DISTRIBUTED_H
+#ifndef SHOAL_STAGE_DISTRIBUTED_H
+#define SHOAL_STAGE_DISTRIBUTED_H
 
-#include "cluster/split.h"
-#include "cluster/wire.h"
+#include "plan/split.h"
+#include "stage/wire.h"
 #include "engine/executor.h"
 
 struct channel;

@@ -1,12 +1,12 @@
 /* One rank of a placement: a thread that loads its part of the model, then does the head's steps:
  * inputs from the stage before, segments on the backend, exchanges with its group, outputs to the
  * next stage or logits to the head. */
-#ifndef SHOAL_CLUSTER_RANK_H
-#define SHOAL_CLUSTER_RANK_H
+#ifndef SHOAL_STAGE_RANK_H
+#define SHOAL_STAGE_RANK_H
 
 #include "backend/backend.h"
-#include "cluster/split.h"
-#include "cluster/wire.h"
+#include "plan/split.h"
+#include "stage/wire.h"
 
 #include <stdbool.h>
 #include <stdint.h>

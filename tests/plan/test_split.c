@@ -1,7 +1,7 @@
 #include "tests/test.h"
 
 #include "base/random.h"
-#include "cluster/split.h"
+#include "plan/split.h"
 
 static void check_format(const char *spec, int layers, const char *expected)
 {

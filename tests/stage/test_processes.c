@@ -5,8 +5,8 @@
  *   test_processes [FAMILY TYPE]      all families in Q4_0 without arguments */
 #include "tests/wide.h"
 
-#include "cluster/distributed.h"
-#include "cluster/rank.h"
+#include "stage/distributed.h"
+#include "stage/rank.h"
 #include "os/thread.h"
 #include "tests/transport/pairs.h"
 

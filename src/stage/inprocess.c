@@ -1,10 +1,10 @@
 /* All ranks of a plan in this process. */
-#include "cluster/inprocess.h"
+#include "stage/inprocess.h"
 
 #include <stdlib.h>
 
-#include "cluster/distributed.h"
-#include "cluster/rank.h"
+#include "stage/distributed.h"
+#include "stage/rank.h"
 #include "os/thread.h"
 #include "transport/pair.h"
 
