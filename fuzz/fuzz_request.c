@@ -13,7 +13,7 @@ static void check(const struct openai_request *r)
     bool bounded = s->temperature >= 0.0f && s->temperature <= 2.0f && s->top_p >= 0.0f &&
                    s->top_p <= 1.0f && s->top_k >= 0 && s->n_top >= 0 &&
                    s->n_top <= SAMPLER_MAX_TOP && s->n_bias <= SAMPLER_MAX_BIAS &&
-                   r->n_stops <= OPENAI_MAX_STOPS && r->n_prompts <= OPENAI_MAX_PROMPTS &&
+                   r->n_stops <= STOPS_MAX && r->n_prompts <= OPENAI_MAX_PROMPTS &&
                    r->model != NULL && r->max_tokens >= -1;
     if (!bounded || (r->endpoint == OPENAI_CHAT) != (r->conversation != NULL)) {
         abort();
@@ -31,7 +31,8 @@ void fuzz_one(const uint8_t *data, size_t size)
             continue;
         }
         json_t *j = problem_json(&p);
-        if (p.status != 400 || p.message[0] == '\0' || j == NULL) {
+        bool status = p.status == 400 || p.status == 404;
+        if (!status || p.message[0] == '\0' || j == NULL) {
             abort();
         }
         json_decref(j);

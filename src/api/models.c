@@ -65,10 +65,11 @@ void models_get_handle(struct api *a, const struct api_request *q, struct respon
 {
     const char *rest = q->path + strlen("/v1/models/");
     char *encoded = strndup(rest, strcspn(rest, "?#"));
-    char *name = encoded != NULL ? evhttp_uridecode(encoded, 0, NULL) : NULL;
+    size_t size = 0;
+    char *name = encoded != NULL ? evhttp_uridecode(encoded, 0, &size) : NULL;
     struct api_model m;
     struct api_problem p = { 0 };
-    if (name != NULL && models_find(a, name, &m)) {
+    if (name != NULL && strlen(name) == size && models_find(a, name, &m)) {
         reply_json(r, 200, model_json(&m), NULL);
     } else {
         not_found(&p, name != NULL ? name : "");

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/body.h"
 #include "base/buffer.h"
 
 /* Text of one message: the body's own bound. */
@@ -35,7 +36,7 @@ static int check_role(const json_t *message, const char *param, const char **ret
         return openai_type_problem(p, path, "a string", role);
     }
     for (size_t i = 0; i < sizeof roles / sizeof roles[0]; i++) {
-        if (strcmp(json_string_value(role), roles[i].name) != 0) {
+        if (!body_text_is(role, roles[i].name)) {
             continue;
         }
         if (roles[i].as == NULL) {
@@ -52,7 +53,7 @@ static int check_role(const json_t *message, const char *param, const char **ret
                        json_string_value(role));
 }
 
-/* Appends the text of one part of an array content. */
+/* Appends the text of one part of an array content; a refusal is what the assistant said. */
 static int add_part(const json_t *part, const char *path, struct buffer *text,
                     struct api_problem *p)
 {
@@ -68,16 +69,17 @@ static int add_part(const json_t *part, const char *path, struct buffer *text,
         return problem_set(p, 400, "missing_required_parameter", path,
                            "Missing required parameter: '%s.type'.", path);
     }
-    if (strcmp(json_string_value(type), "text") != 0) {
+    const char *field = body_text_is(type, "refusal") ? "refusal" : "text";
+    if (!body_text_is(type, field)) {
         return problem_set(p, 400, "unsupported_value", path,
                            "'%s': parts of type '%.40s' aren't supported here yet; only 'text' "
                            "is.",
                            path, json_string_value(type));
     }
-    json_t *value = openai_field(part, "text");
+    json_t *value = openai_field(part, field);
     if (!json_is_string(value)) {
         char name[96];
-        snprintf(name, sizeof name, "%.80s.text", path);
+        snprintf(name, sizeof name, "%.80s.%s", path, field);
         return value == NULL ? problem_set(p, 400, "missing_required_parameter", name,
                                            "Missing required parameter: '%s'.", name)
                              : openai_type_problem(p, name, "a string", value);
@@ -92,6 +94,10 @@ static int add_content(const json_t *message, const char *param, struct buffer *
     char path[96];
     snprintf(path, sizeof path, "%s.content", param);
     json_t *content = openai_field(message, "content");
+    json_t *refusal = openai_field(message, "refusal");
+    if (content == NULL && json_is_string(refusal)) {
+        content = refusal; /* what an assistant said in place of an answer */
+    }
     if (content == NULL) {
         return problem_set(p, 400, "missing_required_parameter", path,
                            "Missing required parameter: '%s'.", path);
@@ -121,7 +127,7 @@ static int add_content(const json_t *message, const char *param, struct buffer *
 /* One message in the template's form: a new reference, NULL with the problem. */
 static json_t *convert_message(const json_t *message, const char *param, struct api_problem *p)
 {
-    static const char *const later[] = { "tool_calls", "function_call", "audio", "refusal" };
+    static const char *const later[] = { "tool_calls", "function_call", "audio" };
     const char *role = NULL;
     if (!json_is_object(message)) {
         openai_type_problem(p, param, "an object", message);
@@ -212,10 +218,10 @@ static int parse_ids(const json_t *array, const char *param, struct openai_promp
     }
     for (size_t i = 0; i < n; i++) {
         json_t *id = json_array_get(array, i);
-        json_int_t value = json_integer_value(id);
+        json_int_t value = 0;
         char path[96];
         snprintf(path, sizeof path, "%.60s[%zu]", param, i);
-        if (!json_is_integer(id)) {
+        if (!body_integer(id, &value)) {
             return openai_type_problem(p, path, "an integer", id);
         }
         if (value < 0 || value > INT32_MAX) {
@@ -249,7 +255,7 @@ int openai_parse_prompt(struct openai_request *r, struct api_problem *p)
                            "Missing required parameter: 'prompt'.");
     }
     json_t *first = json_array_get(prompt, 0);
-    bool several = json_is_array(prompt) && !json_is_integer(first);
+    bool several = json_is_array(prompt) && !json_is_number(first);
     size_t n = several ? json_array_size(prompt) : 1;
     if (n == 0 || n > OPENAI_MAX_PROMPTS) {
         return problem_set(p, 400, n == 0 ? "empty_array" : "array_above_max_length", "prompt",

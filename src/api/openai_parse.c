@@ -2,14 +2,17 @@
 #include "api/openai_internal.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/body.h"
 #include "base/attributes.h"
 
 /* Numbers of a body, with OpenAI's ranges; top_k, min_p and repetition_penalty are the common
- * additions of open servers. */
+ * additions of open servers, as is -1 for "as many as there is room for". What counts tokens has no
+ * upper bound: the context is one. */
 #define NUMBERS(X)                                                                                 \
     X(temperature, false, 0.0, 2.0)                                                                \
     X(top_p, false, 0.0, 1.0)                                                                      \
@@ -17,9 +20,9 @@
     X(presence_penalty, false, -2.0, 2.0)                                                          \
     X(frequency_penalty, false, -2.0, 2.0)                                                         \
     X(repetition_penalty, false, 0.01, 10.0)                                                       \
-    X(top_k, true, -1.0, 2147483647.0)                                                             \
-    X(max_tokens, true, 0.0, 2147483647.0)                                                         \
-    X(max_completion_tokens, true, 1.0, 2147483647.0)
+    X(top_k, true, -1.0, INFINITY)                                                                 \
+    X(max_tokens, true, -1.0, INFINITY)                                                            \
+    X(max_completion_tokens, true, -1.0, INFINITY)
 
 enum number {
 #define ROW(name, integer, min, max) NUMBER_##name,
@@ -100,7 +103,8 @@ static int read_number(const json_t *root, const struct number_row *row, double 
     if (value == NULL) {
         return 0;
     }
-    if (row->integer ? !json_is_integer(value) : !json_is_number(value)) {
+    json_int_t whole = 0;
+    if (row->integer ? !body_integer(value, &whole) : !json_is_number(value)) {
         return openai_type_problem(p, row->name, row->integer ? "an integer" : "a number", value);
     }
     double x = json_number_value(value);
@@ -117,6 +121,39 @@ static int read_number(const json_t *root, const struct number_row *row, double 
     return 0;
 }
 
+static int to_int(double whole)
+{
+    return whole < (double)INT_MAX ? (int)whole : INT_MAX;
+}
+
+/* How many tokens an answer may have. */
+static int parse_max_tokens(struct openai_request *r, const struct numbers *n,
+                            struct api_problem *p)
+{
+    bool chat = r->endpoint == OPENAI_CHAT;
+    bool both = n->given[NUMBER_max_tokens] && n->given[NUMBER_max_completion_tokens];
+    enum number field = chat && n->given[NUMBER_max_completion_tokens]
+                            ? NUMBER_max_completion_tokens
+                            : NUMBER_max_tokens;
+    if (chat && both) {
+        return problem_set(p, 400, "invalid_parameter_combination", "max_tokens",
+                           "Setting 'max_tokens' and 'max_completion_tokens' at the same time "
+                           "isn't possible.");
+    }
+    r->max_tokens = chat ? -1 : OPENAI_TEXT_MAX_TOKENS;
+    if (n->given[field]) {
+        r->max_tokens = to_int(n->value[field]);
+    }
+    if (chat && r->max_tokens == 0) {
+        const char *name = number_rows[field].name;
+        return problem_set(p, 400, "integer_below_min_value", name,
+                           "Invalid '%s': below the minimum. Expected a value >= 1, but got 0 "
+                           "instead.",
+                           name);
+    }
+    return 0;
+}
+
 static int parse_numbers(struct openai_request *r, struct api_problem *p)
 {
     struct numbers n = { .value = { [NUMBER_temperature] = 1.0, [NUMBER_top_p] = 1.0 } };
@@ -125,50 +162,37 @@ static int parse_numbers(struct openai_request *r, struct api_problem *p)
             return -1;
         }
     }
-    bool chat = r->endpoint == OPENAI_CHAT;
     r->sampling.temperature = (float)n.value[NUMBER_temperature];
     r->sampling.top_p = (float)n.value[NUMBER_top_p];
     r->sampling.min_p = (float)n.value[NUMBER_min_p];
     r->sampling.presence_penalty = (float)n.value[NUMBER_presence_penalty];
     r->sampling.frequency_penalty = (float)n.value[NUMBER_frequency_penalty];
     r->sampling.repetition_penalty = (float)n.value[NUMBER_repetition_penalty];
-    r->sampling.top_k = n.value[NUMBER_top_k] > 0.0 ? (int)n.value[NUMBER_top_k] : 0;
+    r->sampling.top_k = n.value[NUMBER_top_k] > 0.0 ? to_int(n.value[NUMBER_top_k]) : 0;
     /* OpenAI: a nucleus of nothing is its likeliest token. */
     if (n.given[NUMBER_top_p] && n.value[NUMBER_top_p] == 0.0) {
         r->sampling.top_k = 1;
     }
-    r->max_tokens = chat ? -1 : OPENAI_TEXT_MAX_TOKENS;
-    if (n.given[NUMBER_max_tokens]) {
-        r->max_tokens = (int)n.value[NUMBER_max_tokens];
-    }
-    if (chat && n.given[NUMBER_max_tokens] && r->max_tokens < 1) {
-        return problem_set(p, 400, "integer_below_min_value", "max_tokens",
-                           "Invalid 'max_tokens': below the minimum. Expected a value >= 1, but "
-                           "got %d instead.",
-                           r->max_tokens);
-    }
-    if (chat && n.given[NUMBER_max_completion_tokens]) {
-        if (n.given[NUMBER_max_tokens]) {
-            return problem_set(p, 400, "invalid_parameter_combination", "max_tokens",
-                               "Setting 'max_tokens' and 'max_completion_tokens' at the same time "
-                               "isn't possible.");
-        }
-        r->max_tokens = (int)n.value[NUMBER_max_completion_tokens];
-    }
-    return 0;
+    return parse_max_tokens(r, &n, p);
 }
 
+/* -1 means none, as other local servers have it. */
 static int parse_seed(struct openai_request *r, struct api_problem *p)
 {
     json_t *seed = openai_field(r->root, "seed");
+    json_int_t whole = 0;
     if (seed == NULL) {
         return 0;
     }
-    if (!json_is_integer(seed)) {
+    if (!body_integer(seed, &whole)) {
         return openai_type_problem(p, "seed", "an integer", seed);
     }
-    r->sampling.seed = (uint64_t)json_integer_value(seed);
-    r->has_seed = true;
+    r->has_seed = whole != -1;
+    r->sampling.seed = r->has_seed ? (uint64_t)whole : 0;
+    double x = json_real_value(seed);
+    if (x >= 0x1p63 || x < -0x1p63) { /* beyond 64 bits each number is still a seed of its own */
+        memcpy(&r->sampling.seed, &x, sizeof r->sampling.seed);
+    }
     return 0;
 }
 
@@ -182,10 +206,9 @@ static int parse_stop(struct openai_request *r, struct api_problem *p)
         return openai_type_problem(p, "stop", "a string or an array of strings", stop);
     }
     size_t n = json_is_array(stop) ? json_array_size(stop) : 1;
-    if (n > OPENAI_MAX_STOPS) {
+    if (n > STOPS_MAX) {
         return problem_set(p, 400, "array_above_max_length", "stop",
-                           "Invalid 'stop': %zu stop strings, expected at most %d.", n,
-                           OPENAI_MAX_STOPS);
+                           "Invalid 'stop': %zu stop strings, expected at most %d.", n, STOPS_MAX);
     }
     for (size_t i = 0; i < n; i++) {
         json_t *text = json_is_array(stop) ? json_array_get(stop, i) : stop;
@@ -197,10 +220,10 @@ static int parse_stop(struct openai_request *r, struct api_problem *p)
             return openai_type_problem(p, param, "a string", text);
         }
         size_t size = json_string_length(text);
-        if (size > OPENAI_MAX_STOP_SIZE) {
+        if (size > STOP_MAX_BYTES) {
             return problem_set(p, 400, "string_above_max_length", param,
                                "Invalid '%s': %zu bytes, expected at most %d.", param, size,
-                               OPENAI_MAX_STOP_SIZE);
+                               STOP_MAX_BYTES);
         }
         if (size > 0) { /* an empty one stops nothing: clients send it for "none" */
             r->stops[r->n_stops++] = bytes_of(json_string_value(text), size);
@@ -325,6 +348,10 @@ static int parse_model(struct openai_request *r, struct api_problem *p)
         return openai_type_problem(p, "model", "a string", model);
     }
     r->model = json_string_value(model);
+    if (strlen(r->model) != json_string_length(model)) {
+        return problem_set(p, 404, "model_not_found", "model",
+                           "No model's name has a NUL character in it.");
+    }
     return 0;
 }
 
@@ -363,18 +390,9 @@ static int parse_fields(struct openai_request *r, struct api_problem *p)
 int openai_parse(enum openai_endpoint endpoint, struct bytes body, struct openai_request *ret,
                  struct api_problem *p)
 {
-    json_error_t why;
-    json_t *root = json_loadb((const char *)body.data, body.size, JSON_ALLOW_NUL, &why);
+    json_t *root = body_parse(body, p);
     if (root == NULL) {
-        return problem_set(p, 400, "invalid_json", NULL,
-                           "We could not parse the JSON body of your request: %.160s (line %d, "
-                           "column %d).",
-                           body.size == 0 ? "it is empty" : why.text, why.line, why.column);
-    }
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return problem_set(p, 400, "invalid_type", NULL,
-                           "The JSON body of your request must be an object.");
+        return -1;
     }
     struct openai_request r = { .endpoint = endpoint, .root = root };
     if (parse_fields(&r, p) != 0) {

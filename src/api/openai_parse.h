@@ -5,14 +5,13 @@
 #include "api/problem.h"
 #include "base/bytes.h"
 #include "engine/sampler.h"
+#include "engine/stops.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-/* OpenAI's limits. */
-#define OPENAI_MAX_STOPS 4
-#define OPENAI_MAX_STOP_SIZE 1024
+/* OpenAI's limits; of stops there may be more, see engine/stops.h. */
 #define OPENAI_MAX_TEXT_LOGPROBS 5
 /* Prompts of one completion request: as many places as a queue has. */
 #define OPENAI_MAX_PROMPTS 64
@@ -42,16 +41,16 @@ struct openai_request {
     int max_tokens;           /* < 0: as far as the context goes */
     bool has_seed;            /* else the caller chooses sampling.seed */
     struct sampling sampling; /* bias is owned by this struct */
-    struct bytes stops[OPENAI_MAX_STOPS];
+    struct bytes stops[STOPS_MAX];
     int n_stops;
     json_t *conversation; /* chat, owned: {"messages": [{role, content}], ...} for the template */
     struct openai_prompt *prompts; /* completions, owned */
     int n_prompts;
 };
 
-/* Reads a body. Unknown fields are accepted as OpenAI does; fields of OpenAI's that are not there
- * yet are refused by name unless they have their default. Returns 0, or -1 with the problem; *ret
- * is then untouched. */
+/* Reads a body. Unknown and harmless fields are ignored; those of OpenAI's that would change the
+ * answer and are not there yet are refused by name unless they have their default. Returns 0, or -1
+ * with the problem; *ret is then untouched. */
 int openai_parse(enum openai_endpoint endpoint, struct bytes body, struct openai_request *ret,
                  struct api_problem *p);
 void openai_request_done(struct openai_request *r);

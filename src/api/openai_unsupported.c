@@ -1,10 +1,15 @@
-/* Fields that OpenAI has and this server not yet: refused by name, unless they ask for nothing. */
+/* Fields that OpenAI has and this server not yet: refused by name where they would change the
+ * answer and ask for something. What is only about storing, billing, caching, speed or effort
+ * ("store", "metadata", "service_tier", "prediction", "reasoning_effort", "verbosity",
+ * "web_search_options" ...) is ignored, as unknown fields are. */
 #include "api/openai_internal.h"
 
 #include <string.h>
 
+#include "api/body.h"
+
 /* Values that mean "as if it weren't there", besides null. */
-enum harmless { ONLY_NULL, EMPTY, IS_FALSE, IS_ONE };
+enum harmless { ONLY_NULL, EMPTY, IS_ONE };
 
 struct unsupported {
     const char *name;
@@ -15,25 +20,19 @@ struct unsupported {
 
 static const struct unsupported table[] = {
     { "tools", EMPTY, { 0 }, true, false },
-    { "tool_choice", ONLY_NULL, { "none", "auto" }, true, false },
     { "functions", EMPTY, { 0 }, true, false },
     { "function_call", ONLY_NULL, { "none", "auto" }, true, false },
     { "n", IS_ONE, { 0 }, true, true },
     { "audio", ONLY_NULL, { 0 }, true, false },
-    { "prediction", ONLY_NULL, { 0 }, true, false },
-    { "store", IS_FALSE, { 0 }, true, false },
-    { "web_search_options", ONLY_NULL, { 0 }, true, false },
-    { "service_tier", ONLY_NULL, { "auto", "default" }, true, false },
-    { "reasoning_effort", ONLY_NULL, { "none" }, true, false },
-    { "verbosity", ONLY_NULL, { "medium" }, true, false },
     { "suffix", EMPTY, { 0 }, false, true },
     { "best_of", IS_ONE, { 0 }, false, true },
 };
 
 static bool is_harmless(const struct unsupported *row, const json_t *value)
 {
-    for (int i = 0; i < 2 && json_is_string(value); i++) {
-        if (row->texts[i] != NULL && strcmp(json_string_value(value), row->texts[i]) == 0) {
+    json_int_t whole = 0;
+    for (int i = 0; i < 2; i++) {
+        if (row->texts[i] != NULL && body_text_is(value, row->texts[i])) {
             return true;
         }
     }
@@ -42,10 +41,8 @@ static bool is_harmless(const struct unsupported *row, const json_t *value)
         return (json_is_array(value) && json_array_size(value) == 0) ||
                (json_is_object(value) && json_object_size(value) == 0) ||
                (json_is_string(value) && json_string_length(value) == 0);
-    case IS_FALSE:
-        return json_is_false(value);
     case IS_ONE:
-        return json_is_integer(value) && json_integer_value(value) == 1;
+        return body_integer(value, &whole) && whole == 1;
     default:
         return false;
     }
@@ -66,7 +63,7 @@ static int check_format(const json_t *root, struct api_problem *p)
         return problem_set(p, 400, "missing_required_parameter", "response_format.type",
                            "Missing required parameter: 'response_format.type'.");
     }
-    if (strcmp(json_string_value(type), "text") != 0) {
+    if (!body_text_is(type, "text")) {
         return problem_set(p, 400, "unsupported_value", "response_format.type",
                            "'response_format' of type '%.40s' isn't supported here yet; only "
                            "'text' is.",
@@ -86,8 +83,7 @@ static int check_modalities(const json_t *root, struct api_problem *p)
         return openai_type_problem(p, "modalities", "an array of strings", list);
     }
     for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *text = json_string_value(json_array_get(list, i));
-        if (text == NULL || strcmp(text, "text") != 0) {
+        if (!body_text_is(json_array_get(list, i), "text")) {
             return problem_set(p, 400, "unsupported_value", "modalities",
                                "Only the modality 'text' is supported here yet.");
         }
@@ -107,9 +103,7 @@ int openai_check_unsupported(enum openai_endpoint endpoint, const json_t *root,
         }
         return problem_set(p, 400, "unsupported_parameter", row->name,
                            "'%s' isn't supported here yet%s.", row->name,
-                           row->harmless == IS_ONE     ? " beyond its default 1"
-                           : row->harmless == IS_FALSE ? " beyond its default false"
-                                                       : "; leave it out");
+                           row->harmless == IS_ONE ? " beyond its default 1" : "; leave it out");
     }
     if (endpoint == OPENAI_TEXT) {
         return 0;

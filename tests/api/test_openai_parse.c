@@ -89,7 +89,9 @@ struct refusal {
 
 static const struct refusal refusals[] = {
     { OPENAI_CHAT, "", "", "invalid_json" },
-    { OPENAI_CHAT, "{\"a\":\"\\ud800\"}", "", "invalid_json" },
+    { OPENAI_CHAT, "{\"a\":1e400", "", "invalid_json" },
+    { OPENAI_CHAT, "{\"a\":\"\\ud800}", "", "invalid_json" },
+    { OPENAI_CHAT, "{\"a\":\"\xff\"}", "", "invalid_json" },
     { OPENAI_CHAT, "[1]", "", "invalid_type" },
     { OPENAI_CHAT, "{\"messages\":[]}", "model", "missing_required_parameter" },
     { OPENAI_CHAT, "{\"model\":1}", "model", "invalid_type" },
@@ -122,11 +124,18 @@ static const struct refusal refusals[] = {
       "decimal_below_min_value" },
     { OPENAI_CHAT, "{" MESSAGES ",\"max_tokens\":0}", "max_tokens", "integer_below_min_value" },
     { OPENAI_CHAT, "{" MESSAGES ",\"max_tokens\":1.5}", "max_tokens", "invalid_type" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"max_tokens\":-2}", "max_tokens", "integer_below_min_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"max_completion_tokens\":0}", "max_completion_tokens",
+      "integer_below_min_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"temperature\":1e400}", "temperature",
+      "decimal_above_max_value" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"seed\":1.5}", "seed", "invalid_type" },
+    { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"user\\u0000\",\"content\":\"x\"}]}",
+      "messages[0].role", "invalid_value" },
+    { OPENAI_CHAT, "{\"model\":\"m\\u0000\"}", "model", "model_not_found" },
     { OPENAI_CHAT, "{" MESSAGES ",\"max_tokens\":1,\"max_completion_tokens\":1}", "max_tokens",
       "invalid_parameter_combination" },
     { OPENAI_CHAT, "{" MESSAGES ",\"seed\":\"x\"}", "seed", "invalid_type" },
-    { OPENAI_CHAT, "{" MESSAGES ",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\"]}", "stop",
-      "array_above_max_length" },
     { OPENAI_CHAT, "{" MESSAGES ",\"stop\":[1]}", "stop[0]", "invalid_type" },
     { OPENAI_CHAT, "{" MESSAGES ",\"logit_bias\":{\"x\":1}}", "logit_bias", "invalid_value" },
     { OPENAI_CHAT, "{" MESSAGES ",\"logit_bias\":{\"1\":101}}", "logit_bias", "invalid_value" },
@@ -139,10 +148,10 @@ static const struct refusal refusals[] = {
     { OPENAI_CHAT, "{" MESSAGES ",\"stream_options\":{}}", "stream_options",
       "invalid_parameter_combination" },
     { OPENAI_CHAT, "{" MESSAGES ",\"n\":2}", "n", "unsupported_parameter" },
-    { OPENAI_CHAT, "{" MESSAGES ",\"tool_choice\":\"required\"}", "tool_choice",
+    { OPENAI_CHAT, "{" MESSAGES ",\"n\":9223372036854775808}", "n", "unsupported_parameter" },
+    { OPENAI_CHAT, "{" MESSAGES ",\"tools\":[{}],\"tool_choice\":\"required\"}", "tools",
       "unsupported_parameter" },
     { OPENAI_CHAT, "{" MESSAGES ",\"functions\":[{}]}", "functions", "unsupported_parameter" },
-    { OPENAI_CHAT, "{" MESSAGES ",\"store\":true}", "store", "unsupported_parameter" },
     { OPENAI_CHAT, "{" MESSAGES ",\"response_format\":{\"type\":\"json_object\"}}",
       "response_format.type", "unsupported_value" },
     { OPENAI_CHAT, "{" MESSAGES ",\"modalities\":[\"text\",\"audio\"]}", "modalities",
@@ -172,13 +181,158 @@ static void refusals_name_the_field(void **state)
             fprintf(stderr, "taken: %s\n", c->body);
             assert_true(false);
         }
-        assert_int_equal(p.status, 400);
+        assert_int_equal(p.status, strcmp(c->code, "model_not_found") == 0 ? 404 : 400);
         assert_string_equal(p.param, c->param);
         assert_string_equal(p.code, c->code);
         json_t *j = problem_json(&p);
         assert_non_null(j);
         json_decref(j);
     }
+}
+
+/* What clients send beside what they want (shapes: the openai packages' types). */
+static const char *const harmless[] = {
+    "\"store\":true",
+    "\"metadata\":{\"a\":\"b\"}",
+    "\"reasoning_effort\":\"high\"",
+    "\"reasoning_effort\":\"none\"",
+    "\"verbosity\":\"low\"",
+    "\"service_tier\":\"priority\"",
+    "\"prediction\":{\"type\":\"content\",\"content\":\"x\"}",
+    "\"prompt_cache_key\":\"k\"",
+    "\"prompt_cache_options\":{\"ttl\":5}",
+    "\"prompt_cache_retention\":\"24h\"",
+    "\"safety_identifier\":\"s\"",
+    "\"moderation\":{}",
+    "\"web_search_options\":{}",
+    "\"stream\":true,\"stream_options\":{\"include_obfuscation\":false}",
+    "\"parallel_tool_calls\":false",
+    "\"tool_choice\":\"required\"",
+    "\"tools\":[],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"f\"}}",
+    "\"user\":\"u\"",
+    "\"n\":1.0",
+    "\"x\":9223372036854775808",
+    "\"x\":[-9223372036854775809,123456789012345678901234567890]",
+    "\"x\":1e400,\"y\":-1E+400,\"z\":1e-400",
+    "\"x\":\"\\ud800\",\"y\":\"\\udc00\\ud83d\",\"z\\udfff\":0",
+};
+
+static void harmless_fields_are_ignored(void **state)
+{
+    for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++) {
+        struct openai_request r;
+        struct api_problem p = { 0 };
+        char body[512];
+        snprintf(body, sizeof body, "{" MESSAGES ",%s}", harmless[i]);
+        if (openai_parse(OPENAI_CHAT, bytes_text(body), &r, &p) != 0) {
+            fprintf(stderr, "%s: %s\n", body, p.message);
+            assert_true(false);
+        }
+        openai_request_done(&r);
+    }
+}
+
+static struct openai_request taken(enum openai_endpoint endpoint, const char *body)
+{
+    struct openai_request r;
+    struct api_problem p = { 0 };
+    if (openai_parse(endpoint, bytes_text(body), &r, &p) != 0) {
+        fprintf(stderr, "%s: %s\n", body, p.message);
+        assert_true(false);
+    }
+    return r;
+}
+
+static uint64_t seed_of(const char *seed, bool *has_seed)
+{
+    char body[512];
+    snprintf(body, sizeof body, "{" MESSAGES ",\"seed\":%s}", seed);
+    struct openai_request r = taken(OPENAI_CHAT, body);
+    uint64_t ret = r.sampling.seed;
+    *has_seed = r.has_seed;
+    openai_request_done(&r);
+    return ret;
+}
+
+static int max_tokens_of(enum openai_endpoint endpoint, const char *field)
+{
+    char body[512];
+    snprintf(body, sizeof body, "{" MESSAGES ",\"prompt\":\"x\",%s}", field);
+    struct openai_request r = taken(endpoint, body);
+    int ret = r.max_tokens;
+    openai_request_done(&r);
+    return ret;
+}
+
+static void numbers_are_taken_as_meant(void **state)
+{
+    bool has_seed = true;
+    seed_of("-1", &has_seed);
+    assert_false(has_seed);
+    seed_of("-1.0", &has_seed);
+    assert_false(has_seed);
+    assert_true(seed_of("9223372036854775807", &has_seed) == INT64_MAX && has_seed);
+    assert_true(seed_of("-9223372036854775808", &has_seed) == 1ull << 63 && has_seed);
+    assert_true(seed_of("18446744073709551615", &has_seed) !=
+                    seed_of("9223372036854775808", &has_seed) &&
+                has_seed);
+    seed_of("1e400", &has_seed);
+    assert_true(has_seed);
+    const char *const all[] = { "-1", "-1.0" };
+    for (int i = 0; i < 2; i++) {
+        char field[64];
+        snprintf(field, sizeof field, "\"max_tokens\":%s", all[i]);
+        assert_int_equal(max_tokens_of(OPENAI_CHAT, field), -1);
+        assert_int_equal(max_tokens_of(OPENAI_TEXT, field), -1);
+        snprintf(field, sizeof field, "\"max_completion_tokens\":%s", all[i]);
+        assert_int_equal(max_tokens_of(OPENAI_CHAT, field), -1);
+    }
+    assert_int_equal(max_tokens_of(OPENAI_CHAT, "\"max_tokens\":5.0"), 5);
+    assert_int_equal(max_tokens_of(OPENAI_TEXT, "\"max_tokens\":5.0"), 5);
+    assert_int_equal(max_tokens_of(OPENAI_TEXT, "\"max_tokens\":0"), 0);
+    assert_int_equal(max_tokens_of(OPENAI_CHAT, "\"max_tokens\":9223372036854775808"), INT32_MAX);
+    assert_int_equal(max_tokens_of(OPENAI_CHAT, "\"max_completion_tokens\":1e400"), INT32_MAX);
+    struct openai_request r =
+        taken(OPENAI_TEXT, "{" M "\"prompt\":[1.0,2],\"top_k\":1e30,\"logprobs\":2.0,\"n\":1}");
+    assert_int_equal(r.prompts[0].n_ids, 2);
+    assert_int_equal(r.sampling.top_k, INT32_MAX);
+    assert_int_equal(r.sampling.n_top, 2);
+    openai_request_done(&r);
+}
+
+static void many_stops_are_taken(void **state)
+{
+    char body[4096] = "{" MESSAGES ",\"stop\":[\"0\"";
+    for (int i = 1; i < STOPS_MAX; i++) {
+        snprintf(body + strlen(body), 16, ",\"%d\"", i);
+    }
+    size_t n = strlen(body);
+    snprintf(body + n, 16, "]}");
+    struct openai_request r = taken(OPENAI_CHAT, body);
+    assert_int_equal(r.n_stops, STOPS_MAX);
+    openai_request_done(&r);
+    snprintf(body + n, 16, ",\"more\"]}");
+    struct api_problem p = { 0 };
+    assert_int_equal(openai_parse(OPENAI_CHAT, bytes_text(body), &r, &p), -1);
+    assert_string_equal(p.param, "stop");
+    assert_string_equal(p.code, "array_above_max_length");
+}
+
+static void odd_texts_become_replacement_characters(void **state)
+{
+    struct openai_request r = taken(
+        OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"user\",\"content\":\"a\\ud83d\\ude00"
+                     "\\ud83dx\\\\ud800\\ude00\"},{\"role\":\"assistant\",\"content\":null,"
+                     "\"refusal\":\"no\"},{\"role\":\"assistant\",\"content\":[{\"type\":"
+                     "\"refusal\",\"refusal\":\"never\"},{\"type\":\"text\",\"text\":\"!\"}]}]}");
+    json_t *list = json_object_get(r.conversation, "messages");
+    const char *const texts[] = { "a\xf0\x9f\x98\x80\xef\xbf\xbdx\\ud800\xef\xbf\xbd", "no",
+                                  "never!" };
+    for (size_t i = 0; i < 3; i++) {
+        json_t *content = json_object_get(json_array_get(list, i), "content");
+        assert_string_equal(json_string_value(content), texts[i]);
+    }
+    openai_request_done(&r);
 }
 
 int main(void)
@@ -188,6 +342,10 @@ int main(void)
         cmocka_unit_test(defaults_are_openais),
         cmocka_unit_test(messages_take_the_templates_form),
         cmocka_unit_test(refusals_name_the_field),
+        cmocka_unit_test(harmless_fields_are_ignored),
+        cmocka_unit_test(numbers_are_taken_as_meant),
+        cmocka_unit_test(many_stops_are_taken),
+        cmocka_unit_test(odd_texts_become_replacement_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,6 +91,9 @@ static void models_are_listed_and_found(void **state)
     j = parse(text);
     assert_text(j, "id", "Mock-1");
     json_decref(j);
+    client_send(&c, "GET /v1/models/Mock-1%00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    assert_int_equal(client_answer(&c, &text), 404);
+    free(text);
     client_send(&c, "GET /v1/models/other HTTP/1.1\r\nHost: [::1]:8420\r\n\r\n");
     assert_int_equal(client_answer(&c, &text), 404);
     j = parse(text);
@@ -250,6 +253,7 @@ static void bad_requests_are_named(void **state)
     rig_open(&r, (struct server_options){ .max_body = 1 << 18 }, 0);
     expect_error(&r, CHAT, "{", 400, NULL, "invalid_json");
     expect_error(&r, CHAT, HELLO ",\"model\":\"none\"}", 404, "model", "model_not_found");
+    expect_error(&r, CHAT, HELLO ",\"model\":\"Mock-1\\u0000\"}", 404, "model", "model_not_found");
     expect_error(&r, CHAT, HELLO ",\"temperature\":3}", 400, "temperature",
                  "decimal_above_max_value");
     expect_error(&r, CHAT, HELLO ",\"logit_bias\":{\"257\":1}}", 400, "logit_bias",
