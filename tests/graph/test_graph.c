@@ -3,6 +3,7 @@
 
 #include "base/random.h"
 #include "graph/program.h"
+#include "graph/wants.h"
 
 #define WIDTH 64
 #define LAYERS 3
@@ -229,6 +230,87 @@ static void work_counts_what_one_row_costs(void **state)
     arena_done(&a);
 }
 
+/* A stack of 4 matrices of 6 rows of 128 Q8_0 columns (4 blocks of 34 bytes a row). */
+static struct weight stack(void)
+{
+    return (struct weight){ .tensor = "stack",
+                            .type = QUANT_Q8_0,
+                            .mats = 4,
+                            .mat_count = 4,
+                            .tensor_rows = 6,
+                            .row_count = 6,
+                            .tensor_cols = 128,
+                            .col_count = 128,
+                            .mat_axis = none,
+                            .row_axis = none,
+                            .col_axis = none };
+}
+
+static void wants_are_the_bytes_of_a_rectangle(void **state)
+{
+    (void)state;
+    struct weight w = stack();
+    struct want want;
+    want_of_weight(&w, &want); /* whole: one run */
+    assert_int_equal(want_runs(&want), 1);
+    assert_int_equal(want.offset, 0);
+    assert_int_equal(want_bytes(&want), 4 * 6 * 136);
+    w.mat_first = 1; /* two whole matrices: still one */
+    w.mat_count = 2;
+    want_of_weight(&w, &want);
+    assert_int_equal(want_runs(&want), 1);
+    assert_int_equal(want.offset, 6 * 136);
+    assert_int_equal(want_bytes(&want), 2 * 6 * 136);
+    w.row_first = 2; /* three rows of each: one a matrix */
+    w.row_count = 3;
+    want_of_weight(&w, &want);
+    assert_int_equal(want_runs(&want), 2);
+    assert_int_equal(want_offset(&want, 1), (2 * 6 + 2) * 136);
+    assert_int_equal(want_bytes(&want), 2 * 3 * 136);
+    w.col_first = 40; /* columns 40 to 69 lie in blocks 1 and 2: one a row */
+    w.col_count = 30;
+    want_of_weight(&w, &want);
+    assert_int_equal(want_runs(&want), 6);
+    assert_int_equal(want.size, 2 * 34);
+    assert_int_equal(want_offset(&want, 0), (6 + 2) * 136 + 34);
+    assert_int_equal(want_offset(&want, 4), (2 * 6 + 3) * 136 + 34);
+    w.row_count = 0;
+    want_of_weight(&w, &want);
+    assert_int_equal(want_bytes(&want), 0);
+    assert_int_equal(want_runs(&want), 0);
+}
+
+/* Each byte of a row-sharded or column-sharded matrix is wanted by exactly one rank, others by all;
+ * a tied matrix is wanted once. */
+static void wants_of_the_ranks_cover_the_file(void **state)
+{
+    (void)state;
+    struct arena a = { 0 };
+    struct error e = { 0 };
+    struct program *p = toy(&a), *part;
+    struct want *wants;
+    p->weights[p->instrs[p->n_instrs - 1].weight[0]].tensor = "embedding"; /* tied */
+    int whole = program_wants(p, &a, &wants, &e);
+    assert_int_equal(whole, 3); /* the toy's layers share their two tensors */
+    const int shares[] = { 2, 1, 0 };
+    uint64_t bytes = 0;
+    for (int k = 0; k < 3; k++) {
+        assert_int_equal(program_shard(p, &(struct rank_share){ shares, 3, k }, &a, &part, &e), 0);
+        int n = program_wants(part, &a, &wants, &e);
+        assert_int_equal(n, k == 2 ? 0 : 3);
+        for (int i = 0; i < n; i++)
+            bytes += want_bytes(&wants[i]);
+        if (k == 1) {
+            assert_string_equal(wants[2].tensor, "down");
+            assert_int_equal(want_runs(&wants[2]), WIDTH); /* columns: a run for each row */
+            assert_int_equal(want_offset(&wants[2], 1), (96 + 64) * 4);
+            assert_int_equal(wants[2].size, 32 * 4);
+        }
+    }
+    assert_int_equal(bytes, (100 * WIDTH + 2 * 96 * WIDTH) * 4);
+    arena_done(&a);
+}
+
 static void damage_is_found_before_it_runs(void **state)
 {
     (void)state;
@@ -293,6 +375,8 @@ int main(void)
         cmocka_unit_test(a_cut_through_shared_state_is_refused),
         cmocka_unit_test(sharding_puts_exchanges_where_partials_are_needed_whole),
         cmocka_unit_test(work_counts_what_one_row_costs),
+        cmocka_unit_test(wants_are_the_bytes_of_a_rectangle),
+        cmocka_unit_test(wants_of_the_ranks_cover_the_file),
         cmocka_unit_test(damage_is_found_before_it_runs),
         cmocka_unit_test(a_program_prints_one_line_an_instruction),
     };
