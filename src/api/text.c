@@ -1,7 +1,7 @@
 /* Bytes of tokens as text. */
 #include "api/internal.h"
 
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 /* Walks over the text; appends it to out, if not NULL, with U+FFFD for what isn't UTF-8. */
 static size_t walk(struct bytes text, struct buffer *out)

@@ -3,7 +3,7 @@
 #include "token/internal.h"
 #include "token/merge.h"
 #include "token/pretokenize.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include "base/random.h"
 

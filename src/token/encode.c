@@ -1,7 +1,7 @@
 /* Text to ids and back: see vocab.h. */
 #include "token/internal.h"
 #include "token/pretokenize.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 

@@ -2,7 +2,7 @@
  * Kudo and Richardson 2018, arXiv:1808.06226; the merge order is llama.cpp's. */
 #include "token/internal.h"
 #include "token/merge.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 /* Greater scores first, as an unsigned key in ascending order; -0 counts as 0. */
 static uint32_t score_key(float score)

@@ -4,7 +4,7 @@
 #include "token/internal.h"
 #include "token/pretokenize.h"
 #include "token/unicode.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <stdlib.h>

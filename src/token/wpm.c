@@ -3,7 +3,7 @@
  * word ("▁word", "piece") where BERT marks the continuation ("word", "##piece"). */
 #include "token/internal.h"
 #include "token/unicode.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 /* The blocks that BERT sets apart character by character. */
 static bool is_cjk(uint32_t c)

@@ -10,7 +10,7 @@
 #include "os/clock.h"
 #include "os/process.h"
 #include "os/thread.h"
-#include "token/utf8.h"
+#include "base/utf8.h"
 #include "token/vocab.h"
 
 #define MAX_SESSIONS 256

@@ -1,5 +1,5 @@
 /* UTF-8: see utf8.h. */
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 int utf8_length(uint8_t lead)
 {
@@ -47,4 +47,20 @@ int utf8_write(uint32_t c, uint8_t ret[static UTF8_MAX])
     }
     ret[0] = (uint8_t)((0xf00u >> n & 0xff) | c);
     return n;
+}
+
+size_t utf8_cut(struct bytes text, size_t max)
+{
+    if (text.size <= max)
+        return text.size;
+    /* The last character that begins before the cut; it is whole, or the cut lies before it. */
+    for (size_t back = 1; back <= UTF8_MAX && back <= max; back++) {
+        size_t at = max - back;
+        uint32_t c;
+        if ((text.data[at] & 0xc0) != 0x80) {
+            int n = utf8_read(bytes_of(text.data + at, text.size - at), &c);
+            return n > 0 && (size_t)n > back ? at : max;
+        }
+    }
+    return max;
 }

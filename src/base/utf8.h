@@ -1,6 +1,6 @@
 /* UTF-8, one character at a time. */
-#ifndef SHOAL_TOKEN_UTF8_H
-#define SHOAL_TOKEN_UTF8_H
+#ifndef SHOAL_BASE_UTF8_H
+#define SHOAL_BASE_UTF8_H
 
 #include "base/bytes.h"
 
@@ -18,5 +18,9 @@ int utf8_write(uint32_t c, uint8_t ret[static UTF8_MAX]);
 
 /* Bytes of the character that starts with `lead`, going by that byte alone; 1 for stray bytes. */
 int utf8_length(uint8_t lead);
+
+/* The most bytes, `max` at most, of which a text can be cut off without halving a character. What
+ * is not UTF-8 is cut anywhere. */
+size_t utf8_cut(struct bytes text, size_t max);
 
 #endif
