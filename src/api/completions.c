@@ -3,16 +3,39 @@
 
 #include <stdio.h>
 
-/* Adds text: logprob to a map of alternatives; the first of two with the same text stays, it is the
- * likelier one. */
-static void add_alternative(json_t *map, struct bytes bytes, float logprob)
+/* Adds text: logprob to a map of alternatives. A text that is taken, or is the chosen token's,
+ * gets the token's id behind it, so that none is lost. */
+static void add_alternative(json_t *map, json_t *text, json_t *taken, int32_t id, float logprob)
 {
-    json_t *text = text_json(bytes);
     const char *key = json_string_value(text);
-    if (key != NULL && json_object_get(map, key) == NULL) {
+    char other[32];
+    snprintf(other, sizeof other, "token_id:%d", id);
+    if (key != NULL && (json_object_get(map, key) != NULL || json_equal(text, taken))) {
+        key = other;
+    }
+    if (key != NULL) {
         json_object_set_new(map, key, json_real((double)logprob));
     }
-    json_decref(text);
+}
+
+/* The likeliest tokens, in order, and the chosen one, whose text is its own. */
+static json_t *alternatives(const struct choice *c, const struct generate_token *t)
+{
+    json_t *map = json_object();
+    json_t *chosen = text_json(t->bytes);
+    bool among = false;
+    for (int i = 0; i < t->n_top; i++) {
+        int32_t id = t->top[i].id;
+        json_t *text = text_json(vocab_piece(c->job->vocab, id));
+        add_alternative(map, text, id != t->id ? chosen : NULL, id, t->top[i].logprob);
+        among = among || id == t->id;
+        json_decref(text);
+    }
+    if (!among) {
+        add_alternative(map, chosen, NULL, t->id, t->logprob);
+    }
+    json_decref(chosen);
+    return map;
 }
 
 static int log_token(struct choice *c, const struct generate_token *t)
@@ -26,15 +49,9 @@ static int log_token(struct choice *c, const struct generate_token *t)
     json_array_append_new(json_object_get(j, "tokens"), text_json(t->bytes));
     json_array_append_new(json_object_get(j, "token_logprobs"), json_real((double)t->logprob));
     json_array_append_new(json_object_get(j, "text_offset"),
-                          json_integer((json_int_t)c->text_offset));
-    c->text_offset += text_length(t->bytes);
+                          json_integer((json_int_t)(c->text_offset + t->characters)));
     if (top) {
-        json_t *map = json_object();
-        for (int i = 0; i < t->n_top; i++) {
-            add_alternative(map, vocab_piece(c->job->vocab, t->top[i].id), t->top[i].logprob);
-        }
-        add_alternative(map, t->bytes, t->logprob);
-        json_array_append_new(json_object_get(j, "top_logprobs"), map);
+        json_array_append_new(json_object_get(j, "top_logprobs"), alternatives(c, t));
     }
     return j != NULL ? 0 : FAIL_NOMEM;
 }

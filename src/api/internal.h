@@ -32,7 +32,7 @@ struct choice {
     struct buffer text, tokens; /* what the last look at the inbox brought */
     struct buffer answer;       /* text so far, where it isn't streamed */
     json_t *logprobs;           /* so far, or of the next chunk; NULL: none */
-    size_t text_offset;         /* completions: code points of echo and answer so far */
+    size_t text_offset;         /* completions: characters of the echo */
     bool announced;             /* the first chunk is out */
     bool ended;
     struct generate_end end;

@@ -275,6 +275,10 @@ static bool serve_choice(struct choice *c, bool ended_now, struct api_problem *p
     }
     if (ended_now && c->end.finish == FINISH_ERROR) {
         problem_from_error(p, &c->end.error);
+        if (c->end.error.code == FAIL_LIMIT) { /* of the answer: the prompt was taken */
+            problem_set(p, 500, NULL, NULL, "The answer can't be completed: %s.",
+                        c->end.error.text);
+        }
         return false;
     }
     if (ended_now && c->end.finish == FINISH_CANCELLED) {
@@ -406,6 +410,10 @@ static int start_choice(struct choice *c, const struct api_model *model,
                         const struct job_prompt *prompt, struct error *e)
 {
     struct job *job = c->job;
+    struct sampling sampling = job->request.sampling;
+    if (!job->request.has_seed) { /* equal prompts of one request get answers of their own */
+        evutil_secure_rng_get_bytes(&sampling.seed, sizeof sampling.seed);
+    }
     if (buffer_append(&c->answer, prompt->echo) != 0) {
         return fail(e, FAIL_NOMEM, "memory for the answer");
     }
@@ -427,7 +435,7 @@ static int start_choice(struct choice *c, const struct api_model *model,
                                   .prompt = prompt->ids,
                                   .n_prompt = prompt->n,
                                   .max_tokens = job->request.max_tokens,
-                                  .sampling = &job->request.sampling,
+                                  .sampling = &sampling,
                                   .stops = job->request.stops,
                                   .n_stops = job->request.n_stops,
                                   .want_tokens = job->request.want_logprobs,
@@ -487,9 +495,6 @@ static struct job *job_new(struct api *a, struct responder *responder,
 void job_start(struct api *a, struct responder *responder, const struct api_model *model,
                struct openai_request *request, const struct job_prompt *prompts, int n_prompts)
 {
-    if (!request->has_seed) {
-        evutil_secure_rng_get_bytes(&request->sampling.seed, sizeof request->sampling.seed);
-    }
     struct job *job = job_new(a, responder, model, request, n_prompts);
     if (job == NULL) {
         struct api_problem p = { 0 };

@@ -11,6 +11,7 @@ int tokens_pack(struct buffer *to, const struct generate_token *tokens, int n)
         buffer_u32(to, (uint32_t)t->id);
         buffer_f32(to, t->logprob);
         buffer_u64(to, t->offset);
+        buffer_u64(to, t->characters);
         buffer_u32(to, (uint32_t)t->bytes.size);
         buffer_append(to, t->bytes);
         buffer_u32(to, (uint32_t)t->n_top);
@@ -33,6 +34,7 @@ int tokens_unpack(struct bytes packed, int (*log)(struct choice *, const struct 
         t.id = (int32_t)cursor_u32(&in, "id");
         t.logprob = cursor_f32(&in, "logprob");
         t.offset = cursor_u64(&in, "offset");
+        t.characters = cursor_u64(&in, "characters");
         t.bytes = cursor_bytes(&in, cursor_u32(&in, "size"), "bytes");
         t.n_top = (int)cursor_u32(&in, "count");
         for (int k = 0; k < t.n_top && k < SAMPLER_MAX_TOP; k++) {

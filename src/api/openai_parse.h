@@ -39,7 +39,7 @@ struct openai_request {
     bool echo;                /* completions: the prompt comes before the answer */
     bool want_logprobs;       /* sampling.n_top says how many alternatives */
     int max_tokens;           /* < 0: as far as the context goes */
-    bool has_seed;            /* else the caller chooses sampling.seed */
+    bool has_seed;            /* else each answer gets one of its own */
     struct sampling sampling; /* bias is owned by this struct */
     struct bytes stops[STOPS_MAX];
     int n_stops;

@@ -159,6 +159,13 @@ static void take_token(struct engine *g, struct request *r, const float *logits)
     int generated = r->n_tokens - r->n_prompt;
     sampler_pick(g->sampler, &r->ask.sampling, logits,
                  &(struct sampler_history){ r->tokens, r->n_tokens, generated }, &pick);
+    if (pick.id < 0) {
+        struct error e = { 0 };
+        fail(&e, FAIL_FORMAT,
+             "the model gives no numbers (NaN): its file is damaged, or it overflows");
+        request_end(g, r, FINISH_ERROR, &e);
+        return;
+    }
     if (r->phase == REQUEST_PREFILL) {
         r->phase = REQUEST_DECODE;
         r->first_ns = clock_now_ns();

@@ -8,7 +8,7 @@
 #include "engine/stops.h"
 #include "token/vocab.h"
 
-/* Tokens whose text is held back; one has at least a byte of text, or goes with its neighbour. */
+/* Tokens whose text is held back: one has at least a byte of text, apart from control tokens. */
 #define MAX_PENDING 4096
 /* Text of one token, and of all that are held back: far above any vocabulary's longest piece. */
 #define MAX_TEXT (1u << 20)
@@ -16,7 +16,8 @@
 struct pending {
     int32_t id;
     float logprob;
-    size_t offset;      /* of its text in the answer */
+    size_t offset;      /* of its text in the answer, bytes */
+    size_t characters;  /* likewise */
     size_t at, n_bytes; /* in pending_bytes */
     struct sampler_logprob top[SAMPLER_MAX_TOP];
     int n_top;
@@ -31,42 +32,54 @@ struct generate {
     bool stopped;                  /* by a stop string */
     struct buffer clean, shown;    /* of the present token */
     size_t n_clean, n_shown;       /* bytes of the answer so far */
+    size_t n_characters;           /* of n_clean */
+    struct error error;            /* of ours; ends the request */
     struct pending *pending;       /* (MAX_PENDING) when tokens are wanted */
     struct generate_token *tokens; /* (MAX_PENDING) what a callback is given */
     int n_pending;
     struct buffer pending_bytes;
 };
 
-static void remember(struct generate *g, const struct engine_token *t)
+static int remember(struct generate *g, const struct engine_token *t)
 {
     if (g->n_pending == MAX_PENDING) {
-        return;
+        return fail(&g->error, FAIL_LIMIT,
+                    "more than %d tokens wait for what may become a stop string", MAX_PENDING);
     }
     struct pending *p = &g->pending[g->n_pending++];
     p->id = t->id;
     p->logprob = t->logprob;
     p->offset = g->n_clean;
+    p->characters = g->n_characters;
     p->at = g->pending_bytes.size;
     p->n_top = t->n_top < SAMPLER_MAX_TOP ? t->n_top : SAMPLER_MAX_TOP;
     if (p->n_top > 0) {
         memcpy(p->top, t->top, (size_t)p->n_top * sizeof p->top[0]);
     }
     struct bytes piece = vocab_piece(g->request.vocab, t->id);
-    p->n_bytes = buffer_append(&g->pending_bytes, piece) == 0 ? piece.size : 0;
+    p->n_bytes = piece.size;
+    if (buffer_append(&g->pending_bytes, piece) != 0) {
+        return fail(&g->error, FAIL_LIMIT, "too much text waits for what may become a stop string");
+    }
+    return 0;
 }
 
-/* Hands over what is shown, with the tokens that have begun in it (all at the end). */
+/* Hands over what is shown, with the tokens that have begun in it; all at the end, and where no
+ * text is held back that their own, if they have any, could be a part of. */
 static void emit(struct generate *g, bool end)
 {
     int n = 0;
     g->n_shown += g->shown.size;
-    while (n < g->n_pending && (g->pending[n].offset < g->n_shown || (end && !g->stopped))) {
+    bool nothing_held = g->n_shown == g->n_clean && g->detokenizer.n_pending == 0;
+    bool all = (end || nothing_held) && !g->stopped;
+    while (n < g->n_pending && (all || g->pending[n].offset < g->n_shown)) {
         const struct pending *p = &g->pending[n];
         g->tokens[n++] = (struct generate_token){
             .id = p->id,
             .logprob = p->logprob,
             .bytes = bytes_of(g->pending_bytes.data + p->at, p->n_bytes),
             .offset = p->offset,
+            .characters = p->characters,
             .top = p->top,
             .n_top = p->n_top,
         };
@@ -85,6 +98,16 @@ static void emit(struct generate *g, bool end)
     }
 }
 
+/* Counts what has become clear, and takes what can't be part of a stop string. */
+static int take_clean(struct generate *g)
+{
+    g->n_clean += g->clean.size;
+    for (size_t i = 0; i < g->clean.size; i++) {
+        g->n_characters += (g->clean.data[i] & 0xc0) != 0x80; /* valid UTF-8 */
+    }
+    return stops_push(g->stops, buffer_bytes(&g->clean), &g->shown, &g->stopped, NULL, &g->error);
+}
+
 static enum engine_verdict on_token(void *arg, const struct engine_token *t)
 {
     struct generate *g = arg;
@@ -92,12 +115,12 @@ static enum engine_verdict on_token(void *arg, const struct engine_token *t)
         return ENGINE_CONTINUE;
     }
     buffer_clear(&g->clean);
-    if (g->pending != NULL) {
-        remember(g, t);
+    int code = g->pending != NULL ? remember(g, t) : 0;
+    code = code ? code : detokenizer_push(&g->detokenizer, t->id, &g->clean, &g->error);
+    code = code ? code : take_clean(g);
+    if (code != 0) {
+        return ENGINE_STOP;
     }
-    detokenizer_push(&g->detokenizer, t->id, &g->clean, NULL);
-    g->n_clean += g->clean.size;
-    stops_push(g->stops, buffer_bytes(&g->clean), &g->shown, &g->stopped, NULL, NULL);
     emit(g, false);
     return g->stopped ? ENGINE_STOP : ENGINE_CONTINUE;
 }
@@ -115,20 +138,24 @@ static void on_end(void *arg, enum engine_finish finish, const struct engine_usa
 {
     struct generate *g = arg;
     buffer_clear(&g->clean);
-    if (!g->stopped) {
-        detokenizer_finish(&g->detokenizer, &g->clean, NULL);
-        stops_push(g->stops, buffer_bytes(&g->clean), &g->shown, &g->stopped, NULL, NULL);
+    int code = g->error.code;
+    if (code == 0 && !g->stopped) {
+        code = detokenizer_finish(&g->detokenizer, &g->clean, &g->error);
+        code = code ? code : take_clean(g);
     }
-    if (!g->stopped) {
-        stops_finish(g->stops, &g->shown, NULL);
+    if (code == 0 && !g->stopped) {
+        code = stops_finish(g->stops, &g->shown, &g->error);
     }
-    emit(g, true);
+    emit(g, code == 0);
     struct generate_end end = { .finish = finish };
     if (usage != NULL) {
         end.usage = *usage;
     }
     if (error != NULL) {
         end.error = *error;
+    } else if (code != 0) {
+        end.finish = FINISH_ERROR;
+        end.error = g->error;
     }
     g->request.on_end(g->request.arg, &end);
 }

@@ -12,7 +12,8 @@ struct generate_token {
     int32_t id;
     float logprob;
     struct bytes bytes; /* may be a part of a character */
-    size_t offset;      /* where its text begins in the answer, bytes */
+    size_t offset;      /* where its text begins in the answer, bytes of whole characters */
+    size_t characters;  /* the same in characters */
     const struct sampler_logprob *top;
     int n_top;
 };
@@ -20,7 +21,8 @@ struct generate_token {
 struct generate_end {
     enum engine_finish finish;
     struct engine_usage usage;
-    struct error error; /* code 0 unless finish is FINISH_ERROR */
+    struct error error; /* code 0 unless finish is FINISH_ERROR: the engine's, or FAIL_LIMIT where
+                         * text or tokens that wait for a stop string's end are too many */
 };
 
 struct generate_request {

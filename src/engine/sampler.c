@@ -440,6 +440,10 @@ void sampler_pick(struct sampler *s, const struct sampling *o, const float *logi
             s->adjusted[i] = clean(logits[i]);
         }
         ret->id = argmax(s->adjusted, s->vocab);
+        if (s->adjusted[ret->id] == -INFINITY) {
+            *ret = (struct sampler_pick){ .id = -1 };
+            return;
+        }
     } else if (o->temperature > 0.0f) {
         double unit = random_unit(random_at(o->seed, (uint64_t)history->n));
         ret->id = sample(s, o, max, unit);

@@ -39,7 +39,7 @@ struct sampler_logprob {
 
 /* What one pick gives. */
 struct sampler_pick {
-    int32_t id;
+    int32_t id;    /* -1: there was no number to pick from */
     float logprob; /* of the model's own distribution, before penalties and temperature */
     struct sampler_logprob top[SAMPLER_MAX_TOP];
     int n_top;
@@ -59,7 +59,7 @@ struct sampler_history {
 
 /* Picks the token that follows the history. logits: (vocab), not changed. The random number is
  * random_at(seed, history->n), so the same request gives the same tokens alone or among others.
- * NaN logits count as -infinity. Allocates nothing. */
+ * NaN logits count as -infinity; where all are, ret->id is -1. Allocates nothing. */
 void sampler_pick(struct sampler *s, const struct sampling *o, const float *logits,
                   const struct sampler_history *history, struct sampler_pick *ret);
 

@@ -4,6 +4,7 @@
 #include "tests/test.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "engine/executor.h"
@@ -28,23 +29,33 @@ struct mock {
     bool under_way, broken;
 };
 
+/* Where the script's '>' stands; 0 when there is none. */
+static int script_at(const int32_t *ids, int n)
+{
+    int i = n - 1;
+    while (i > 0 && ids[i] != '>') {
+        i--;
+    }
+    return i > 0 ? i : 0;
+}
+
+static int script_of(const int32_t *ids, int n)
+{
+    int i = script_at(ids, n);
+    return i > 0 ? ids[i - 1] : 0;
+}
+
 static int script_next(const int32_t *ids, int n)
 {
     static const char *const texts[] = { ['h'] = "Hello, world!",
                                          ['e'] = "a\xf0\x9f\x98\x80"
                                                  "b" };
-    for (int i = n - 1; i > 0; i--) {
-        if (ids[i] != '>') {
-            continue;
-        }
-        int script = ids[i - 1], at = n - i - 1;
-        if (script == 'l') {
-            return 'a' + at % 10;
-        }
-        const char *text = script == 'h' || script == 'e' ? texts[script] : "?";
-        return at < (int)strlen(text) ? (unsigned char)text[at] : MOCK_END;
+    int script = script_of(ids, n), at = n - script_at(ids, n) - 1;
+    if (script == 'l') {
+        return 'a' + at % 10;
     }
-    return MOCK_END;
+    const char *text = script == 'h' || script == 'e' ? texts[script] : script != 0 ? "?" : "";
+    return at < (int)strlen(text) ? (unsigned char)text[at] : MOCK_END;
 }
 
 static void take_command(struct mock *m, const struct step_command *c)
@@ -78,10 +89,13 @@ static int mock_submit(struct executor *x, const struct step *s, uint64_t deadli
                 continue;
             }
             float *logits = m->logits + (size_t)m->n_wanted++ * MOCK_VOCAB;
+            int script = script_of(history, position + 1);
             for (int t = 0; t < MOCK_VOCAB; t++) {
-                logits[t] = (float)(t % 3) * 0.125f;
+                logits[t] = script == 'n' ? NAN : (float)(t % 3) * 0.125f;
             }
-            logits[script_next(history, position + 1)] = 30.0f;
+            if (script != 'n' && script != 'r') {
+                logits[script_next(history, position + 1)] = 30.0f;
+            }
         }
     }
     m->id = s->id;

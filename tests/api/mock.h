@@ -19,6 +19,7 @@ struct vocab *mock_vocab(void);
 /* The script is the letter before the last '>' of the prompt:
  *   h  "Hello, world!" and the end      e  "a😀b" and the end
  *   l  "abcdefghij" for ever            b  an error that breaks the executor
+ *   r  any byte, all alike              n  no numbers
  * While the gate is closed no step ends. */
 struct mock;
 struct executor *mock_executor(struct mock **ret);

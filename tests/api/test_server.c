@@ -12,7 +12,7 @@
 
 static json_t *parse(char *text)
 {
-    json_t *j = json_loads(text, 0, NULL);
+    json_t *j = json_loads(text, JSON_ALLOW_NUL, NULL);
     if (j == NULL) {
         fprintf(stderr, "not JSON: %s\n", text);
     }
@@ -241,8 +241,75 @@ static void logprobs_come_in_both_shapes(void **state)
     assert_int_equal(json_array_size(at(j, "choices.0.logprobs.tokens")), 6);
     assert_text(j, "choices.0.logprobs.tokens.0", "a");
     assert_text(j, "choices.0.logprobs.tokens.1", "\xef\xbf\xbd"); /* a quarter of a character */
-    assert_int_equal(json_integer_value(at(j, "choices.0.logprobs.text_offset.1")), 1);
+    const int offsets[] = { 0, 1, 1, 1, 1, 2 }; /* where the character of each begins */
+    for (size_t i = 0; i < 6; i++) {
+        json_t *offset = json_array_get(at(j, "choices.0.logprobs.text_offset"), i);
+        assert_int_equal(json_integer_value(offset), offsets[i]);
+    }
     assert_true(json_number_value(at(j, "choices.0.logprobs.top_logprobs.0.a")) > -1e-3);
+    json_decref(j);
+    rig_close(&r);
+}
+
+/* Tokens of equal text (halves of characters here) don't replace each other. */
+static void alternatives_of_equal_text_are_kept(void **state)
+{
+    struct rig r;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    json_t *j = ask(&r, TEXT,
+                    "{\"model\":\"Mock-1\",\"prompt\":\"xr>\",\"logprobs\":5,\"max_tokens\":3,"
+                    "\"temperature\":0,\"logit_bias\":{\"65\":100}}",
+                    200);
+    for (int i = 0; i < 3; i++) {
+        json_t *map = json_array_get(at(j, "choices.0.logprobs.top_logprobs"), (size_t)i);
+        assert_int_equal(json_object_size(map), 6); /* five, and the chosen one */
+        assert_non_null(json_object_get(map, "A"));
+    }
+    json_decref(j);
+    j = ask(&r, TEXT,
+            "{\"model\":\"Mock-1\",\"prompt\":\"xr>\",\"logprobs\":5,\"max_tokens\":1,"
+            "\"temperature\":0,\"logit_bias\":{\"2\":-100,\"200\":100}}",
+            200);
+    json_t *map = at(j, "choices.0.logprobs.top_logprobs.0");
+    assert_int_equal(json_object_size(map), 6);
+    assert_text(j, "choices.0.logprobs.tokens.0", "\xef\xbf\xbd");
+    assert_non_null(json_object_get(map, "\xef\xbf\xbd"));
+    json_decref(j);
+    rig_close(&r);
+}
+
+static void equal_prompts_get_answers_of_their_own(void **state)
+{
+    struct rig r;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    const char *const seeds[] = { "", ",\"seed\":5" };
+    for (int i = 0; i < 2; i++) {
+        char body[256];
+        snprintf(body, sizeof body,
+                 "{\"model\":\"Mock-1\",\"prompt\":[\"xr>\",\"xr>\"],\"max_tokens\":40%s}",
+                 seeds[i]);
+        json_t *j = ask(&r, TEXT, body, 200);
+        bool same = json_equal(at(j, "choices.0.text"), at(j, "choices.1.text"));
+        assert_int_equal(same, i); /* a seed makes them alike */
+        json_decref(j);
+    }
+    rig_close(&r);
+}
+
+static void a_model_without_numbers_is_told(void **state)
+{
+    struct rig r;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    const char *const more[] = { "", ",\"logprobs\":5", ",\"temperature\":0" };
+    for (int i = 0; i < 3; i++) {
+        char body[256];
+        snprintf(body, sizeof body, "{\"model\":\"Mock-1\",\"prompt\":\"xn>\"%s}", more[i]);
+        json_t *j = ask(&r, TEXT, body, 500);
+        assert_non_null(
+            strstr(json_string_value(at(j, "error.message")), "the model gives no numbers"));
+        json_decref(j);
+    }
+    json_t *j = ask(&r, CHAT, HELLO "}", 200); /* only that request ended */
     json_decref(j);
     rig_close(&r);
 }
@@ -465,6 +532,9 @@ int main(void)
         cmocka_unit_test(chat_streams),
         cmocka_unit_test(completions_take_prompts_in_all_forms),
         cmocka_unit_test(logprobs_come_in_both_shapes),
+        cmocka_unit_test(alternatives_of_equal_text_are_kept),
+        cmocka_unit_test(equal_prompts_get_answers_of_their_own),
+        cmocka_unit_test(a_model_without_numbers_is_told),
         cmocka_unit_test(bad_requests_are_named),
         cmocka_unit_test(bad_http_is_refused_in_json),
         cmocka_unit_test(other_methods_and_encodings),

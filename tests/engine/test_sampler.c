@@ -31,8 +31,13 @@ static void greedy_takes_the_lowest_of_ties(void **state)
     const float logits[6] = { 1.0f, NAN, 7.0f, 7.0f, INFINITY - INFINITY, 6.0f };
     assert_int_equal(pick_at(s, &(struct sampling){ 0 }, logits, 1), 2);
     const float bad[6] = { NAN, NAN, NAN, NAN, NAN, NAN };
-    assert_int_equal(pick_at(s, &(struct sampling){ 0 }, bad, 1), 0);
-    assert_int_equal(pick_at(s, &(struct sampling){ .temperature = 1.0f }, bad, 1), 0);
+    assert_int_equal(pick_at(s, &(struct sampling){ 0 }, bad, 1), -1);
+    assert_int_equal(pick_at(s, &(struct sampling){ .temperature = 1.0f }, bad, 1), -1);
+    const struct sampling report = { .want_logprob = true, .n_top = 5 };
+    assert_int_equal(pick_at(s, &report, bad, 1), -1);
+    const struct sampler_bias ban = { 2, -100.0f }; /* all that is a number is banned */
+    const float one[6] = { NAN, NAN, 3.0f, -INFINITY, NAN, NAN };
+    assert_int_equal(pick_at(s, &(struct sampling){ .bias = &ban, .n_bias = 1 }, one, 1), 2);
     const float huge[6] = { 0, 0, INFINITY, 0, 0, 0 };
     assert_int_equal(pick_at(s, &(struct sampling){ .temperature = 1.0f }, huge, 1), 2);
     sampler_close(s);
