@@ -75,7 +75,8 @@ struct backend {
     uint64_t (*state_bytes)(const struct backend_ctx *c);
 
     /* One step: begin checks it and reserves pages; then for each segment run, with the caller's
-     * exchange between; end makes the rows part of the sessions. abort drops them. */
+     * exchange between; end makes the rows part of the sessions. abort, at any point between,
+     * leaves every state as it was before begin, as a begin that fails does. */
     int (*begin)(struct backend_ctx *c, const struct backend_step *s, struct error *e);
     int (*run)(struct backend_ctx *c, int segment, struct error *e);
     int (*end)(struct backend_ctx *c, struct error *e);

@@ -222,6 +222,74 @@ static void a_checkpoint_can_be_restored_again_and_again(void **state)
     }
 }
 
+/* A step of `count` rows from position `first`, given up before its first segment or behind it. */
+static void give_up(struct fixture *f, uint32_t session, int first, int count, bool run_it)
+{
+    struct error e = { 0 };
+    const struct backend_run run = { session, first, count };
+    const uint8_t wanted[MAX_ROWS] = { 0 };
+    const struct backend_step s = {
+        .runs = &run, .n_runs = 1, .ids = f->other + first, .wanted = wanted, .n_rows = count
+    };
+    assert_int_equal(backend_cpu.begin(f->c, &s, &e), 0);
+    if (run_it)
+        assert_int_equal(backend_cpu.run(f->c, 0, &e), 0);
+    backend_cpu.abort(f->c);
+}
+
+/* An aborted step, or one that did not begin, leaves every kind of state as it was: the session
+ * goes on with the bits of one that never saw it, also behind a fork. */
+static void abort_leaves_every_state_as_it_was(void **state)
+{
+    const int counts[] = { 1, 2, MAX_ROWS };
+    for (size_t k = 0; k < 2 * ARRAY_LEN(families); k++) {
+        struct fixture f;
+        struct error e = { 0 };
+        open_fixture(&f, families[k / 2], k % 2);
+        uint64_t empty = backend_cpu.state_bytes(f.c);
+        for (size_t i = 0; i < ARRAY_LEN(positions); i++)
+            for (size_t n = 0; n < 2 * ARRAY_LEN(counts); n++) {
+                int at = positions[i];
+                if (at + counts[n / 2] > LENGTH + AFTER)
+                    continue;
+                assert_int_equal(backend_cpu.create(f.c, 1, &e), 0);
+                feed(&f, 1, f.ids, 0, at, NULL);
+                uint64_t before = backend_cpu.state_bytes(f.c);
+                give_up(&f, 1, at, counts[n / 2], n % 2);
+                assert_int_equal(backend_cpu.state_bytes(f.c), before);
+                assert_int_equal(backend_cpu.fork(f.c, 2, 1, &e), 0);
+                give_up(&f, 2, at, counts[n / 2], n % 2);
+                same_as_fresh(&f, 2, at);
+                same_as_fresh(&f, 1, at);
+                assert_int_equal(backend_cpu.release(f.c, 1, &e), 0);
+                assert_int_equal(backend_cpu.release(f.c, 2, &e), 0);
+                assert_int_equal(backend_cpu.state_bytes(f.c), empty);
+            }
+        close_fixture(&f);
+    }
+    (void)state;
+}
+
+/* The second run of a step can't be had: the first one's pages are free again. */
+static void a_step_that_does_not_begin_takes_nothing(void **state)
+{
+    struct fixture f;
+    struct error e = { 0 };
+    open_fixture(&f, "lfm2", false);
+    const struct backend_run runs[] = { { 1, 0, 40 }, { 7, 0, 1 } };
+    const uint8_t wanted[MAX_ROWS] = { 0 };
+    const struct backend_step s = {
+        .runs = runs, .n_runs = 2, .ids = f.ids, .wanted = wanted, .n_rows = 41
+    };
+    uint64_t empty = backend_cpu.state_bytes(f.c);
+    assert_int_equal(backend_cpu.create(f.c, 1, &e), 0);
+    assert_int_equal(backend_cpu.begin(f.c, &s, &e), FAIL_NOT_FOUND);
+    assert_int_equal(backend_cpu.state_bytes(f.c), empty);
+    same_as_fresh(&f, 1, 0);
+    close_fixture(&f);
+    (void)state;
+}
+
 static void a_session_ends_at_its_own_bound(void **state)
 {
     struct fixture f;
@@ -260,6 +328,8 @@ int main(void)
         cmocka_unit_test(a_window_says_how_far_back_it_can_go),
         cmocka_unit_test(forks_go_their_own_ways),
         cmocka_unit_test(a_checkpoint_can_be_restored_again_and_again),
+        cmocka_unit_test(abort_leaves_every_state_as_it_was),
+        cmocka_unit_test(a_step_that_does_not_begin_takes_nothing),
         cmocka_unit_test(a_session_ends_at_its_own_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,33 +99,52 @@ static int check_step(struct backend_ctx *c, const struct backend_step *s, struc
     return 0;
 }
 
+/* Pages that the first n runs of the step took. */
+static void abandon(struct backend_ctx *c, int n)
+{
+    for (int i = 0; i < n; i++)
+        cpu_state_abandon(c, &c->sessions[c->run_sessions[i]]);
+}
+
+/* Run i of the step, whose rows begin at *row: reserves its pages. */
+static int take_run(struct backend_ctx *c, const struct backend_step *s, int i, int *row,
+                    struct error *e)
+{
+    const struct backend_run *run = &s->runs[i];
+    struct cpu_session *session = cpu_session_find(c, run->session, false);
+    if (!session)
+        return fail(e, FAIL_NOT_FOUND, "no session %u", run->session);
+    if (run->first != session->position || run->count < 1 || run->count > s->n_rows - *row)
+        return fail(e, FAIL_STATE, "session %u is at position %d, the run starts at %d",
+                    run->session, session->position, run->first);
+    for (int k = 0; k < i; k++)
+        if (c->runs[k].session == run->session)
+            return fail(e, FAIL_STATE, "session %u has two runs in one step", run->session);
+    int r = cpu_state_reserve(c, session, run->count, e);
+    if (r)
+        return r;
+    c->runs[i] = *run;
+    c->run_sessions[i] = (int)(session - c->sessions);
+    for (int j = 0; j < run->count; j++)
+        c->rows[(*row)++] = (struct cpu_row){ c->run_sessions[i], run->first + j };
+    return 0;
+}
+
 static int cpu_begin(struct backend_ctx *c, const struct backend_step *s, struct error *e)
 {
     assert(!c->in_step);
     int r = check_step(c, s, e);
     if (r)
         return r;
-    int row = 0, wanted = 0;
-    for (int i = 0; i < s->n_runs; i++) {
-        const struct backend_run *run = &s->runs[i];
-        struct cpu_session *session = cpu_session_find(c, run->session, false);
-        if (!session)
-            return fail(e, FAIL_NOT_FOUND, "no session %u", run->session);
-        if (run->first != session->position || run->count < 1 || run->count > s->n_rows - row)
-            return fail(e, FAIL_STATE, "session %u is at position %d, the run starts at %d",
-                        run->session, session->position, run->first);
-        for (int k = 0; k < i; k++)
-            if (c->runs[k].session == run->session)
-                return fail(e, FAIL_STATE, "session %u has two runs in one step", run->session);
-        if ((r = cpu_state_reserve(c, session, run->count, e)))
-            return r;
-        c->runs[i] = *run;
-        c->run_sessions[i] = (int)(session - c->sessions);
-        for (int j = 0; j < run->count; j++, row++)
-            c->rows[row] = (struct cpu_row){ c->run_sessions[i], run->first + j };
+    int row = 0, wanted = 0, n = 0;
+    while (n < s->n_runs && (r = take_run(c, s, n, &row, e)) == 0)
+        n++;
+    if (!r && row != s->n_rows)
+        r = fail(e, FAIL_FORMAT, "runs of %d rows in a step of %d", row, s->n_rows);
+    if (r) {
+        abandon(c, n);
+        return r;
     }
-    if (row != s->n_rows)
-        return fail(e, FAIL_FORMAT, "runs of %d rows in a step of %d", row, s->n_rows);
     for (int i = 0; i < s->n_rows; i++) {
         c->step_ids[i] = s->ids[i];
         if (s->wanted[i])
@@ -286,6 +305,7 @@ static int cpu_end(struct backend_ctx *c, struct error *e)
 
 static void cpu_abort(struct backend_ctx *c)
 {
+    abandon(c, c->in_step ? c->step.n_runs : 0);
     c->in_step = false;
 }
 
@@ -303,7 +323,7 @@ static uint64_t cpu_weight_bytes(const struct backend_ctx *c)
 
 static uint64_t cpu_state_bytes(const struct backend_ctx *c)
 {
-    uint64_t total = (uint64_t)c->recurrent_floats * sizeof(float) * (uint64_t)c->n_sessions;
+    uint64_t total = 2 * (uint64_t)c->recurrent_floats * sizeof(float) * (uint64_t)c->n_sessions;
     for (int k = 0; k < c->n_classes; k++)
         total +=
             (uint64_t)(c->classes[k].n_pages - c->classes[k].n_free) * c->classes[k].page_bytes;

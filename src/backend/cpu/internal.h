@@ -87,6 +87,7 @@ struct cpu_session {
     int first_page[CPU_MAX_CLASSES];
     int end_page[CPU_MAX_CLASSES];
     float *recurrent; /* all convolution states, one after another */
+    float *next;      /* what the step under way leaves of them: end swaps the two */
 };
 
 struct cpu_row {
@@ -161,6 +162,7 @@ void cpu_state_close(struct backend_ctx *c);
 struct cpu_session *cpu_session_find(struct backend_ctx *c, uint32_t id, bool checkpoint);
 int cpu_state_reserve(struct backend_ctx *c, struct cpu_session *s, int32_t count, struct error *e);
 void cpu_state_commit(struct backend_ctx *c, struct cpu_session *s, int32_t count);
+void cpu_state_abandon(struct backend_ctx *c, struct cpu_session *s);
 uint8_t *cpu_state_page(struct backend_ctx *c, const struct cpu_session *s, int state, int page);
 int cpu_session_create(struct backend_ctx *c, uint32_t session, struct error *e);
 int cpu_session_release(struct backend_ctx *c, uint32_t session, struct error *e);

@@ -226,8 +226,8 @@ static void do_conv(struct backend_ctx *c, const struct instr *in, int row, floa
     }
 }
 
-/* The last row of a run leaves the new state. Older entries move up first, so that a run shorter
- * than the kernel keeps what it still needs. */
+/* The last row of a run leaves the new state, apart from the present one, which stays as it is
+ * until the step ends. A run shorter than the kernel keeps what it still needs. */
 static void store_conv(struct backend_ctx *c, const struct instr *in, int row)
 {
     const struct state *s = &c->program->states[in->state];
@@ -235,10 +235,10 @@ static void store_conv(struct backend_ctx *c, const struct instr *in, int row)
     if (row_in_run != c->runs[run].count - 1)
         return;
     size_t width = (size_t)s->key_dim * sizeof(float);
-    float *state = c->sessions[c->rows[row].session].recurrent + c->state_offset[in->state];
+    float *state = c->sessions[c->rows[row].session].next + c->state_offset[in->state];
     for (int i = 0; i < s->value_dim; i++)
-        memmove(state + (size_t)i * (size_t)s->key_dim,
-                conv_input(c, in, row, row_in_run, s->value_dim - 1 - i), width);
+        memcpy(state + (size_t)i * (size_t)s->key_dim,
+               conv_input(c, in, row, row_in_run, s->value_dim - 1 - i), width);
 }
 
 static void store_kv(struct backend_ctx *c, const struct instr *in, int row)

@@ -91,7 +91,9 @@ int cpu_state_open(struct backend_ctx *c, struct error *e)
         for (int k = 0; k < c->n_classes; k++)
             if (!(c->sessions[i].tables[k] = arena_array(&c->arena, int, c->table_pages)))
                 r = fail(e, FAIL_NOMEM, "%d sessions", c->n_sessions);
-        if (!(c->sessions[i].recurrent = arena_array(&c->arena, float, c->recurrent_floats + 1)))
+        c->sessions[i].recurrent = arena_array(&c->arena, float, c->recurrent_floats + 1);
+        c->sessions[i].next = arena_array(&c->arena, float, c->recurrent_floats + 1);
+        if (!c->sessions[i].recurrent || !c->sessions[i].next)
             r = fail(e, FAIL_NOMEM, "%d sessions", c->n_sessions);
     }
     return r;
@@ -321,6 +323,9 @@ int cpu_state_reserve(struct backend_ctx *c, struct cpu_session *s, int32_t coun
  * the window stays, so that a few tokens can be taken back. */
 void cpu_state_commit(struct backend_ctx *c, struct cpu_session *s, int32_t count)
 {
+    float *next = s->next;
+    s->next = s->recurrent;
+    s->recurrent = next;
     s->position += count;
     for (int k = 0; k < c->n_classes; k++) {
         struct cpu_class *class = &c->classes[k];
@@ -330,6 +335,15 @@ void cpu_state_commit(struct backend_ctx *c, struct cpu_session *s, int32_t coun
         while (s->first_page[k] < keep && s->first_page[k] < s->end_page[k])
             page_drop(class, s->tables[k][s->first_page[k]++]);
     }
+}
+
+/* The rows don't come: pages that were taken for them go back, so that none is left behind which a
+ * fork would share and a later step write. */
+void cpu_state_abandon(struct backend_ctx *c, struct cpu_session *s)
+{
+    for (int k = 0; k < c->n_classes; k++)
+        while (s->end_page[k] > pages_for(s->position) && s->end_page[k] > s->first_page[k])
+            page_drop(&c->classes[k], s->tables[k][--s->end_page[k]]);
 }
 
 uint8_t *cpu_state_page(struct backend_ctx *c, const struct cpu_session *s, int state, int page)
