@@ -80,14 +80,14 @@ int bench_engine_open(struct bench_engine **ret, const struct bench_engine_optio
         g->transport = o->transport ? o->transport : "memory";
         r = open_executor(g, o, &x, e);
     }
-    if (!r && (r = engine_open(&g->engine,
-                               &(struct engine_options){ .executor = x,
-                                                         .vocab = vocab,
-                                                         .is_eog = no_end,
-                                                         .max_requests = o->streams,
-                                                         .max_queue = o->streams },
-                               e)))
-        x->ops->close(x);
+    if (!r)
+        r = engine_open(&g->engine,
+                        &(struct engine_options){ .executor = x,
+                                                  .vocab = vocab,
+                                                  .is_eog = no_end,
+                                                  .max_requests = o->streams,
+                                                  .max_queue = o->streams },
+                        e);
     free(no_end);
     if (r)
         free(g);

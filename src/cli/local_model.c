@@ -100,9 +100,9 @@ static int open_engine(struct local_model *m, const struct local_model_options *
                                                 .is_eog = served_text_eog(m->text),
                                                 .max_requests = 1,
                                                 .max_queue = 1 };
-        r = engine_open(&m->engine, &options, e);
+        return engine_open(&m->engine, &options, e); /* closes x if it fails */
     }
-    if (r && x)
+    if (x)
         x->ops->close(x);
     return r;
 }

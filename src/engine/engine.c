@@ -360,8 +360,15 @@ static void engine_free(struct engine *g)
 int engine_open(struct engine **ret, const struct engine_options *options, struct error *e)
 {
     struct engine *g = calloc(1, sizeof(*g));
-    if (!g)
-        return fail(e, FAIL_NOMEM, "an engine");
+    int r = g ? 0 : fail(e, FAIL_NOMEM, "an engine");
+    if (!r && options->vocab != options->executor->vocab)
+        r = fail(e, FAIL_ARG, "a head of %d tokens for logits of %d", options->vocab,
+                 options->executor->vocab);
+    if (r) {
+        free(g);
+        options->executor->ops->close(options->executor);
+        return r;
+    }
     g->options = *options;
     g->x = options->executor;
     if (g->options.max_requests < 1)
@@ -370,11 +377,12 @@ int engine_open(struct engine **ret, const struct engine_options *options, struc
         g->options.max_requests = STEP_MAX_RUNS;
     if (!g->options.step_timeout_ns)
         g->options.step_timeout_ns = 120 * CLOCK_NS_PER_S;
-    int r = alloc_engine(g);
+    r = alloc_engine(g);
     if (!r)
         r = sampler_open(&g->sampler, options->vocab, e);
     if (r) {
         engine_free(g);
+        options->executor->ops->close(options->executor);
         return fail(e, FAIL_NOMEM, "an engine for %d requests", options->max_requests);
     }
     memcpy(g->is_eog, options->is_eog, (size_t)options->vocab);
@@ -392,6 +400,7 @@ int engine_open(struct engine **ret, const struct engine_options *options, struc
         mutex_done(&g->lock);
         condition_done(&g->wake);
         engine_free(g);
+        options->executor->ops->close(options->executor);
         return r;
     }
     *ret = g;

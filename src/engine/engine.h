@@ -50,16 +50,16 @@ struct engine_request {
 };
 
 struct engine_options {
-    struct executor *executor; /* owned from here on */
-    int vocab;
-    const uint8_t *is_eog;    /* (vocab), copied: tokens that end a generation */
-    int max_requests;         /* at once; more wait in the queue */
-    int max_queue;            /* beyond this, engine_submit answers FAIL_BUSY */
-    int prefill_chunk;        /* rows of prefill in one step, 0: the engine's choice */
-    uint64_t step_timeout_ns; /* a step without progress for this long fails the placement */
+    struct executor *executor; /* owned from here on, also when engine_open fails */
+    int vocab;                 /* width of a logits row, as the executor's */
+    const uint8_t *is_eog;     /* (vocab), copied: tokens that end a generation */
+    int max_requests;          /* at once; more wait in the queue */
+    int max_queue;             /* beyond this, engine_submit answers FAIL_BUSY */
+    int prefill_chunk;         /* rows of prefill in one step, 0: the engine's choice */
+    uint64_t step_timeout_ns;  /* a step without progress for this long fails the placement */
 };
 
-/* Starts the head thread. FAIL_NOMEM. */
+/* Starts the head thread. The executor is closed when this fails. FAIL_NOMEM, FAIL_ARG. */
 int engine_open(struct engine **ret, const struct engine_options *options, struct error *e);
 /* Ends every request with FINISH_ERROR ("shutting down"), joins the thread, closes the executor. */
 void engine_close(struct engine *g);

@@ -7,6 +7,7 @@
 #include "os/clock.h"
 #include "os/thread.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #define VOCAB 50
@@ -33,6 +34,8 @@ struct fake {
     bool silent; /* collect only times out */
     bool down;
     int restores, checkpoints, in_use, most_in_use;
+    int closed;
+    bool numberless; /* gives NaN for every logit */
 };
 
 static struct fake_session *session_of(struct fake *f, uint32_t id)
@@ -126,8 +129,12 @@ static int fake_submit(struct executor *x, const struct step *s, uint64_t deadli
         for (int k = 0; k < s->runs[i].count; k++, row++) {
             assert_true(session->n < CONTEXT);
             session->ids[session->n++] = s->ids[row];
-            if (s->wanted[row])
-                logits_after(session, f->logits[at] + wanted++ * VOCAB);
+            if (!s->wanted[row])
+                continue;
+            float *out = f->logits[at] + wanted++ * VOCAB;
+            logits_after(session, out);
+            for (int v = 0; v < VOCAB && f->numberless; v++)
+                out[v] = NAN;
         }
         prefills += s->runs[i].count > 1;
         decodes += s->runs[i].count == 1;
@@ -171,7 +178,7 @@ static void fake_shutdown(struct executor *x)
 
 static void fake_close(struct executor *x)
 {
-    (void)x;
+    ((struct fake *)x)->closed++;
 }
 
 static const struct executor_ops fake_ops = { fake_submit, fake_collect, fake_shutdown,
@@ -511,6 +518,42 @@ static void silence_has_a_deadline(void **state)
     engine_close(g);
 }
 
+/* The request ends with the reason, the engine goes on. */
+static void a_model_without_numbers_ends_the_request(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct client c = { 0 };
+    struct error e = { 0 };
+    int32_t prompt[CONTEXT] = { 7, 8, 9 };
+    fake_init(&f, 1);
+    f.numberless = true;
+    struct engine *g = open_engine(&f, 1, 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(submit(g, &c, prompt, (struct ask){ 3, 5, 1 }, &e), 0);
+        wait_end(&c);
+        assert_int_equal(c.finish, FINISH_ERROR);
+        assert_non_null(strstr(c.error, "the model gives no numbers"));
+        assert_int_equal(c.n, 0);
+    }
+    engine_close(g);
+    assert_int_equal(f.closed, 1);
+}
+
+static void the_executor_is_the_engines_also_when_it_does_not_open(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct engine *g = NULL;
+    struct error e = { 0 };
+    const uint8_t eog[VOCAB + 1] = { 0 };
+    fake_init(&f, 1);
+    const struct engine_options o = { .executor = &f.x, .vocab = VOCAB + 1, .is_eog = eog };
+    assert_int_equal(engine_open(&g, &o, &e), FAIL_ARG);
+    assert_null(g);
+    assert_int_equal(f.closed, 1);
+}
+
 static void steps_survive_the_wire(void **state)
 {
     (void)state;
@@ -564,6 +607,8 @@ int main(void)
         cmocka_unit_test(a_cancelled_request_ends_and_others_go_on),
         cmocka_unit_test(a_lost_placement_tells_everybody_why),
         cmocka_unit_test(silence_has_a_deadline),
+        cmocka_unit_test(a_model_without_numbers_ends_the_request),
+        cmocka_unit_test(the_executor_is_the_engines_also_when_it_does_not_open),
         cmocka_unit_test(steps_survive_the_wire),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
