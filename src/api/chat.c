@@ -13,7 +13,7 @@ static json_t *token_json(struct bytes bytes, float logprob)
                      "bytes", list);
 }
 
-static int log_token(struct choice *c, const struct generate_token *t)
+static json_t *log_json(const struct choice *c, const struct generate_token *t)
 {
     json_t *token = token_json(t->bytes, t->logprob);
     json_t *top = json_array();
@@ -21,39 +21,67 @@ static int log_token(struct choice *c, const struct generate_token *t)
         json_array_append_new(
             top, token_json(vocab_piece(c->job->vocab, t->top[i].id), t->top[i].logprob));
     }
-    if (c->logprobs == NULL) {
-        c->logprobs = json_array();
-    }
     if (token == NULL || json_object_set_new(token, "top_logprobs", top) != 0) {
         json_decref(token);
-        return FAIL_NOMEM;
+        return NULL;
     }
-    return json_array_append_new(c->logprobs, token) == 0 ? 0 : FAIL_NOMEM;
+    return token;
+}
+
+/* Where the log probabilities of several tokens go: a list, or an answer in pieces. */
+struct log_target {
+    const struct choice *choice;
+    json_t *list;
+    struct pieces *out;
+    int n;
+};
+
+static void add_to_list(void *arg, const struct generate_token *t)
+{
+    struct log_target *to = arg;
+    json_array_append_new(to->list, log_json(to->choice, t));
+}
+
+static void write_piece(void *arg, const struct generate_token *t)
+{
+    struct log_target *to = arg;
+    pieces_text(to->out, to->n++ > 0 ? "," : "");
+    pieces_json(to->out, log_json(to->choice, t));
 }
 
 /* {"content": [...], "refusal": null}, or null where none were asked for. */
-static json_t *logprobs_json(const struct choice *c)
+static void whole(const struct choice *c, const char *finish, struct pieces *out)
 {
-    if (!c->job->request.want_logprobs) {
-        return json_null();
+    struct log_target log = { .choice = c, .out = out };
+    pieces_text(out, "{\"index\":");
+    pieces_json(out, json_integer(c->index));
+    pieces_text(out, ",\"message\":");
+    pieces_json(out, json_pack("{s:s,s:o,s:n}", "role", "assistant", "content",
+                               text_json(buffer_bytes(&c->answer)), "refusal"));
+    pieces_text(out, ",\"logprobs\":");
+    if (c->job->request.want_logprobs) {
+        pieces_text(out, "{\"content\":[");
+        tokens_each(buffer_bytes(&c->log), write_piece, &log);
+        pieces_text(out, "],\"refusal\":null}");
+    } else {
+        pieces_text(out, "null");
     }
-    json_t *content = c->logprobs != NULL ? json_incref(c->logprobs) : json_array();
-    return json_pack("{s:o,s:n}", "content", content, "refusal");
-}
-
-static json_t *whole(const struct choice *c, const char *finish)
-{
-    return json_pack("{s:i,s:{s:s,s:o,s:n},s:o,s:s}", "index", c->index, "message", "role",
-                     "assistant", "content", text_json(buffer_bytes(&c->answer)), "refusal",
-                     "logprobs", logprobs_json(c), "finish_reason", finish);
+    pieces_text(out, ",\"finish_reason\":");
+    pieces_json(out, json_string(finish));
+    pieces_text(out, "}");
 }
 
 /* The first chunk of an answer says the role, the last why it ended. */
-static json_t *chunk(const struct choice *c, struct bytes text, const char *finish)
+static json_t *chunk(const struct choice *c, struct bytes text, struct bytes tokens,
+                     const char *finish)
 {
-    json_t *delta = json_object();
-    json_t *logprobs = c->logprobs != NULL ? logprobs_json(c) : json_null();
-    if (finish == NULL && text.size == 0 && c->logprobs == NULL) {
+    json_t *delta = json_object(), *logprobs = json_null();
+    if (tokens.size > 0) {
+        struct log_target log = { .choice = c, .list = json_array() };
+        tokens_each(tokens, add_to_list, &log);
+        logprobs = json_pack("{s:o,s:n}", "content", log.list, "refusal");
+    }
+    if (finish == NULL && text.size == 0 && tokens.size == 0) {
         json_object_set_new(delta, "role", json_string("assistant"));
     }
     if (finish == NULL) {
@@ -67,8 +95,7 @@ const struct job_format job_format_chat = { .id_prefix = "chatcmpl-",
                                             .object = "chat.completion",
                                             .chunk_object = "chat.completion.chunk",
                                             .whole = whole,
-                                            .chunk = chunk,
-                                            .log = log_token };
+                                            .chunk = chunk };
 
 /* Renders and encodes the conversation. */
 static int encode(struct api *a, const struct api_model *model,

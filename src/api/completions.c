@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "base/attributes.h"
+
 /* Adds text: logprob to a map of alternatives. A text that is taken, or is the chosen token's,
  * gets the token's id behind it, so that none is lost. */
 static void add_alternative(json_t *map, json_t *text, json_t *taken, int32_t id, float logprob)
@@ -38,42 +40,117 @@ static json_t *alternatives(const struct choice *c, const struct generate_token 
     return map;
 }
 
-static int log_token(struct choice *c, const struct generate_token *t)
+/* The parallel lists of log probabilities: what each says of one token. */
+static json_t *log_text(const struct choice *c, const struct generate_token *t)
 {
-    bool top = c->job->request.sampling.n_top > 0;
-    if (c->logprobs == NULL) {
-        c->logprobs = json_pack("{s:[],s:[],s:o,s:[]}", "tokens", "token_logprobs", "top_logprobs",
-                                top ? json_array() : json_null(), "text_offset");
-    }
-    json_t *j = c->logprobs;
-    json_array_append_new(json_object_get(j, "tokens"), text_json(t->bytes));
-    json_array_append_new(json_object_get(j, "token_logprobs"), json_real((double)t->logprob));
-    json_array_append_new(json_object_get(j, "text_offset"),
-                          json_integer((json_int_t)(c->text_offset + t->characters)));
-    if (top) {
-        json_array_append_new(json_object_get(j, "top_logprobs"), alternatives(c, t));
-    }
-    return j != NULL ? 0 : FAIL_NOMEM;
+    return text_json(t->bytes);
 }
 
-static json_t *chunk(const struct choice *c, struct bytes text, const char *finish)
+static json_t *log_number(const struct choice *c, const struct generate_token *t)
 {
-    json_t *logprobs = c->logprobs != NULL ? json_incref(c->logprobs) : json_null();
+    return json_real((double)t->logprob);
+}
+
+static json_t *log_offset(const struct choice *c, const struct generate_token *t)
+{
+    return json_integer((json_int_t)(c->text_offset + t->characters));
+}
+
+struct log_list {
+    const char *name;
+    json_t *(*of)(const struct choice *c, const struct generate_token *t);
+};
+
+static const struct log_list lists[] = {
+    { "tokens", log_text },
+    { "token_logprobs", log_number },
+    { "text_offset", log_offset },
+    { "top_logprobs", alternatives },
+};
+
+/* Where one list of several tokens goes: JSON, or an answer in pieces. */
+struct log_target {
+    const struct choice *choice;
+    const struct log_list *list;
+    json_t *json;
+    struct pieces *out;
+    int n;
+};
+
+static void add_to_list(void *arg, const struct generate_token *t)
+{
+    struct log_target *to = arg;
+    json_array_append_new(to->json, to->list->of(to->choice, t));
+}
+
+static void write_piece(void *arg, const struct generate_token *t)
+{
+    struct log_target *to = arg;
+    pieces_text(to->out, to->n++ > 0 ? "," : "");
+    pieces_json(to->out, to->list->of(to->choice, t));
+}
+
+/* Alternatives may not have been asked for. */
+static bool has_list(const struct choice *c, const struct log_list *list)
+{
+    return list->of != alternatives || c->job->request.sampling.n_top > 0;
+}
+
+static json_t *chunk(const struct choice *c, struct bytes text, struct bytes tokens,
+                     const char *finish)
+{
+    json_t *logprobs = tokens.size > 0 ? json_object() : json_null();
+    for (size_t i = 0; i < ARRAY_LEN(lists) && tokens.size > 0; i++) {
+        struct log_target to = { .choice = c, .list = &lists[i] };
+        to.json = has_list(c, &lists[i]) ? json_array() : json_null();
+        if (has_list(c, &lists[i])) {
+            tokens_each(tokens, add_to_list, &to);
+        }
+        json_object_set_new(logprobs, lists[i].name, to.json);
+    }
     return json_pack("{s:o,s:i,s:o,s:s?}", "text", text_json(text), "index", c->index, "logprobs",
                      logprobs, "finish_reason", finish);
 }
 
-static json_t *whole(const struct choice *c, const char *finish)
+static void whole_logprobs(const struct choice *c, struct pieces *out)
 {
-    return chunk(c, buffer_bytes(&c->answer), finish);
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        struct log_target to = { .choice = c, .list = &lists[i], .out = out };
+        pieces_text(out, i > 0 ? "," : "{");
+        pieces_json(out, json_string(lists[i].name));
+        if (has_list(c, &lists[i])) {
+            pieces_text(out, ":[");
+            tokens_each(buffer_bytes(&c->log), write_piece, &to);
+            pieces_text(out, "]");
+        } else {
+            pieces_text(out, ":null");
+        }
+    }
+    pieces_text(out, "}");
+}
+
+static void whole(const struct choice *c, const char *finish, struct pieces *out)
+{
+    pieces_text(out, "{\"text\":");
+    pieces_json(out, text_json(buffer_bytes(&c->answer)));
+    pieces_text(out, ",\"index\":");
+    pieces_json(out, json_integer(c->index));
+    pieces_text(out, ",\"logprobs\":");
+    if (c->log.size > 0) {
+        whole_logprobs(c, out);
+    } else {
+        pieces_text(out, "null");
+    }
+    pieces_text(out, ",\"finish_reason\":");
+    pieces_json(out, json_string(finish));
+    pieces_text(out, "}");
 }
 
 const struct job_format job_format_text = { .id_prefix = "cmpl-",
                                             .object = "text_completion",
                                             .chunk_object = "text_completion",
                                             .whole = whole,
-                                            .chunk = chunk,
-                                            .log = log_token };
+                                            .chunk = chunk };
 
 /* All prompts of a request, encoded. Caller's struct. */
 struct prompts {

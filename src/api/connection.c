@@ -196,6 +196,11 @@ static int respond_write(struct responder *r, struct bytes data)
     return 0;
 }
 
+static void free_answer(const void *data, size_t size, void *arg)
+{
+    free((void *)data); /* a buffer's memory */
+}
+
 static void respond_end(struct responder *r)
 {
     struct connection *c = (struct connection *)r;
@@ -208,8 +213,11 @@ static void respond_end(struct responder *r)
     struct evbuffer *out = bufferevent_get_output(c->bev);
     if (!c->stream) {
         put_head(c, (int64_t)c->answer.size);
-        if (!c->head_only && c->status != 204) {
-            evbuffer_add(out, c->answer.data, c->answer.size);
+        bool body = !c->head_only && c->status != 204 && c->answer.size > 0;
+        /* By reference: a large answer isn't held twice. */
+        if (body &&
+            evbuffer_add_reference(out, c->answer.data, c->answer.size, free_answer, NULL) == 0) {
+            c->answer.data = NULL;
         }
         buffer_done(&c->answer);
         buffer_init(&c->answer, MAX_ANSWER);

@@ -13,9 +13,14 @@
 
 /* Text of one answer, and of all that waits for the event loop. */
 #define API_MAX_TEXT (64u << 20)
+/* JSON of the log probabilities of a whole answer, of one request and of all; streams keep none. A
+ * context of 32,768 tokens with 20 alternatives each fits. */
+#define API_MAX_LOGPROBS (128u << 20)
+#define API_MAX_ALL_LOGPROBS (256u << 20)
 #define API_ID_TEXT 48
 
 struct job;
+struct pieces;
 
 /* One answer of a request. The inbox is filled on the head's thread under the API's lock, the rest
  * belongs to the event loop. */
@@ -30,8 +35,7 @@ struct choice {
         int done, total; /* of prefill */
     } inbox;
     struct buffer text, tokens; /* what the last look at the inbox brought */
-    struct buffer answer;       /* text so far, where it isn't streamed */
-    json_t *logprobs;           /* so far, or of the next chunk; NULL: none */
+    struct buffer answer, log;  /* text and tokens so far, where they aren't streamed */
     size_t text_offset;         /* completions: characters of the echo */
     bool announced;             /* the first chunk is out */
     bool ended;
@@ -41,11 +45,11 @@ struct choice {
 /* What differs between the endpoints. */
 struct job_format {
     const char *id_prefix, *object, *chunk_object;
-    /* Parts of "choices"; logprobs is borrowed, finish NULL where it isn't known yet. */
-    json_t *(*whole)(const struct choice *c, const char *finish);
-    json_t *(*chunk)(const struct choice *c, struct bytes text, const char *finish);
-    /* Adds one token to c->logprobs. */
-    int (*log)(struct choice *c, const struct generate_token *token);
+    /* Parts of "choices". whole writes what answer and log have; chunk says text and its tokens,
+     * packed, finish NULL where it isn't known yet. */
+    void (*whole)(const struct choice *c, const char *finish, struct pieces *out);
+    json_t *(*chunk)(const struct choice *c, struct bytes text, struct bytes tokens,
+                     const char *finish);
 };
 
 extern const struct job_format job_format_chat, job_format_text;
@@ -64,7 +68,8 @@ struct job {
     const struct vocab *vocab;
     int64_t created_s;
     uint64_t last_write_ns;
-    bool begun; /* a stream's head is out */
+    bool begun;             /* a stream's head is out */
+    uint64_t logprob_bytes; /* counted in the API's */
     int n_running;
     int n_choices;
     struct choice *choices;
@@ -78,6 +83,8 @@ struct api {
     struct event *wake_event, *timer;
     struct job *jobs;
     int n_jobs;
+    uint64_t logprob_bytes; /* that the jobs' whole answers may grow to */
+    bool stopped;
 };
 
 /* --- answers --- */
@@ -85,6 +92,19 @@ struct api {
 /* A whole JSON answer; json is stolen (NULL: 500). */
 void reply_json(struct responder *r, int status, json_t *json, const char *headers);
 void reply_problem(struct responder *r, const struct api_problem *p);
+
+/* A large answer in pieces: JSON as it is made, so that neither its tree nor its text is ever held
+ * twice. pieces_end writes the rest and ends the answer; where something failed, which only want of
+ * memory or a lost client does, it is cut and so isn't JSON. */
+struct pieces {
+    struct responder *responder;
+    struct buffer text;
+    bool failed;
+};
+void pieces_begin(struct pieces *p, struct responder *r, int status);
+void pieces_text(struct pieces *p, const char *text);
+void pieces_json(struct pieces *p, json_t *value); /* stolen; NULL: out of memory */
+void pieces_end(struct pieces *p);
 
 /* --- jobs --- */
 
@@ -102,13 +122,13 @@ void job_start(struct api *a, struct responder *responder, const struct api_mode
 void jobs_drain(struct api *a);
 /* Writes a comment to streams that have been silent for long. */
 void jobs_keep_alive(struct api *a, uint64_t now_ns);
-/* Answers with 503 and frees everything. */
+/* Ends all answers with 503. The engines are gone. */
 void jobs_close(struct api *a);
 
-/* Tokens of an inbox, packed; log is called for each. */
+/* Tokens packed, a tenth of what their JSON takes; each is called for each, in order. */
 int tokens_pack(struct buffer *to, const struct generate_token *tokens, int n);
-int tokens_unpack(struct bytes packed, int (*log)(struct choice *, const struct generate_token *),
-                  struct choice *c);
+void tokens_each(struct bytes packed, void (*each)(void *arg, const struct generate_token *token),
+                 void *arg);
 
 /* Bytes as a JSON string; what isn't UTF-8 becomes U+FFFD. NULL without memory. */
 json_t *text_json(struct bytes text);

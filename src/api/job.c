@@ -78,8 +78,9 @@ static void job_free(struct job *job)
         buffer_done(&c->text);
         buffer_done(&c->tokens);
         buffer_done(&c->answer);
-        json_decref(c->logprobs);
+        buffer_done(&c->log);
     }
+    job->api->logprob_bytes -= job->logprob_bytes;
     *job->back = job->next;
     if (job->next != NULL) {
         job->next->back = job->back;
@@ -159,12 +160,12 @@ static json_t *usage_json(const struct job *job)
                      "cached_tokens", cached);
 }
 
-/* What every object of an answer has; choices is stolen. */
-static json_t *envelope(const struct job *job, const char *object, json_t *choices)
+/* What every object of an answer has, but for its choices. */
+static json_t *envelope(const struct job *job, const char *object)
 {
-    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "id", job->id, "object", object, "created",
+    return json_pack("{s:s,s:s,s:I,s:s,s:s}", "id", job->id, "object", object, "created",
                      (json_int_t)job->created_s, "model", job->model, "system_fingerprint",
-                     "shoal-" SHOAL_VERSION, "choices", choices);
+                     "shoal-" SHOAL_VERSION);
 }
 
 static const char *finish_text(const struct choice *c)
@@ -176,7 +177,8 @@ static const char *finish_text(const struct choice *c)
 static bool write_chunk(struct job *job, json_t *choice)
 {
     json_t *choices = choice != NULL ? json_pack("[o]", choice) : NULL;
-    json_t *chunk = choices != NULL ? envelope(job, job->format->chunk_object, choices) : NULL;
+    json_t *chunk = choices != NULL ? envelope(job, job->format->chunk_object) : NULL;
+    json_object_set_new(chunk, "choices", choices);
     if (chunk != NULL && job->request.include_usage) {
         json_object_set_new(chunk, "usage", json_null());
     }
@@ -197,25 +199,22 @@ static void begin_stream(struct job *job)
 static bool stream_choice(struct choice *c, bool ended_now)
 {
     struct job *job = c->job;
+    const struct bytes none = { 0 };
     begin_stream(job);
     bool ok = true;
     if (!c->announced) {
         c->announced = true;
         struct bytes first = buffer_bytes(&c->answer); /* an echo */
         if (job->request.endpoint == OPENAI_CHAT || first.size > 0) {
-            json_t *logprobs = c->logprobs; /* they belong to the text, not to the role */
-            c->logprobs = NULL;
-            ok = write_chunk(job, job->format->chunk(c, first, NULL));
-            c->logprobs = logprobs;
+            ok = write_chunk(job, job->format->chunk(c, first, none, NULL));
         }
     }
-    if (ok && (c->text.size > 0 || c->logprobs != NULL)) {
-        ok = write_chunk(job, job->format->chunk(c, buffer_bytes(&c->text), NULL));
+    if (ok && (c->text.size > 0 || c->tokens.size > 0)) {
+        ok = write_chunk(
+            job, job->format->chunk(c, buffer_bytes(&c->text), buffer_bytes(&c->tokens), NULL));
     }
-    json_decref(c->logprobs);
-    c->logprobs = NULL;
     if (ok && ended_now) {
-        ok = write_chunk(job, job->format->chunk(c, bytes_text(""), finish_text(c)));
+        ok = write_chunk(job, job->format->chunk(c, none, none, finish_text(c)));
     }
     return ok;
 }
@@ -223,30 +222,46 @@ static bool stream_choice(struct choice *c, bool ended_now)
 static void finish_stream(struct job *job)
 {
     if (job->request.include_usage) {
-        json_t *last = envelope(job, job->format->chunk_object, json_array());
-        if (last != NULL) {
-            json_object_set_new(last, "usage", usage_json(job));
-        }
+        json_t *last = envelope(job, job->format->chunk_object);
+        json_object_set_new(last, "choices", json_array());
+        json_object_set_new(last, "usage", usage_json(job));
         sse_json(job->responder, last);
     }
     sse_done(job->responder);
     end_answer(job);
 }
 
+/* The envelope with its choices last, in pieces. */
 static void finish_whole(struct job *job)
 {
-    json_t *choices = json_array();
-    for (int i = 0; i < job->n_choices; i++) {
-        const struct choice *c = &job->choices[i];
-        json_array_append_new(choices, job->format->whole(c, finish_text(c)));
-    }
-    json_t *answer = envelope(job, job->format->object, choices);
-    if (answer != NULL) {
-        json_object_set_new(answer, "usage", usage_json(job));
-    }
+    struct pieces out;
     struct responder *r = job->responder;
+    json_t *rest = envelope(job, job->format->object);
+    json_object_set_new(rest, "usage", usage_json(job));
     job->responder = NULL;
-    reply_json(r, 200, answer, NULL);
+    pieces_begin(&out, r, 200);
+    const char *key = NULL;
+    json_t *value = NULL;
+    pieces_text(&out, "{");
+    json_object_foreach(rest, key, value)
+    {
+        pieces_json(&out, json_string(key));
+        pieces_text(&out, ":");
+        pieces_json(&out, json_incref(value));
+        pieces_text(&out, ",");
+    }
+    pieces_text(&out, "\"choices\":[");
+    for (int i = 0; i < job->n_choices; i++) {
+        struct choice *c = &job->choices[i];
+        pieces_text(&out, i > 0 ? "," : "");
+        job->format->whole(c, finish_text(c), &out);
+        buffer_done(&c->answer);
+        buffer_done(&c->log);
+    }
+    pieces_text(&out, "]}");
+    out.failed |= rest == NULL;
+    json_decref(rest);
+    pieces_end(&out);
 }
 
 /* Takes the inbox. Under the lock. */
@@ -265,10 +280,6 @@ static void take_inbox(struct choice *c)
 static bool serve_choice(struct choice *c, bool ended_now, struct api_problem *p)
 {
     struct job *job = c->job;
-    if (c->tokens.size > 0 && tokens_unpack(buffer_bytes(&c->tokens), job->format->log, c) != 0) {
-        problem_set(p, 500, NULL, NULL, "Out of memory.");
-        return false;
-    }
     if (c->text.failed || c->tokens.failed) {
         problem_set(p, 500, NULL, NULL, "The answer is too large.");
         return false;
@@ -287,15 +298,16 @@ static bool serve_choice(struct choice *c, bool ended_now, struct api_problem *p
     }
     if (!job->request.stream) {
         buffer_append(&c->answer, buffer_bytes(&c->text));
+        buffer_append(&c->log, buffer_bytes(&c->tokens));
     }
-    if (c->answer.failed) {
+    if (c->answer.failed || c->log.failed) {
         problem_set(p, 500, NULL, NULL, "The answer is too large.");
         return false;
     }
     if (!job->request.stream) {
         return true;
     }
-    if ((c->text.size > 0 || c->logprobs != NULL || ended_now) && !stream_choice(c, ended_now)) {
+    if ((c->text.size > 0 || c->tokens.size > 0 || ended_now) && !stream_choice(c, ended_now)) {
         /* The client doesn't read: nothing can be said to it. */
         end_answer(job);
         cancel_all(job);
@@ -481,6 +493,7 @@ static struct job *job_new(struct api *a, struct responder *responder,
         buffer_init(&c->text, API_MAX_TEXT);
         buffer_init(&c->tokens, API_MAX_TEXT);
         buffer_init(&c->answer, API_MAX_TEXT);
+        buffer_init(&c->log, API_MAX_TEXT);
     }
     job->next = a->jobs;
     job->back = &a->jobs;
@@ -492,23 +505,64 @@ static struct job *job_new(struct api *a, struct responder *responder,
     return job;
 }
 
+/* JSON of one token's or alternative's log probability: text, number, bytes. */
+#define LOGPROB_BYTES 100
+
+/* What the log probabilities of a whole answer may come to, bounded before it starts: once it is
+ * under way nothing can be taken back. */
+static int reserve_logprobs(struct api *a, const struct api_model *model,
+                            const struct openai_request *request, const struct job_prompt *prompts,
+                            int n, uint64_t *ret, struct api_problem *p)
+{
+    uint64_t tokens = 0;
+    *ret = 0;
+    if (!request->want_logprobs || request->stream) {
+        return 0;
+    }
+    for (int i = 0; i < n; i++) {
+        int room = model->context - prompts[i].n, most = request->max_tokens;
+        tokens += (uint64_t)(most < 0 || most > room ? room : most);
+    }
+    uint64_t bytes = tokens * (uint64_t)(1 + request->sampling.n_top) * LOGPROB_BYTES;
+    if (bytes > API_MAX_LOGPROBS) {
+        return problem_set(p, 400, "invalid_value", "logprobs",
+                           "The log probabilities of up to %llu tokens would make an answer of "
+                           "about %llu MB; %u is the most. Lower 'max_tokens' or the number of "
+                           "alternatives, or set 'stream'.",
+                           (unsigned long long)tokens, (unsigned long long)bytes >> 20,
+                           API_MAX_LOGPROBS >> 20);
+    }
+    if (bytes > API_MAX_ALL_LOGPROBS - a->logprob_bytes) {
+        return problem_set(p, 429, "rate_limit_exceeded", NULL,
+                           "Too many answers with log probabilities at once. Try again soon, or "
+                           "set 'stream'.");
+    }
+    *ret = bytes;
+    return 0;
+}
+
 void job_start(struct api *a, struct responder *responder, const struct api_model *model,
                struct openai_request *request, const struct job_prompt *prompts, int n_prompts)
 {
-    struct job *job = job_new(a, responder, model, request, n_prompts);
-    if (job == NULL) {
-        struct api_problem p = { 0 };
+    struct api_problem p = { 0 };
+    uint64_t logprob_bytes = 0;
+    struct job *job = NULL;
+    if (reserve_logprobs(a, model, request, prompts, n_prompts, &logprob_bytes, &p) == 0) {
+        job = job_new(a, responder, model, request, n_prompts);
         problem_set(&p, 500, NULL, NULL, "Out of memory.");
+    }
+    if (job == NULL) {
         openai_request_done(request);
         reply_problem(responder, &p);
         return;
     }
+    job->logprob_bytes = logprob_bytes;
+    a->logprob_bytes += logprob_bytes;
     responder->closed = on_closed;
     responder->closed_arg = job;
     for (int i = 0; i < n_prompts; i++) {
         struct error e = { 0 };
         if (start_choice(&job->choices[i], model, &prompts[i], &e) != 0) {
-            struct api_problem p = { 0 };
             problem_from_error(&p, &e);
             fail_job(job, &p);
             break;

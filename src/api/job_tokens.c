@@ -23,8 +23,8 @@ int tokens_pack(struct buffer *to, const struct generate_token *tokens, int n)
     return to->failed ? FAIL_LIMIT : 0;
 }
 
-int tokens_unpack(struct bytes packed, int (*log)(struct choice *, const struct generate_token *),
-                  struct choice *c)
+void tokens_each(struct bytes packed, void (*each)(void *arg, const struct generate_token *token),
+                 void *arg)
 {
     struct cursor in;
     cursor_init(&in, packed, NULL);
@@ -41,9 +41,8 @@ int tokens_unpack(struct bytes packed, int (*log)(struct choice *, const struct 
             top[k].id = (int32_t)cursor_u32(&in, "id");
             top[k].logprob = cursor_f32(&in, "logprob");
         }
-        if (in.failed || log(c, &t) != 0) {
-            return FAIL_NOMEM;
+        if (!in.failed) {
+            each(arg, &t);
         }
     }
-    return 0;
 }

@@ -213,6 +213,28 @@ def a_close_ends_the_work(d):
         time.sleep(0.02)
 
 
+def large_logprobs_are_bounded_before_they_start(d):
+    context = next(m["context"] for m in d.status()["models"] if m["id"] == MODEL)
+    # A completion's JSON takes up to 600 bytes a token with 5 alternatives.
+    prompts = 100_000_000 // (context * 600)
+    expect(prompts > 1, f"a context of {context} tokens is too long for this")
+    ask = {"model": MODEL, "max_tokens": context, "logprobs": 5, "logit_bias": models.NEVER_END}
+    status, _, reply = d.request("POST", "/v1/completions", {**ask, "prompt": ["x"] * (prompts * 3 // 2)})
+    expect(status == 400 and reply["error"]["param"] == "logprobs", f"{status} {reply}")
+    body = json.dumps({**ask, "prompt": ["x"] * prompts}).encode()
+    head = (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+            % len(body))
+    with socket.create_connection(("127.0.0.1", d.port)) as a, \
+            socket.create_connection(("127.0.0.1", d.port)) as b:
+        a.sendall(head + body)
+        b.sendall(head + body)
+        d.wait_until(lambda: running(d) > 0, "running requests")
+        status, reply_headers, reply = d.request("POST", "/v1/completions",
+                                                 {**ask, "prompt": ["x"] * prompts})
+        expect(status == 429 and "Retry-After" in reply_headers, f"{status} {reply}")
+    d.wait_until(lambda: running(d) == 0, "end of the work")
+
+
 def many_at_once_get_their_own_answers(d):
     def text(seed):
         return d.client().completions.create(model=MODEL, prompt=f"number {seed}", max_tokens=24,
@@ -259,7 +281,8 @@ TESTS = [models_are_listed, chat_answers, stream_gives_the_same_text, completion
          several_prompts_give_several_choices, logprobs_are_given, seeds_repeat_and_differ,
          stop_strings_end_the_text, bad_fields_are_named, python_errors_are_the_package_s,
          a_long_prompt_is_refused, odd_paths_and_methods, foreign_origins_are_refused,
-         bad_http_does_no_harm, a_close_ends_the_work, many_at_once_get_their_own_answers,
+         bad_http_does_no_harm, a_close_ends_the_work,
+         large_logprobs_are_bounded_before_they_start, many_at_once_get_their_own_answers,
          a_seeded_answer_is_the_same_in_company,
          two_models_answer_in_turn, a_slow_sender_holds_nobody_up, ends_cleanly]
 
