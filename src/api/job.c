@@ -508,36 +508,34 @@ static struct job *job_new(struct api *a, struct responder *responder,
 /* JSON of one token's or alternative's log probability: text, number, bytes. */
 #define LOGPROB_BYTES 100
 
-/* What the log probabilities of a whole answer may come to, bounded before it starts: once it is
- * under way nothing can be taken back. */
-static int reserve_logprobs(struct api *a, const struct api_model *model,
-                            const struct openai_request *request, const struct job_prompt *prompts,
-                            int n, uint64_t *ret, struct api_problem *p)
+/* What the log probabilities of a whole answer may come to. */
+static uint64_t logprob_bytes(const struct api_model *model, const struct openai_request *request,
+                              const struct job_prompt *prompts, int n)
 {
     uint64_t tokens = 0;
-    *ret = 0;
-    if (!request->want_logprobs || request->stream) {
-        return 0;
-    }
     for (int i = 0; i < n; i++) {
         int room = model->context - prompts[i].n, most = request->max_tokens;
         tokens += (uint64_t)(most < 0 || most > room ? room : most);
     }
-    uint64_t bytes = tokens * (uint64_t)(1 + request->sampling.n_top) * LOGPROB_BYTES;
+    bool kept = request->want_logprobs && !request->stream;
+    return kept ? tokens * (uint64_t)(1 + request->sampling.n_top) * LOGPROB_BYTES : 0;
+}
+
+/* Bounded before it starts: once an answer is under way nothing can be taken back. */
+static int check_logprobs(const struct api *a, uint64_t bytes, struct api_problem *p)
+{
     if (bytes > API_MAX_LOGPROBS) {
         return problem_set(p, 400, "invalid_value", "logprobs",
-                           "The log probabilities of up to %llu tokens would make an answer of "
-                           "about %llu MB; %u is the most. Lower 'max_tokens' or the number of "
+                           "The log probabilities of so many tokens would make an answer of about "
+                           "%llu MB; %u is the most. Lower 'max_tokens' or the number of "
                            "alternatives, or set 'stream'.",
-                           (unsigned long long)tokens, (unsigned long long)bytes >> 20,
-                           API_MAX_LOGPROBS >> 20);
+                           (unsigned long long)bytes >> 20, API_MAX_LOGPROBS >> 20);
     }
     if (bytes > API_MAX_ALL_LOGPROBS - a->logprob_bytes) {
         return problem_set(p, 429, "rate_limit_exceeded", NULL,
                            "Too many answers with log probabilities at once. Try again soon, or "
                            "set 'stream'.");
     }
-    *ret = bytes;
     return 0;
 }
 
@@ -545,9 +543,9 @@ void job_start(struct api *a, struct responder *responder, const struct api_mode
                struct openai_request *request, const struct job_prompt *prompts, int n_prompts)
 {
     struct api_problem p = { 0 };
-    uint64_t logprob_bytes = 0;
+    uint64_t bytes = logprob_bytes(model, request, prompts, n_prompts);
     struct job *job = NULL;
-    if (reserve_logprobs(a, model, request, prompts, n_prompts, &logprob_bytes, &p) == 0) {
+    if (check_logprobs(a, bytes, &p) == 0) {
         job = job_new(a, responder, model, request, n_prompts);
         problem_set(&p, 500, NULL, NULL, "Out of memory.");
     }
@@ -556,8 +554,8 @@ void job_start(struct api *a, struct responder *responder, const struct api_mode
         reply_problem(responder, &p);
         return;
     }
-    job->logprob_bytes = logprob_bytes;
-    a->logprob_bytes += logprob_bytes;
+    job->logprob_bytes = bytes;
+    a->logprob_bytes += bytes;
     responder->closed = on_closed;
     responder->closed_arg = job;
     for (int i = 0; i < n_prompts; i++) {
