@@ -7,8 +7,8 @@
 #include "cluster/link.h"
 #include "cluster/listen.h"
 #include "cluster/part.h"
-#include "cluster/place.h"
 #include "cluster/security.h"
+#include "cluster/service.h"
 #include "cluster/stream.h"
 #include "os/clock.h"
 #include "os/cpu.h"
@@ -92,7 +92,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     listen_tick(c);
     links_tick(c);
     data_tick(c);
-    places_tick(c);
+    services_tick(c);
     status_tick(c);
     dial_members(c, now);
     scan_models(c, now);
@@ -196,7 +196,7 @@ void cluster_stop(struct cluster *c)
 {
     c->closing = true;
     listen_close(c);
-    places_close(c);
+    services_close(c);
     parts_close(c);
 }
 
@@ -236,7 +236,7 @@ int cluster_add_model(struct cluster *c, const char *name, struct error *e)
     if (!c->self->head) {
         return fail(e, FAIL_STATE, "models are placed by the head: give --model there");
     }
-    return place_add(c, name, e);
+    return service_add(c, name, e);
 }
 
 bool cluster_is_head(const struct cluster *c)

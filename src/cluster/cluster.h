@@ -63,7 +63,7 @@ void cluster_stop(struct cluster *c);
 /* Ends requests, placements and links. Takes at most about a second. NULL is fine. */
 void cluster_close(struct cluster *c);
 
-/* A model to be served by this head: a name in the models folder or a path. See place_add. */
+/* A model to be served by this head: a name in the models folder or a path. See service_add. */
 int cluster_add_model(struct cluster *c, const char *name, struct error *e);
 
 /* The head is the device that was started without joining. */

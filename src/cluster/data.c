@@ -470,11 +470,11 @@ void data_device_lost(struct cluster *c, struct device *device, const char *why)
     }
 }
 
-void data_forget(struct cluster *c, int64_t placement)
+void data_forget(struct cluster *c, int64_t placement, uint32_t epoch)
 {
     for (struct data_channel *d = c->data, *next; d != NULL; d = next) {
         next = d->next;
-        if (d->purpose.placement == placement) {
+        if (d->purpose.placement == placement && d->purpose.epoch == epoch) {
             entry_free(d);
         }
     }

@@ -51,8 +51,8 @@ void data_open(struct cluster *c, struct device *to, const struct data_purpose *
 
 /* Gives up everything under way to a device; done is told. */
 void data_device_lost(struct cluster *c, struct device *d, const char *why);
-/* Gives up everything under way for a placement, without calling done. */
-void data_forget(struct cluster *c, int64_t placement);
+/* Gives up everything under way for an epoch of a placement, without calling done. */
+void data_forget(struct cluster *c, int64_t placement, uint32_t epoch);
 
 /* A control link to d is ready: what waited for it goes on. */
 void data_device_ready(struct cluster *c, struct device *d);

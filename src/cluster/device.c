@@ -6,7 +6,7 @@
 #include "cluster/data.h"
 #include "cluster/link.h"
 #include "cluster/part.h"
-#include "cluster/place.h"
+#include "cluster/service.h"
 #include "cluster/stream.h"
 #include "os/clock.h"
 #include "os/log.h"
@@ -279,7 +279,7 @@ void device_joined(struct cluster *c, struct device *d)
     d->dial_at = 0;
     members_broadcast(c);
     if (c->self->head) {
-        places_device_joined(c, d);
+        services_device_joined(c, d);
     }
 }
 
@@ -300,7 +300,7 @@ void device_lost(struct cluster *c, struct device *d, const char *why)
     streams_device_lost(c, d);
     data_device_lost(c, d, why);
     if (c->self->head) {
-        places_device_lost(c, d, why);
+        services_device_lost(c, d, why);
         members_broadcast(c);
     }
 }

@@ -23,7 +23,7 @@
 /* A home has fewer; also bounds the members message. */
 #define CLUSTER_MAX_DEVICES PLAN_MAX_RANKS
 /* --model given more often than this is a mistake. */
-#define CLUSTER_MAX_PLACES 16
+#define CLUSTER_MAX_SERVICES 16
 /* Models whose parts one device holds at once. */
 #define CLUSTER_MAX_PARTS 16
 
@@ -45,7 +45,7 @@
 
 struct link;
 struct part;
-struct place;
+struct service;
 struct stream;
 struct data_channel;
 struct data_door;
@@ -99,8 +99,8 @@ struct cluster {
     struct device *self;
     struct model_list models; /* of this device's folder */
     struct part *parts[CLUSTER_MAX_PARTS];
-    struct place *places[CLUSTER_MAX_PLACES];
-    int n_places;
+    struct service *services[CLUSTER_MAX_SERVICES];
+    int n_services;
     int64_t next_placement;
     struct data_channel *data; /* data connections under way */
     struct data_door *door;    /* for shared memory; NULL: TCP only */

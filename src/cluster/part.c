@@ -30,9 +30,6 @@ struct part {
     bool ending;          /* freed as soon as its thread has ended */
     uint64_t opened_ns, shown_ns;
     struct cluster *owner;
-
-    /* Written by the rank's thread before its state becomes RANK_ENDED. */
-    struct error failure;
 };
 
 /* --- finding and freeing --- */
@@ -90,7 +87,7 @@ void parts_drop_all(struct cluster *c, const char *why)
             log_info("cluster", "%s: freed, the head is gone (%s)", p->order.model_id, why);
         }
         part_end(p);
-        data_forget(c, p->order.placement);
+        data_forget(c, p->order.placement, p->order.epoch);
     }
 }
 
@@ -155,19 +152,18 @@ static void part_poll(struct cluster *c, struct part *p)
         if (source_loaded(p->source, &e) != 0) {
             tell_failed(c, &p->order, &e);
             part_end(p);
-            data_forget(c, p->order.placement);
+            data_forget(c, p->order.placement, p->order.epoch);
             return;
         }
         show_loaded(p, &f);
     }
     p->told = f.state;
     if (f.state == RANK_ENDED) {
-        if (p->failure.code == 0) {
-            fail(&p->failure, FAIL_CLOSED, "the head closed the placement");
-        } else {
-            tell_failed(c, &p->order, &p->failure);
+        struct error failure = { 0 };
+        if (rank_failure(p->rank, &failure)) {
+            tell_failed(c, &p->order, &failure);
         }
-        data_forget(c, p->order.placement);
+        data_forget(c, p->order.placement, p->order.epoch);
         p->ending = true;
     } else {
         tell_state(c, p, &f);
@@ -199,10 +195,8 @@ void parts_poll(struct cluster *c)
 static void on_rank_state(void *arg, enum rank_state state, const struct error *error)
 {
     struct part *p = arg;
-    if (error != NULL) {
-        p->failure = *error;
-    }
     (void)state;
+    (void)error;
     event_active(p->owner->wake, 0, 0);
 }
 
@@ -292,15 +286,6 @@ static int part_start(struct cluster *c, struct part *p, struct error *e)
                      e);
 }
 
-static void end_older(struct cluster *c, int64_t placement)
-{
-    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
-        if (c->parts[i] != NULL && c->parts[i]->order.placement == placement) {
-            part_end(c->parts[i]);
-        }
-    }
-}
-
 int on_load(struct cluster *c, struct device *from, const json_t *m, struct error *e)
 {
     struct part *p = calloc(1, sizeof *p);
@@ -317,7 +302,10 @@ int on_load(struct cluster *c, struct device *from, const json_t *m, struct erro
         free(p);
         return code;
     }
-    end_older(c, p->order.placement);
+    if (part_find(c, p->order.placement, p->order.epoch) != NULL) {
+        free(p); /* the same order again */
+        return 0;
+    }
     parts_poll(c);
     p->n_links = wire_links(&p->order.plan, p->links);
     p->opened_ns = p->shown_ns = clock_now_ns();
@@ -347,7 +335,7 @@ int on_unload(struct cluster *c, struct device *from, const json_t *m, struct er
     if (p != NULL && strcmp(p->order.head, from->id) == 0) {
         log_info("cluster", "%s: freed", p->order.model_id);
         part_end(p);
-        data_forget(c, placement);
+        data_forget(c, placement, (uint32_t)epoch);
         parts_poll(c);
     }
     return code;
@@ -357,7 +345,7 @@ static void part_fail(struct cluster *c, struct part *p, const struct error *e)
 {
     tell_failed(c, &p->order, e);
     part_end(p);
-    data_forget(c, p->order.placement);
+    data_forget(c, p->order.placement, p->order.epoch);
 }
 
 static void on_data(struct cluster *c, const struct data_purpose *purpose, struct channel *channel,

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "cluster/place.h"
+#include "cluster/service.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -22,12 +22,7 @@ struct served {
 
 static const char *const state_names[] = { "waiting", "loading", "ready" };
 
-static enum cluster_model_state state_of(enum place_state s)
-{
-    return s == PLACE_SERVING ? MODEL_READY : s == PLACE_WAITING ? MODEL_WAITING : MODEL_LOADING;
-}
-
-void places_announce(struct cluster *c, struct device *to)
+void services_announce(struct cluster *c, struct device *to)
 {
     for (int i = 0; i < c->n_devices; i++) {
         struct device *d = c->devices[i];
@@ -35,13 +30,12 @@ void places_announce(struct cluster *c, struct device *to)
             continue;
         }
         json_t *all = json_array();
-        for (int k = 0; k < place_count(c); k++) {
-            struct place_view v;
-            place_view(c, k, &v);
-            json_array_append_new(all,
-                                  json_pack("{s:s, s:s, s:s, s:i, s:I}", "id", v.id, "state",
-                                            state_names[state_of(v.state)], "why", v.why, "context",
-                                            v.context, "created", (json_int_t)v.created_s));
+        for (int k = 0; k < service_count(c); k++) {
+            struct service_view v;
+            service_view(c, k, &v);
+            json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:i, s:I}", "id", v.id, "state",
+                                                 state_names[v.state], "why", v.why, "context",
+                                                 v.context, "created", (json_int_t)v.created_s));
         }
         device_send(c, d, json_pack("{s:s, s:o}", "type", "models", "models", all));
     }
@@ -75,7 +69,7 @@ static int take_one(const json_t *m, struct served *s, struct error *e)
 int on_models(struct cluster *c, struct device *from, const json_t *m, struct error *e)
 {
     const json_t *models = NULL;
-    int code = message_array(m, "models", CLUSTER_MAX_PLACES, &models, e);
+    int code = message_array(m, "models", CLUSTER_MAX_SERVICES, &models, e);
     if (code != 0 || from->self) {
         return code;
     }
@@ -94,7 +88,7 @@ int on_models(struct cluster *c, struct device *from, const json_t *m, struct er
 
 int cluster_model_count(const struct cluster *c)
 {
-    int n = place_count(c);
+    int n = service_count(c);
     if (!c->self->head) {
         n = 0;
         for (const struct served *s = c->served; s != NULL; s = s->next) {
@@ -107,10 +101,10 @@ int cluster_model_count(const struct cluster *c)
 void cluster_model_at(const struct cluster *c, int index, struct cluster_model *ret)
 {
     if (c->self->head) {
-        struct place_view v;
-        place_view(c, index, &v);
+        struct service_view v;
+        service_view(c, index, &v);
         *ret = (struct cluster_model){ .id = v.id,
-                                       .state = state_of(v.state),
+                                       .state = v.state,
                                        .why = v.why,
                                        .engine = v.engine,
                                        .text = v.text,

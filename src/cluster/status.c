@@ -3,7 +3,7 @@
 
 #include "cluster/link.h"
 #include "cluster/part.h"
-#include "cluster/place.h"
+#include "cluster/service.h"
 #include "engine/engine.h"
 #include "os/clock.h"
 #include "os/memory.h"
@@ -15,9 +15,9 @@
 
 static json_t *part_json(const struct cluster *c, const struct part_report *report)
 {
-    for (int i = 0; i < place_count(c); i++) {
-        struct place_view v;
-        place_view(c, i, &v);
+    for (int i = 0; i < service_count(c); i++) {
+        struct service_view v;
+        service_view(c, i, &v);
         if (v.order->placement == report->placement && v.order->epoch == report->epoch) {
             return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "model", v.id, "weight_bytes",
                              (json_int_t)report->facts.weight_bytes, "state_bytes",
@@ -106,10 +106,8 @@ static json_t *overlap_json(const struct engine_stats *s)
 
 static json_t *model_json(struct cluster *c, int index)
 {
-    static const char *const states[PLACE_STATES] = { "waiting", "loading", "connecting",
-                                                      "serving" };
-    struct place_view v;
-    place_view(c, index, &v);
+    struct service_view v;
+    service_view(c, index, &v);
     struct engine_stats stats = { 0 };
     if (v.engine != NULL) {
         engine_stats(v.engine, &stats);
@@ -119,7 +117,7 @@ static json_t *model_json(struct cluster *c, int index)
     split_format(&v.order->plan, &spec);
     json_t *m = json_pack(
         "{s:s, s:s, s:s, s:I, s:s, s:i, s:s, s:o, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:o*}", "id",
-        v.id, "state", states[v.state], "why", v.why, "bytes", (json_int_t)v.file->size, "sha256",
+        v.id, "state", v.phase, "why", v.why, "bytes", (json_int_t)v.file->size, "sha256",
         v.file->sha256, "context", v.context, "split", buffer_cstr(&spec), "stages",
         stages_json(c, v.order), "active", stats.active, "queued", stats.queued, "requests",
         (json_int_t)stats.requests, "prompt_tokens", (json_int_t)stats.prompt_tokens,
@@ -139,7 +137,7 @@ static json_t *own_view(struct cluster *c)
             json_array_append_new(links, link_json(c->devices[i]->link));
         }
     }
-    for (int i = 0; i < place_count(c); i++) {
+    for (int i = 0; i < service_count(c); i++) {
         json_array_append_new(models, model_json(c, i));
     }
     return json_pack("{s:o, s:o, s:o}", "devices", devices, "models", models, "links", links);

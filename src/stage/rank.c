@@ -24,6 +24,7 @@ struct rank {
 
     struct thread thread;
     atomic_bool stop;
+    struct error failure; /* written by the thread before its state becomes RANK_ENDED */
     atomic_int state;
     atomic_ullong load_done, load_total, weight_bytes;
 
@@ -80,11 +81,11 @@ void rank_vocab(const struct program *part, int *first, int *count)
     }
 }
 
-static void set_state(struct rank *r, enum rank_state state, const struct error *e)
+static void set_state(struct rank *r, enum rank_state state)
 {
     atomic_store_explicit(&r->state, (int)state, memory_order_release);
     if (r->options.on_state) {
-        r->options.on_state(r->options.arg, state, e && e->code != 0 ? e : NULL);
+        r->options.on_state(r->options.arg, state, r->failure.code != 0 ? &r->failure : NULL);
     }
 }
 
@@ -228,7 +229,7 @@ static int serve(struct rank *r, struct backend_ctx *ctx, struct error *e)
     w->stop = &r->stop;
     code = work_open(w, r->options.rank - stage->rank, stage->n_ranks, e);
     if (code == 0) {
-        set_state(r, RANK_SERVING, NULL);
+        set_state(r, RANK_SERVING);
         code = work_serve(w, e);
     } else if (!atomic_load_explicit(&r->stop, memory_order_acquire)) {
         work_tell(r->wires.steps, w->epoch, 0, false, e);
@@ -259,7 +260,7 @@ static int load_and_serve(struct rank *r, struct error *e)
     if (code == 0) {
         atomic_store_explicit(&r->weight_bytes, o->backend->weight_bytes(ctx),
                               memory_order_relaxed);
-        set_state(r, RANK_LOADED, NULL);
+        set_state(r, RANK_LOADED);
         code = serve(r, ctx, e);
     }
     if (code == FAIL_NOMEM) {
@@ -280,7 +281,10 @@ static void *rank_main(void *arg)
     int code = load_and_serve(r, &e);
     /* An end that was asked for is not a failure. */
     bool asked = atomic_load_explicit(&r->stop, memory_order_acquire);
-    set_state(r, RANK_ENDED, code != 0 && !asked ? &e : NULL);
+    if (code != 0 && !asked) {
+        r->failure = e;
+    }
+    set_state(r, RANK_ENDED);
     return NULL;
 }
 
@@ -348,6 +352,16 @@ void rank_close(struct rank *r)
     thread_join(&r->thread);
     close_channels(r);
     rank_free(r);
+}
+
+bool rank_failure(const struct rank *r, struct error *e)
+{
+    bool ended = atomic_load_explicit(&r->state, memory_order_acquire) == RANK_ENDED;
+    if (!ended || r->failure.code == 0) {
+        return false;
+    }
+    *e = r->failure;
+    return true;
 }
 
 void rank_facts(const struct rank *r, struct rank_facts *ret)

@@ -39,7 +39,8 @@ struct rank_options {
     uint64_t session_tokens;  /* the most of one session; 0: as many as of all */
     uint64_t step_timeout_ns; /* longest wait for a neighbour within a step */
     /* Called in the rank's thread after each change of state; error is NULL unless the rank ended
-     * by one. May be NULL. Must not call rank_close. */
+     * by one. May be NULL. Must not call rank_close. Others may see the state before this was
+     * called: they ask rank_failure. */
     void (*on_state)(void *arg, enum rank_state state, const struct error *error);
     void *arg;
 };
@@ -73,6 +74,10 @@ struct rank_facts {
                                      * stage. Valid as soon as rank_open returns */
 };
 void rank_facts(const struct rank *r, struct rank_facts *ret);
+
+/* Why the rank ended by itself; any thread. False, and *e as it was, while it has not ended or when
+ * its end was asked for. */
+bool rank_failure(const struct rank *r, struct error *e);
 
 /* This rank's part of the model: layers cut, then sharded. In arena memory. */
 int rank_program(const struct program *whole, const struct placement_plan *plan, int rank,

@@ -1,0 +1,386 @@
+/* Services: their life, their events, what others see of them. */
+#include "cluster/service.h"
+
+#include <stdlib.h>
+
+#include "cluster/service_internal.h"
+#include "engine/engine.h"
+#include "engine/served_text.h"
+#include "os/clock.h"
+#include "os/log.h"
+#include "stage/source.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Longest pause between attempts to place. */
+#define RETRY_MAX_NS (30 * SECOND_NS)
+/* A rank that lost its neighbour tells of it before the neighbour's own end is seen here: that is
+ * given this long to be named instead. */
+#define BLAME_NS (SECOND_NS / 2)
+/* A disk that reads less than this in that time does not read any more (an old SD card gives 10
+ * MB/s). */
+#define LOAD_NS (30 * SECOND_NS)
+#define LOAD_BYTES (UINT64_C(1) << 20)
+/* The last requests of a placement that was replaced. */
+#define DRAIN_NS (600 * SECOND_NS)
+
+static const struct service_limits limits = {
+    .placement = { .load_ns = LOAD_NS,
+                   .load_bytes = LOAD_BYTES,
+                   .connect_ns = CONNECT_NS,
+                   .hang_ns = HANG_NS,
+                   .blame_ns = BLAME_NS,
+                   .drain_ns = DRAIN_NS },
+    .retry_ns = RETRY_NS,
+    .retry_max_ns = RETRY_MAX_NS,
+};
+
+const struct program *service_program(const struct service *s)
+{
+    return source_program(s->source);
+}
+
+struct attempt *service_attempt(struct service *s, uint32_t epoch)
+{
+    for (int i = 0; i < SERVICE_PLACEMENTS; i++) {
+        if (s->attempts[i].epoch == epoch) {
+            return &s->attempts[i];
+        }
+    }
+    return NULL;
+}
+
+/* --- the driver --- */
+
+static void do_effect(struct service *s, const struct service_effect *f)
+{
+    switch (f->kind) {
+    case SERVICE_PLAN:
+        service_plan(s);
+        break;
+    case SERVICE_DO:
+        service_do(s, &f->placement);
+        break;
+    case SERVICE_SUSPEND:
+    case SERVICE_RETIRE:
+        service_retire(s, f->epoch, s->core.ended);
+        break;
+    case SERVICE_FAIL:
+        break;
+    case SERVICE_CHANGED:
+        if (s->core.why[0] != '\0') {
+            log_info("cluster", "%s: %s", s->file.id, s->core.why);
+        }
+        services_announce(s->owner, NULL);
+        break;
+    }
+}
+
+static void enqueue(struct service *s, const struct service_event *event)
+{
+    struct queued_event *q = calloc(1, sizeof *q);
+    if (q == NULL) {
+        log_error("cluster", "%s: out of memory for an event", s->file.id);
+        return;
+    }
+    q->event = *event;
+    const char **text =
+        event->kind == SERVICE_PLACEMENT ? &q->event.placement.text : &q->event.text;
+    if (*text != NULL) {
+        snprintf(q->text, sizeof q->text, "%s", *text);
+        *text = q->text;
+    }
+    *s->last_event = q;
+    s->last_event = &q->next;
+}
+
+void service_feed(struct service *s, const struct service_event *event)
+{
+    enqueue(s, event);
+    if (s->busy) {
+        return;
+    }
+    s->busy = true;
+    while (s->first != NULL) {
+        struct queued_event *q = s->first;
+        struct service_effects effects;
+        s->first = q->next;
+        if (s->first == NULL) {
+            s->last_event = &s->first;
+        }
+        service_step(&s->core, &q->event, clock_now_ns(), &effects);
+        for (int i = 0; i < effects.n; i++) {
+            do_effect(s, &effects.items[i]);
+        }
+        free(q);
+    }
+    s->busy = false;
+}
+
+void service_feed_placement(struct service *s, const struct placement_event *event)
+{
+    service_feed(s, &(struct service_event){ .kind = SERVICE_PLACEMENT, .placement = *event });
+}
+
+/* --- what ranks say --- */
+
+static struct service *find(struct cluster *c, int64_t id)
+{
+    for (int i = 0; i < c->n_services; i++) {
+        if (c->services[i]->id == id) {
+            return c->services[i];
+        }
+    }
+    return NULL;
+}
+
+static int take_loaded(struct service *s, struct attempt *a, int rank, const json_t *m,
+                       struct error *e)
+{
+    int vocab = service_program(s)->vocab, first = 0, count = 0;
+    int64_t weights = 0;
+    int code = message_int(m, "vocab_first", 0, vocab, &first, e);
+    code = code ? code : message_int(m, "vocab_count", 0, vocab, &count, e);
+    code = code ? code : message_integer(m, "weights", 0, INT64_MAX, &weights, e);
+    if (code == 0) {
+        a->ranks[rank].vocab_first = first;
+        a->ranks[rank].vocab_count = count;
+        a->ranks[rank].weight_bytes = weights;
+    }
+    return code;
+}
+
+int on_part_state(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+{
+    int64_t placement = 0, epoch = 0;
+    int rank = 0, failure = 0;
+    const char *state = "", *text = "no reason given";
+    int code = message_integer(m, "placement", 1, INT64_MAX, &placement, e);
+    code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
+    code = code ? code : message_int(m, "rank", 0, PLAN_MAX_RANKS - 1, &rank, e);
+    code = code ? code : message_text(m, "state", 16, &state, e);
+    struct service *s = code == 0 ? find(c, placement) : NULL;
+    struct attempt *a = s != NULL ? service_attempt(s, (uint32_t)epoch) : NULL;
+    if (a == NULL || rank >= a->order.plan.n_ranks ||
+        strcmp(a->order.devices[rank], from->id) != 0) {
+        return code;
+    }
+    struct placement_event event = { .epoch = a->epoch, .rank = rank };
+    if (strcmp(state, "failed") == 0) {
+        message_text(m, "text", ERROR_TEXT - 1, &text, NULL);
+        message_int(m, "code", INT32_MIN, 0, &failure, NULL);
+        event.kind = PLACEMENT_RANK_FAILED;
+        event.code = failure;
+        event.text = text;
+    } else {
+        event.kind = strcmp(state, "serving") == 0 ? PLACEMENT_RANK_SERVES : PLACEMENT_RANK_LOADED;
+        code = take_loaded(s, a, rank, m, e);
+    }
+    if (code == 0) {
+        service_feed_placement(s, &event);
+    }
+    return code;
+}
+
+/* What the last heartbeats say of the ranks. */
+static void take_progress(struct service *s, struct attempt *a)
+{
+    for (int r = 0; r < a->order.plan.n_ranks; r++) {
+        const struct device *d = device_find(s->owner, a->order.devices[r]);
+        for (int i = 0; d != NULL && i < d->n_parts; i++) {
+            const struct part_report *report = &d->parts[i];
+            if (report->placement == s->id && report->epoch == a->epoch) {
+                service_feed_placement(
+                    s, &(struct placement_event){ .kind = PLACEMENT_RANK_MOVED,
+                                                  .epoch = a->epoch,
+                                                  .rank = r,
+                                                  .done = report->facts.load_done,
+                                                  .progress = report->facts.progress,
+                                                  .busy = report->facts.busy });
+            }
+        }
+    }
+}
+
+/* --- events --- */
+
+void services_device_joined(struct cluster *c, struct device *d)
+{
+    services_announce(c, d);
+    for (int i = 0; i < c->n_services; i++) {
+        service_feed(c->services[i], &(struct service_event){ .kind = SERVICE_DEVICES });
+    }
+}
+
+void services_device_lost(struct cluster *c, struct device *d, const char *why)
+{
+    for (int i = 0; i < c->n_services; i++) {
+        struct service *s = c->services[i];
+        for (int k = 0; k < SERVICE_PLACEMENTS; k++) {
+            struct attempt *a = &s->attempts[k];
+            for (int r = 0; a->epoch != 0 && r < a->order.plan.n_ranks; r++) {
+                if (strcmp(a->order.devices[r], d->id) == 0) {
+                    service_feed_placement(s,
+                                           &(struct placement_event){ .kind = PLACEMENT_RANK_LOST,
+                                                                      .epoch = a->epoch,
+                                                                      .rank = r,
+                                                                      .text = why });
+                }
+            }
+        }
+    }
+}
+
+static void tick_attempt(struct service *s, struct attempt *a)
+{
+    uint32_t epoch = a->epoch;
+    take_progress(s, a);
+    if (a->epoch != epoch || a->engine == NULL) {
+        return;
+    }
+    struct engine_stats stats;
+    engine_stats(a->engine, &stats);
+    if (stats.broken) {
+        service_feed_placement(s, &(struct placement_event){ .kind = PLACEMENT_BROKEN,
+                                                             .epoch = epoch,
+                                                             .text = stats.broken_text });
+    } else if (stats.active + stats.queued == 0) {
+        service_feed_placement(
+            s, &(struct placement_event){ .kind = PLACEMENT_DRAINED, .epoch = epoch });
+    }
+}
+
+void services_tick(struct cluster *c)
+{
+    retired_close(c, false);
+    for (int i = 0; i < c->n_services; i++) {
+        struct service *s = c->services[i];
+        for (int k = 0; k < SERVICE_PLACEMENTS; k++) {
+            if (s->attempts[k].epoch != 0) {
+                tick_attempt(s, &s->attempts[k]);
+            }
+        }
+        service_feed(s, &(struct service_event){ .kind = SERVICE_TICK });
+    }
+}
+
+/* --- life --- */
+
+static int measure(struct service *s, struct error *e)
+{
+    const struct program *program = service_program(s);
+    s->layer_bytes = calloc((size_t)program->n_layers, sizeof *s->layer_bytes);
+    if (s->layer_bytes == NULL) {
+        return fail(e, FAIL_NOMEM, "memory for a plan");
+    }
+    s->need = (struct split_need){ .n_layers = program->n_layers, .layer_bytes = s->layer_bytes };
+    return source_need(s->source, 2 * (uint64_t)s->context, s->owner->options.exact ? 4 : 2,
+                       s->layer_bytes, &s->need, e);
+}
+
+static void service_free(struct service *s)
+{
+    if (s != NULL) {
+        served_text_close(s->text);
+        source_close(s->source);
+        free(s->layer_bytes);
+        free(s);
+    }
+}
+
+static int find_model(struct cluster *c, const char *name, struct model_file *ret, struct error *e)
+{
+    const struct model_file *f = models_by_name(&c->models, name);
+    if (f != NULL) {
+        *ret = *f;
+        return 0;
+    }
+    struct error local = { 0 };
+    if (model_identify(name, ret, &local) == 0) {
+        return 0;
+    }
+    if (strchr(name, '/') != NULL || local.code != FAIL_NOT_FOUND) {
+        return fail(e, local.code, "model '%s': %s", name, local.text);
+    }
+    return fail(e, FAIL_NOT_FOUND, "no model '%s' in %s, and no such file", name,
+                c->options.models_dir);
+}
+
+int service_add(struct cluster *c, const char *name, struct error *e)
+{
+    if (c->n_services == CLUSTER_MAX_SERVICES) {
+        return fail(e, FAIL_LIMIT, "more than %d models", CLUSTER_MAX_SERVICES);
+    }
+    struct service *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        return fail(e, FAIL_NOMEM, "memory for a service");
+    }
+    s->owner = c;
+    s->id = ++c->next_placement;
+    s->created_s = clock_wall_s();
+    s->last_event = &s->first;
+    int code = find_model(c, name, &s->file, e);
+    code = code ? code : source_open(&s->source, s->file.path, e);
+    if (code == 0) {
+        int native = service_program(s)->context;
+        s->context = c->options.context < native ? c->options.context : native;
+        code = served_text_open(&s->text, source_gguf(s->source), service_program(s)->vocab, e);
+    }
+    code = code ? code : measure(s, e);
+    if (code == 0 && c->options.split != NULL) {
+        struct placement_plan plan;
+        code = split_parse(c->options.split, service_program(s)->n_layers, &plan, e);
+    }
+    if (code != 0) {
+        service_free(s);
+        return code;
+    }
+    service_start(&s->core, &limits, clock_now_ns());
+    c->services[c->n_services++] = s;
+    return 0;
+}
+
+void services_close(struct cluster *c)
+{
+    for (int i = 0; i < c->n_services; i++) {
+        service_feed(c->services[i],
+                     &(struct service_event){ .kind = SERVICE_STOP, .text = "shutting down" });
+    }
+    retired_close(c, true);
+    for (int i = 0; i < c->n_services; i++) {
+        service_free(c->services[i]);
+    }
+    c->n_services = 0;
+}
+
+/* --- views --- */
+
+int service_count(const struct cluster *c)
+{
+    return c->n_services;
+}
+
+void service_view(const struct cluster *c, int index, struct service_view *ret)
+{
+    struct service *s = c->services[index];
+    const struct placement *serving = service_serving(&s->core);
+    const struct placement *building = service_building(&s->core);
+    const struct attempt *a = serving != NULL ? service_attempt(s, serving->epoch) : NULL;
+    bool loading = building != NULL && building->state == PLACEMENT_LOADING;
+    *ret = (struct service_view){ .id = s->file.id,
+                                  .state = serving    ? MODEL_READY
+                                           : building ? MODEL_LOADING
+                                                      : MODEL_WAITING,
+                                  .phase = serving    ? "serving"
+                                           : loading  ? "loading"
+                                           : building ? "connecting"
+                                                      : "waiting",
+                                  .why = serving ? "" : s->core.why,
+                                  .engine = a ? a->engine : NULL,
+                                  .text = s->text,
+                                  .file = &s->file,
+                                  .order = a ? &a->order : &s->last,
+                                  .context = s->context,
+                                  .created_s = s->created_s };
+}

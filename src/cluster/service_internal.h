@@ -1,0 +1,92 @@
+/* What the parts of a service share; for service*.c only. */
+#ifndef SHOAL_CLUSTER_SERVICE_INTERNAL_H
+#define SHOAL_CLUSTER_SERVICE_INTERNAL_H
+
+#include "cluster/part.h"
+#include "cluster/service.h"
+#include "cluster/service_core.h"
+
+struct channel;
+struct source;
+
+/* Rows of one step: large enough for prefill to be efficient. */
+#define SERVICE_MAX_ROWS 512
+/* Requests at once; more wait. */
+#define SERVICE_MAX_REQUESTS 16
+#define SERVICE_MAX_QUEUE 256
+/* Sessions: requests and remembered prefixes. */
+#define SERVICE_MAX_SESSIONS (2 * SERVICE_MAX_REQUESTS)
+_Static_assert(SERVICE_MAX_SESSIONS <= PART_MAX_SESSIONS, "or devices refuse the order");
+
+/* The driver's side of one placement. */
+struct attempt {
+    uint32_t epoch; /* 0: free */
+    struct part_order order;
+    struct wire_link links[WIRE_MAX_LINKS];
+    int n_links;
+    struct {
+        int vocab_first, vocab_count;
+        int64_t weight_bytes;
+        struct channel *steps; /* owned until the executor takes it */
+    } ranks[PLAN_MAX_RANKS];
+    struct executor *executor; /* owned by the engine */
+    struct engine *engine;
+};
+
+/* An event that waits for its turn: effects are done one after the other, and never inside one
+ * another. */
+struct queued_event {
+    struct service_event event;
+    char text[ERROR_TEXT];
+    struct queued_event *next;
+};
+
+struct service {
+    struct cluster *owner;
+    int64_t id;
+    struct model_file file;
+    struct source *source;
+    struct served_text *text;
+    uint64_t *layer_bytes; /* (n_layers) weights and KV of one context */
+    struct split_need need;
+    int context;
+    int64_t created_s;
+
+    struct service_core core;
+    struct attempt attempts[SERVICE_PLACEMENTS];
+    struct part_order last; /* of the newest attempt, for status */
+    /* The answer to PLAN, until its orders are made. */
+    struct placement_plan planned;
+    char devices[PLAN_MAX_RANKS][DEVICE_ID_TEXT]; /* by rank */
+    char labels[PLAN_MAX_RANKS][PLACEMENT_LABEL];
+    const char *label_list[PLAN_MAX_RANKS];
+
+    bool busy; /* effects are being done: further events queue up */
+    struct queued_event *first, **last_event;
+};
+
+/* --- service.c --- */
+
+/* Gives the core an event, does what it says, and so on with what that gives. The event's text is
+ * copied where it has to wait. */
+void service_feed(struct service *s, const struct service_event *event);
+/* The same for one of its placements. */
+void service_feed_placement(struct service *s, const struct placement_event *event);
+struct attempt *service_attempt(struct service *s, uint32_t epoch);
+const struct program *service_program(const struct service *s);
+
+/* --- service_plan.c --- */
+
+/* Lays the model out over the devices that are there, and feeds PLANNED or UNPLANNED. */
+void service_plan(struct service *s);
+
+/* --- service_do.c --- */
+
+/* Does one effect of a placement. */
+void service_do(struct service *s, const struct placement_effect *f);
+/* The engine of a placement ends; its requests are told why. */
+void service_retire(struct service *s, uint32_t epoch, const char *why);
+/* Frees engines that were retired a while ago; all: at once. */
+void retired_close(struct cluster *c, bool all);
+
+#endif

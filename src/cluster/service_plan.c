@@ -1,0 +1,118 @@
+/* From the devices that are there to the plan of a placement. */
+#include "cluster/service_internal.h"
+
+#include "os/log.h"
+#include "os/memory.h"
+#include "stage/source.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Kept back for the system and for buffers when a model is placed by memory. */
+#define MEMORY_RESERVE (UINT64_C(256) << 20)
+
+static bool has_model(const struct service *s, const struct device *d)
+{
+    bool found = d->self;
+    for (int i = 0; i < d->n_models && !found; i++) {
+        found =
+            d->models[i].size == s->file.size && strcmp(d->models[i].sha256, s->file.sha256) == 0;
+    }
+    return found;
+}
+
+/* Devices in the order in which they get ranks: the head, those that have the model in the order
+ * they came, then the others (which will say that they lack it). *n_with counts the former. */
+static int list_devices(struct service *s, struct device *ret[static CLUSTER_MAX_DEVICES],
+                        int *n_with)
+{
+    struct cluster *c = s->owner;
+    int n = 0;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < c->n_devices; i++) {
+            struct device *d = c->devices[i];
+            if (device_alive(d) && has_model(s, d) == (round == 0)) {
+                ret[n++] = d;
+            }
+        }
+        *n_with = round == 0 ? n : *n_with;
+    }
+    return n;
+}
+
+/* What a device can give: what is usable now, and what it still holds for placements of this
+ * service that have ended, since that is being freed. */
+static uint64_t memory_for(struct service *s, struct device *d)
+{
+    uint64_t usable = d->memory_usable;
+    if (d->self) {
+        part_reports_own(s->owner, d);
+        usable = memory_usable();
+    }
+    for (int i = 0; i < d->n_parts; i++) {
+        const struct part_report *p = &d->parts[i];
+        if (p->placement == s->id && service_placement(&s->core, p->epoch) == NULL) {
+            usable += p->facts.weight_bytes + p->facts.state_bytes;
+        }
+    }
+    return usable > MEMORY_RESERVE ? usable - MEMORY_RESERVE : 0;
+}
+
+static int make_plan(struct service *s, struct device **devices, int n, int n_with,
+                     struct placement_plan *plan, struct error *e)
+{
+    const char *spec = s->owner->options.split;
+    if (spec == NULL) {
+        uint64_t memory[CLUSTER_MAX_DEVICES];
+        for (int i = 0; i < n_with; i++) {
+            memory[i] = memory_for(s, devices[i]);
+        }
+        return split_by_memory(&s->need, memory, n_with, plan, e);
+    }
+    int code = split_parse(spec, service_program(s)->n_layers, plan, e);
+    if (code == 0 && plan->n_ranks > n) {
+        code = fail(e, FAIL_NOT_FOUND, "waits for %d more device%s (split %s)", plan->n_ranks - n,
+                    plan->n_ranks - n == 1 ? "" : "s", spec);
+    }
+    return code;
+}
+
+static void show_plan(const struct service *s, struct device **devices)
+{
+    const struct placement_plan *plan = &s->planned;
+    struct buffer text;
+    buffer_init(&text, 4096);
+    for (int r = 0; r < plan->n_ranks; r++) {
+        const struct plan_stage *stage = &plan->stages[plan_stage_of(plan, r)];
+        buffer_printf(&text, "%s%s layers %d-%d", r ? ", " : "", devices[plan->device[r]]->name,
+                      stage->first, stage->end - 1);
+        if (stage->n_ranks > 1) {
+            buffer_printf(&text, " share %d", plan->shares[r]);
+        }
+    }
+    log_info("cluster", "%s: placing on %s", s->file.id, buffer_cstr(&text));
+    buffer_done(&text);
+}
+
+void service_plan(struct service *s)
+{
+    struct device *devices[CLUSTER_MAX_DEVICES];
+    struct error e = { 0 };
+    int n_with = 0;
+    int n = list_devices(s, devices, &n_with);
+    if (make_plan(s, devices, n, n_with, &s->planned, &e) != 0) {
+        service_feed(s, &(struct service_event){ .kind = SERVICE_UNPLANNED, .text = e.text });
+        return;
+    }
+    for (int r = 0; r < s->planned.n_ranks; r++) {
+        const struct device *d = devices[s->planned.device[r]];
+        char label[DEVICE_LABEL];
+        snprintf(s->devices[r], sizeof s->devices[r], "%s", d->id);
+        snprintf(s->labels[r], sizeof s->labels[r], "%s", device_label(d, label));
+        s->label_list[r] = s->labels[r];
+    }
+    show_plan(s, devices);
+    service_feed(s, &(struct service_event){ .kind = SERVICE_PLANNED,
+                                             .n_ranks = s->planned.n_ranks,
+                                             .labels = s->label_list });
+}
