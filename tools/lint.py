@@ -28,6 +28,9 @@ BANNED = {
 OS_HEADER = re.compile(r'^#include <((?:unistd|pthread|fcntl|poll|dirent|termios|ifaddrs)\.h'
                        r'|(?:sys|linux)/.*)>')
 OS_LAYERS = {"os", "transport", "secure", "discover"}
+# All that a command prints goes through one file, which makes texts from outside fit to be shown.
+PRINTS = re.compile(r"\b(stdout|stderr|f?printf|vf?printf|f?puts|f?putc|putchar|json_dumpf|perror)\b")
+PRINTER = "src/cli/print.c"
 INCLUDE = re.compile(r'^#include "([a-z0-9_]+)/([^"]+)"')
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b")
 COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
@@ -120,6 +123,8 @@ class File:
                 self.report(i, f"{match.group(1)} is banned: use {BANNED[match.group(1)]}")
             if self.layer and self.layer != "os" and re.search(r"\bgetenv\s*\(", line):
                 self.report(i, "getenv belongs to os/env.c")
+            if self.layer == "cli" and self.name != PRINTER and (match := PRINTS.search(line)):
+                self.report(i, f"{match.group(1)} belongs to {PRINTER}: use print_...")
         for i, line in enumerate(self.lines, 1):
             if match := UNFINISHED.search(line):
                 self.report(i, f"{match.group(1)}: finish it or file it")

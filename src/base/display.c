@@ -202,7 +202,7 @@ static int put_text(struct buffer *b, const struct conversion *c, const char *te
 {
     struct bytes all;
     if (!text || c->precision < 0) {
-        all = bytes_text(text ? text : "(none)");
+        all = bytes_text(text ? text : c->precision == 0 ? "" : "(none)");
     } else {
         const char *end = memchr(text, '\0', (size_t)c->precision);
         size_t seen = end ? (size_t)(end - text) : (size_t)c->precision;

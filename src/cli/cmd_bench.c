@@ -3,6 +3,7 @@
 #include "cli/bench.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/print.h"
 
 #include "stage/source.h"
 #include "kernels/kernels.h"
@@ -168,11 +169,11 @@ int cmd_bench(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     if (bench_parts(o, &chosen, &e)) {
-        fprintf(stderr, "shoal bench: %s\n", e.text);
+        print_failure("bench", &e);
         return EXIT_USAGE;
     }
     if (run(&b, chosen, &e)) {
-        fprintf(stderr, "shoal bench: %s\n", e.text);
+        print_failure("bench", &e);
         return EXIT_FAILED;
     }
     return EXIT_OK;

@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "cli/eval.h"
 #include "cli/options.h"
+#include "cli/print.h"
 
 #include "base/buffer.h"
 #include "engine/vocab_load.h"
@@ -153,10 +154,10 @@ static int score_windows(struct eval *v, const struct vocab *vocab, struct token
         if (vocab_adds_bos(vocab))
             l->ids[at] = vocab_bos(vocab);
         r = eval_sequence(v, l->ids + at, WINDOW, score_row, s, e);
-        fprintf(stderr, "\r%d of %d tokens, perplexity %.4f ", at + WINDOW, n,
-                exp(s->nll / (double)(s->scored ? s->scored : 1)));
+        print_err("\r%d of %d tokens, perplexity %.4f ", at + WINDOW, n,
+                  exp(s->nll / (double)(s->scored ? s->scored : 1)));
     }
-    fprintf(stderr, "\n");
+    print_err("\n");
     return r;
 }
 
@@ -174,8 +175,8 @@ static int eval_text(const struct eval_options *o, struct error *e)
         goto out;
     s.vocab = eval_vocab(v);
     if (!(r = score_windows(v, vocab, &ids, &s, e)))
-        printf("perplexity %.6f nll %.6f tokens %zu scored %d\n", exp(s.nll / s.scored), s.nll,
-               ids.count, s.scored);
+        print_out("perplexity %.6f nll %.6f tokens %zu scored %d\n", exp(s.nll / s.scored), s.nll,
+                  ids.count, s.scored);
 out:
     eval_close(v);
     vocab_close(vocab);
@@ -208,11 +209,11 @@ int cmd_eval(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     if (!o.text == !(o.tokens && o.logits)) {
-        fprintf(stderr, "shoal eval: give --tokens FILE and --logits OUT, or --text FILE\n");
+        print_err("shoal eval: give --tokens FILE and --logits OUT, or --text FILE\n");
         return EXIT_USAGE;
     }
     if (o.text ? eval_text(&o, &e) : eval_logits(&o, &e)) {
-        fprintf(stderr, "shoal eval: %s\n", e.text);
+        print_failure("eval", &e);
         return EXIT_FAILED;
     }
     return EXIT_OK;

@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "cli/inspect_program.h"
 #include "cli/options.h"
+#include "cli/print.h"
 #include "gguf/gguf.h"
 #include "gguf/summary.h"
 
@@ -16,7 +17,6 @@
 #define MAX_VALUE_TEXT (1u << 20) /* of one printed value */
 #define N_CONTEXTS 4              /* 2K, 8K, 32K and the native one */
 #define KIB 1024.0
-#define SAFE_TEXT (GGUF_MAX_NAME + 1) /* of a name from the file */
 
 struct inspection {
     const char *path;
@@ -57,16 +57,6 @@ static const char *count_text(uint64_t n, char text[static 32])
     return text;
 }
 
-/* Text from the file, safe for a terminal: control characters become '?'. Cut, not allocated. */
-static const char *safe_text(struct bytes b, char text[static SAFE_TEXT])
-{
-    size_t n = b.size < SAFE_TEXT - 1 ? b.size : SAFE_TEXT - 1;
-    for (size_t i = 0; i < n; i++)
-        text[i] = b.data[i] < 32 || b.data[i] == 127 ? '?' : (char)b.data[i];
-    text[n] = '\0';
-    return text;
-}
-
 static double bits_per_weight(uint64_t bytes, uint64_t elements)
 {
     return elements ? (double)bytes * 8 / (double)elements : 0;
@@ -90,35 +80,38 @@ static void choose_contexts(struct inspection *i)
 static void print_overview(const struct inspection *i)
 {
     const struct gguf_summary *s = &i->s;
-    char size[32], count[32], text[SAFE_TEXT];
-    printf("%s: GGUF version %" PRIu32 ", %s", i->path, gguf_version(i->g),
-           size_text(gguf_file_bytes(i->g), size));
+    char size[32], count[32];
+    print_out("%s: GGUF version %" PRIu32 ", %s", i->path, gguf_version(i->g),
+              size_text(gguf_file_bytes(i->g), size));
     if (gguf_parts(i->g) > 1)
-        printf(" in %d parts", gguf_parts(i->g));
-    printf(", alignment %" PRIu32 "\n\n", gguf_alignment(i->g));
-    printf("architecture     %s\n",
-           s->architecture.size ? safe_text(s->architecture, text) : "(not named)");
+        print_out(" in %d parts", gguf_parts(i->g));
+    print_out(", alignment %" PRIu32 "\n\n", gguf_alignment(i->g));
+    if (s->architecture.size)
+        print_out("architecture     %.*s\n", BYTES_ARG(s->architecture));
+    else
+        print_out("architecture     (not named)\n");
     if (s->name.size)
-        printf("name             %s\n", safe_text(s->name, text));
-    printf("parameters       %" PRIu64 " (%s)\n", s->parameters, count_text(s->parameters, count));
-    printf("weights          %" PRIu64 " bytes (%s), %.3f bits a weight\n", s->tensor_bytes,
-           size_text(s->tensor_bytes, size), bits_per_weight(s->tensor_bytes, s->parameters));
+        print_out("name             %.*s\n", BYTES_ARG(s->name));
+    print_out("parameters       %" PRIu64 " (%s)\n", s->parameters,
+              count_text(s->parameters, count));
+    print_out("weights          %" PRIu64 " bytes (%s), %.3f bits a weight\n", s->tensor_bytes,
+              size_text(s->tensor_bytes, size), bits_per_weight(s->tensor_bytes, s->parameters));
     if (s->layers)
-        printf("layers           %" PRId64 ", width %" PRId64 "\n", s->layers, s->width);
+        print_out("layers           %" PRId64 ", width %" PRId64 "\n", s->layers, s->width);
     if (s->experts)
-        printf("experts          %" PRId64 " a layer, %" PRId64 " used by a token\n", s->experts,
-               s->experts_used);
+        print_out("experts          %" PRId64 " a layer, %" PRId64 " used by a token\n", s->experts,
+                  s->experts_used);
     if (s->vocab)
-        printf("vocabulary       %" PRId64 " tokens\n", s->vocab);
+        print_out("vocabulary       %" PRId64 " tokens\n", s->vocab);
     if (s->context)
-        printf("native context   %" PRId64 " tokens\n", s->context);
-    printf("\nquantization     tensors       parameters            bytes   bits a weight\n");
+        print_out("native context   %" PRId64 " tokens\n", s->context);
+    print_out("\nquantization     tensors       parameters            bytes   bits a weight\n");
     for (int t = 0; t < QUANT_COUNT; t++) {
         const struct gguf_type_total *n = &s->types[t];
         if (n->tensors)
-            printf("%-12s %11" PRIu64 " %16" PRIu64 " %16" PRIu64 " %15.3f\n",
-                   quant_format((enum quant_type)t)->name, n->tensors, n->elements, n->bytes,
-                   bits_per_weight(n->bytes, n->elements));
+            print_out("%-12s %11" PRIu64 " %16" PRIu64 " %16" PRIu64 " %15.3f\n",
+                      quant_format((enum quant_type)t)->name, n->tensors, n->elements, n->bytes,
+                      bits_per_weight(n->bytes, n->elements));
     }
 }
 
@@ -126,18 +119,18 @@ static void print_overview(const struct inspection *i)
 static void print_kv_words(const struct gguf_summary *s)
 {
     char size[32];
-    printf("KV cache         %" PRIu64 " bytes a token (f16)", s->full_kv + s->sliding_kv);
+    print_out("KV cache         %" PRIu64 " bytes a token (f16)", s->full_kv + s->sliding_kv);
     if (s->full_layers)
-        printf("%s %d layers that see every token (%" PRIu64 " bytes%s)",
-               s->sliding_layers ? ":" : ", in", s->full_layers, s->full_kv,
-               s->latent ? ", the compressed latent" : "");
+        print_out("%s %d layers that see every token (%" PRIu64 " bytes%s)",
+                  s->sliding_layers ? ":" : ", in", s->full_layers, s->full_kv,
+                  s->latent ? ", the compressed latent" : "");
     if (s->sliding_layers)
-        printf("%s %d layers that keep the last %" PRId64 " tokens only (%" PRIu64 " bytes)",
-               s->full_layers ? " and" : ", in", s->sliding_layers, s->window, s->sliding_kv);
-    printf("\n");
+        print_out("%s %d layers that keep the last %" PRId64 " tokens only (%" PRIu64 " bytes)",
+                  s->full_layers ? " and" : ", in", s->sliding_layers, s->window, s->sliding_kv);
+    print_out("\n");
     if (s->state)
-        printf("state            %s a sequence in %d layers, whatever its length\n",
-               size_text(s->state, size), s->stateful_layers);
+        print_out("state            %s a sequence in %d layers, whatever its length\n",
+                  size_text(s->state, size), s->stateful_layers);
 }
 
 static void print_memory(const struct inspection *i)
@@ -145,36 +138,36 @@ static void print_memory(const struct inspection *i)
     char weights[32], kv[32], buffers[32], total[32];
     if (!i->s.layers)
         return;
-    printf("\n");
+    print_out("\n");
     print_kv_words(&i->s);
-    printf("\nmemory needed       weights     KV cache      buffers        total\n");
+    print_out("\nmemory needed       weights     KV cache      buffers        total\n");
     for (int k = 0; k < i->n_contexts; k++) {
         struct gguf_memory m = gguf_summary_memory(&i->s, i->contexts[k]);
         const char *note = m.context == i->s.context                  ? "  native"
                            : i->s.context && m.context > i->s.context ? "  beyond native"
                                                                       : "";
-        printf("%7" PRId64 " tokens %12s %12s %12s %12s%s\n", m.context,
-               size_text(m.weights, weights), size_text(m.kv, kv), size_text(m.buffers, buffers),
-               size_text(m.total, total), note);
+        print_out("%7" PRId64 " tokens %12s %12s %12s %12s%s\n", m.context,
+                  size_text(m.weights, weights), size_text(m.kv, kv), size_text(m.buffers, buffers),
+                  size_text(m.total, total), note);
     }
-    printf("The weights are all tensors as they lie in the file; the KV cache is that of one "
-           "sequence of so\nmany tokens, and every other sequence at the same time needs its own; "
-           "the buffers hold\n%d rows of a prefill and one row of logits. What the system itself "
-           "needs comes on top.\n",
-           SUMMARY_CHUNK);
+    print_out(
+        "The weights are all tensors as they lie in the file; the KV cache is that of one "
+        "sequence of so\nmany tokens, and every other sequence at the same time needs its own; "
+        "the buffers hold\n%d rows of a prefill and one row of logits. What the system itself "
+        "needs comes on top.\n",
+        SUMMARY_CHUNK);
 }
 
 static int print_metadata(const struct inspection *i, struct error *e)
 {
     struct buffer text;
-    char key[SAFE_TEXT];
     buffer_init(&text, MAX_VALUE_TEXT);
-    printf("\nmetadata: %d keys\n", gguf_n_keys(i->g));
+    print_out("\nmetadata: %d keys\n", gguf_n_keys(i->g));
     for (int k = 0; k < gguf_n_keys(i->g); k++) {
         const struct gguf_value *v = gguf_value_at(i->g, k);
         buffer_clear(&text);
         gguf_value_print(v, ARRAY_SHOWN, &text);
-        printf("  %s = %s\n", safe_text(v->key, key), buffer_cstr(&text));
+        print_out("  %.*s = %s\n", BYTES_ARG(v->key), buffer_cstr(&text));
     }
     int r = text.failed ? fail(e, FAIL_NOMEM, "a value's text") : 0;
     buffer_done(&text);
@@ -191,7 +184,7 @@ static const char *shape_text(const struct gguf_tensor *t, char text[static 96])
 
 static void print_tensors(const struct inspection *i)
 {
-    char shape[96], text[SAFE_TEXT];
+    char shape[96];
     int n = gguf_n_tensors(i->g), name = 0, shapes = 0;
     for (int k = 0; k < n; k++) {
         const struct gguf_tensor *t = gguf_tensor_at(i->g, k);
@@ -199,11 +192,11 @@ static void print_tensors(const struct inspection *i)
         name = (int)t->name.size > name ? (int)t->name.size : name;
         shapes = length > shapes ? length : shapes;
     }
-    printf("\ntensors: %d (shape: innermost dimension first)\n", n);
+    print_out("\ntensors: %d (shape: innermost dimension first)\n", n);
     for (int k = 0; k < n; k++) {
         const struct gguf_tensor *t = gguf_tensor_at(i->g, k);
-        printf("  %-*s  %-7s  %-*s  %14" PRIu64 " bytes\n", name, safe_text(t->name, text),
-               quant_format(t->type)->name, shapes, shape_text(t, shape), t->bytes);
+        print_out("  %-*.*s  %-7s  %-*s  %14" PRIu64 " bytes\n", name, BYTES_ARG(t->name),
+                  quant_format(t->type)->name, shapes, shape_text(t, shape), t->bytes);
     }
 }
 
@@ -330,7 +323,7 @@ static json_t *json_kv(const struct gguf_summary *s)
                      json_count(s->state), "state_layers", s->stateful_layers);
 }
 
-static int print_json(const struct inspection *i, struct error *e)
+static int show_json(const struct inspection *i, struct error *e)
 {
     const struct gguf_summary *s = &i->s;
     json_t *all = json_pack(
@@ -353,13 +346,12 @@ static int print_json(const struct inspection *i, struct error *e)
                   json_object_set_new(all, "metadata", json_metadata(i)) |
                   json_object_set_new(all, "tensors", json_tensors(i));
     int r = missing ? fail(e, FAIL_NOMEM, "the JSON text") : 0;
-    if (!r && (json_dumpf(all, stdout, JSON_INDENT(2)) || puts("") == EOF))
-        r = fail(e, FAIL_IO, "writing the JSON text");
-    json_decref(all);
-    return r;
+    if (r)
+        json_decref(all);
+    return r ? r : print_json(all, e);
 }
 
-static int print_text(const struct inspection *i, struct error *e)
+static int show_text(const struct inspection *i, struct error *e)
 {
     print_overview(i);
     print_memory(i);
@@ -390,13 +382,10 @@ int cmd_inspect(int argc, char **argv)
         r = inspect_program(i.g, split, &e);
     else if (!r && !(r = gguf_summarize(i.g, &i.s, &e))) {
         choose_contexts(&i);
-        r = json ? print_json(&i, &e) : print_text(&i, &e);
+        r = json ? show_json(&i, &e) : show_text(&i, &e);
     }
-    if (r) {
-        /* The text may quote names from the file. */
-        char text[SAFE_TEXT];
-        fprintf(stderr, "shoal inspect: %s\n", safe_text(bytes_text(e.text), text));
-    }
+    if (r)
+        print_failure("inspect", &e);
     gguf_close(i.g);
     return r ? EXIT_FAILED : EXIT_OK;
 }

@@ -9,6 +9,7 @@
 
 #include "cli/folders.h"
 #include "cli/options.h"
+#include "cli/print.h"
 #include "os/clock.h"
 #include "secure/invitation.h"
 
@@ -37,9 +38,9 @@ static int invite(const char *home, int64_t hours, const struct option_list *add
         snprintf(i.addresses[k], INVITATION_ADDRESS_TEXT, "%s", addresses->values[k]);
     }
     invitation_format(text, &i);
-    printf("%s\n", text);
-    fprintf(stderr, "for one device, within %d hours: shoal up %s--invite TEXT\n", (int)hours,
-            addresses->n > 0 ? "" : "--join THIS-MACHINE ");
+    print_out("%s\n", text);
+    print_err("for one device, within %d hours: shoal up %s--invite TEXT\n", (int)hours,
+              addresses->n > 0 ? "" : "--join THIS-MACHINE ");
     return 0;
 }
 
@@ -61,11 +62,11 @@ int cmd_invite(int argc, char **argv)
     struct folders folders;
     struct error e = { 0 };
     if (folders_find(home, NULL, &folders, &e) != 0) {
-        fprintf(stderr, "shoal invite: %s\n", e.text);
+        print_failure("invite", &e);
         return EXIT_USAGE;
     }
     if (invite(folders.home, hours, &addresses, &e) != 0) {
-        fprintf(stderr, "shoal invite: %s\n", e.text);
+        print_failure("invite", &e);
         return EXIT_FAILED;
     }
     return EXIT_OK;

@@ -5,6 +5,7 @@
 
 #include "cli/folders.h"
 #include "cli/options.h"
+#include "cli/print.h"
 #include "cli/progress.h"
 #include "os/env.h"
 #include "os/process.h"
@@ -24,17 +25,16 @@ static void print_result(const struct pull_result *r)
     if (r->parts > 1) {
         snprintf(parts, sizeof parts, " in %d files", r->parts);
     }
-    fprintf(stderr, "%s%s, %s%s%s\n", bytes, parts,
-            r->present  ? "was there already"
-            : r->linked ? "linked: the same bytes under a second name"
-                        : "complete",
-            r->sha256[0] ? ", sha256 " : "", r->sha256);
+    print_err("%s%s, %s%s%s\n", bytes, parts,
+              r->present  ? "was there already"
+              : r->linked ? "linked: the same bytes under a second name"
+                          : "complete",
+              r->sha256[0] ? ", sha256 " : "", r->sha256);
     if (!r->verified && !r->local) {
-        fprintf(stderr, r->present
-                            ? "only its size was compared: --sha256 HEX makes sure\n"
-                            : "nobody named a sha256 to compare with: --sha256 HEX makes sure\n");
+        print_err(r->present ? "only its size was compared: --sha256 HEX makes sure\n"
+                             : "nobody named a sha256 to compare with: --sha256 HEX makes sure\n");
     }
-    printf("%s\n", r->path);
+    print_out("%s\n", r->path);
 }
 
 int cmd_pull(int argc, char **argv)
@@ -58,7 +58,7 @@ int cmd_pull(int argc, char **argv)
     process_ignore_broken_pipes();
     int code = folders_find(NULL, models, &f, &e);
     if (code != 0) {
-        fprintf(stderr, "shoal pull: %s by --models DIR\n", e.text);
+        print_err("shoal pull: %s by --models DIR\n", e.text);
         return EXIT_USAGE;
     }
     code = pull(&(struct pull_options){ .spec = spec,
@@ -71,7 +71,7 @@ int cmd_pull(int argc, char **argv)
                 &r, &e);
     progress_end(&screen);
     if (code != 0) {
-        fprintf(stderr, "shoal pull: %s\n", e.text);
+        print_failure("pull", &e);
         return code == FAIL_ARG ? EXIT_USAGE : EXIT_FAILED;
     }
     print_result(&r);

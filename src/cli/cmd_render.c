@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "cli/options.h"
+#include "cli/print.h"
 #include "engine/chat.h"
 #include "gguf/gguf.h"
 #include "os/clock.h"
@@ -81,11 +82,10 @@ int cmd_render(int argc, char **argv)
         return status;
     buffer_init(&out, MAX_INPUT);
     if (render(model, &out, &e)) {
-        fprintf(stderr, "shoal render: %s\n", e.text);
+        print_failure("render", &e);
         status = EXIT_FAILED;
-    } else if (fwrite(out.data, 1, out.size, stdout) != out.size || fflush(stdout)) {
-        fprintf(stderr, "shoal render: stdout can't be written\n");
-        status = EXIT_FAILED;
+    } else {
+        print_text(buffer_bytes(&out));
     }
     buffer_done(&out);
     return status;

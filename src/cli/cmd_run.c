@@ -4,6 +4,7 @@
 #include "cli/conversation.h"
 #include "cli/local_model.h"
 #include "cli/options.h"
+#include "cli/print.h"
 #include "cli/prompt.h"
 
 #include "os/file.h"
@@ -64,8 +65,9 @@ static int ask(struct run *r, const char *text, struct error *e)
     free(body);
     result = conversation_finish(&r->chat, status, result, e);
     if (!result || r->chat.answer.size || atomic_load(&interrupted)) /* "^C" stands there */
-        printf("\n");
-    fflush(stdout);
+        print_out("\n");
+    int written = print_flush(e); /* says better why the answer was stopped */
+    result = written ? written : result;
     if (!result)
         conversation_print_rates(&r->chat);
     return result;
@@ -83,8 +85,8 @@ static bool run_help(struct run *r);
 static bool run_clear(struct run *r)
 {
     conversation_clear(&r->chat);
-    fprintf(stderr, "the conversation is forgotten%s\n",
-            r->conversation.system ? ", all but the system message" : "");
+    print_err("the conversation is forgotten%s\n",
+              r->conversation.system ? ", all but the system message" : "");
     return true;
 }
 
@@ -106,12 +108,11 @@ static bool run_help(struct run *r)
     (void)r;
     for (size_t i = 0; i < ARRAY_LEN(chat_commands); i++)
         if (chat_commands[i].help)
-            fprintf(stderr, "  %-14s%s\n", chat_commands[i].name, chat_commands[i].help);
-    fputs("  \"\"\"           begins and ends a message of several lines; "
-          "so does \\ at a line's end\n"
-          "  Ctrl-C        stops an answer, or clears what is typed\n"
-          "  arrows, Ctrl-A/E/K/U/W, Ctrl-R: as in a shell\n",
-          stderr);
+            print_err("  %-14s%s\n", chat_commands[i].name, chat_commands[i].help);
+    print_err("  \"\"\"           begins and ends a message of several lines; "
+              "so does \\ at a line's end\n"
+              "  Ctrl-C        stops an answer, or clears what is typed\n"
+              "  arrows, Ctrl-A/E/K/U/W, Ctrl-R: as in a shell\n");
     return true;
 }
 
@@ -132,7 +133,7 @@ static bool run_command(struct run *r, const char *text)
     for (size_t i = 0; i < ARRAY_LEN(chat_commands); i++)
         if (strcmp(chat_commands[i].name, text) == 0)
             return chat_commands[i].run(r);
-    fprintf(stderr, "there is no %s; /help lists what there is\n", text);
+    print_err("there is no %s; /help lists what there is\n", text);
     return true;
 }
 
@@ -145,7 +146,7 @@ static bool take_turn(struct run *r, struct prompt *prompt, char *message)
     prompt_remember(prompt, message);
     int result = ask(r, prompt_unquote(message), &e);
     if (result && result != FAIL_CANCELLED)
-        fprintf(stderr, "shoal run: %s\n", e.text);
+        print_failure("run", &e);
     return true;
 }
 
@@ -155,14 +156,14 @@ static void chat_with_person(struct run *r, struct prompt *prompt, struct buffer
     struct error e = { 0 };
     bool goes_on = true;
     const char *slash = strrchr(r->conversation.model, '/');
-    fprintf(stderr, "chat with %s; /help tells more, Ctrl-D leaves\n",
-            slash ? slash + 1 : r->conversation.model);
+    print_err("chat with %s; /help tells more, Ctrl-D leaves\n",
+              slash ? slash + 1 : r->conversation.model);
     while (goes_on) {
         int result = prompt_read(prompt, message, &e);
         if (result == FAIL_CLOSED)
             break;
         if (result && result != FAIL_CANCELLED)
-            fprintf(stderr, "shoal run: %s\n", e.text);
+            print_failure("run", &e);
         if (!result && !is_blank(buffer_cstr(message)))
             goes_on = take_turn(r, prompt, (char *)message->data);
     }
@@ -254,7 +255,7 @@ int cmd_run(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     if (start(&r, &e)) {
-        fprintf(stderr, "shoal run: %s\n", e.text);
+        print_failure("run", &e);
         return EXIT_FAILED;
     }
     return EXIT_OK;

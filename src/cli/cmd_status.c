@@ -2,11 +2,13 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/print.h"
 
 #include <jansson.h>
 #include <stdio.h>
 
 #define MAX_STATUS ((size_t)16 << 20)
+#define MAX_NAME ((size_t)4096)
 #define MIB 1048576.0
 
 static const char *text(const json_t *o, const char *key)
@@ -29,16 +31,21 @@ static void print_devices(const json_t *devices)
 {
     size_t i;
     json_t *d;
-    printf("%-18s %-10s %-7s %-9s %11s %11s %11s  %s\n", "device", "id", "state", "isa", "weights",
-           "KV cache", "usable", "address");
+    print_out("%-18s %-10s %-7s %-9s %11s %11s %11s  %s\n", "device", "id", "state", "isa",
+              "weights", "KV cache", "usable", "address");
     json_array_foreach(devices, i, d)
     {
-        char name[64];
-        snprintf(name, sizeof(name), "%.40s%s%s", text(d, "name"), flag(d, "head") ? " (head)" : "",
-                 flag(d, "self") ? " *" : "");
-        printf("%-18s %-10.8s %-7s %-9s %7.1f MiB %7.1f MiB %7.0f MiB  %s\n", name, text(d, "id"),
-               flag(d, "alive") ? "alive" : "lost", text(d, "isa"), number(d, "weight_bytes") / MIB,
-               number(d, "state_bytes") / MIB, number(d, "usable_bytes") / MIB, text(d, "address"));
+        struct buffer name;
+        bool alive = flag(d, "alive");
+        buffer_init(&name, MAX_NAME);
+        buffer_printf(&name, "%s%s%s", text(d, "name"), flag(d, "head") ? " (head)" : "",
+                      flag(d, "self") ? " *" : "");
+        print_out("%-18s %-10.8s ", buffer_cstr(&name), text(d, "id"));
+        print_styled(PRINT_OUT, alive ? PRINT_GOOD : PRINT_BAD, "%-7s", alive ? "alive" : "lost");
+        print_out(" %-9s %7.1f MiB %7.1f MiB %7.0f MiB  %s\n", text(d, "isa"),
+                  number(d, "weight_bytes") / MIB, number(d, "state_bytes") / MIB,
+                  number(d, "usable_bytes") / MIB, text(d, "address"));
+        buffer_done(&name);
     }
 }
 
@@ -48,10 +55,10 @@ static void print_rank(const json_t *rank)
     const json_t *transports = json_object_get(rank, "transports");
     size_t i;
     json_t *t;
-    printf(" %s (share %.0f", text(rank, "name"), number(rank, "share"));
+    print_out(" %s (share %.0f", text(rank, "name"), number(rank, "share"));
     json_array_foreach(transports, i, t)
-        printf("%s%s", i ? " + " : ", over ", json_string_value(t) ? json_string_value(t) : "?");
-    printf(")");
+        print_out("%s%s", i ? " + " : ", over ", json_string_value(t) ? json_string_value(t) : "?");
+    print_out(")");
 }
 
 static void print_models(const json_t *models)
@@ -60,24 +67,24 @@ static void print_models(const json_t *models)
     json_t *m, *stage, *rank;
     json_array_foreach(models, i, m)
     {
-        printf("\nmodel %s: %s", text(m, "id"), text(m, "state"));
+        print_out("\nmodel %s: %s", text(m, "id"), text(m, "state"));
         if (text(m, "why")[0])
-            printf(" (%s)", text(m, "why"));
-        printf(", context %.0f, split %s\n", number(m, "context"), text(m, "split"));
+            print_out(" (%s)", text(m, "why"));
+        print_out(", context %.0f, split %s\n", number(m, "context"), text(m, "split"));
         json_array_foreach(json_object_get(m, "stages"), s, stage)
         {
-            printf("  layers %.0f to %.0f:", number(stage, "first_layer"),
-                   number(stage, "end_layer") - 1);
+            print_out("  layers %.0f to %.0f:", number(stage, "first_layer"),
+                      number(stage, "end_layer") - 1);
             json_array_foreach(json_object_get(stage, "ranks"), k, rank) print_rank(rank);
-            printf("\n");
+            print_out("\n");
         }
-        printf("  running %.0f, waiting %.0f, done %.0f; decode %.1f tokens/s, prefill %.1f "
-               "tokens/s\n",
-               number(m, "active"), number(m, "queued"), number(m, "requests"),
-               number(m, "decode_tokens_per_second"), number(m, "prefill_tokens_per_second"));
+        print_out("  running %.0f, waiting %.0f, done %.0f; decode %.1f tokens/s, prefill %.1f "
+                  "tokens/s\n",
+                  number(m, "active"), number(m, "queued"), number(m, "requests"),
+                  number(m, "decode_tokens_per_second"), number(m, "prefill_tokens_per_second"));
     }
     if (!json_array_size(models))
-        printf("\nno model is placed: start with shoal up --model NAME\n");
+        print_out("\nno model is placed: start with shoal up --model NAME\n");
 }
 
 int cmd_status(int argc, char **argv)
@@ -100,9 +107,9 @@ int cmd_status(int argc, char **argv)
     if (!r && !json_is_object(all))
         r = fail(&e, FAIL_FORMAT, "%s/api/status does not answer as shoal does", url);
     if (r) {
-        fprintf(stderr, "shoal status: %s\n", e.text);
+        print_failure("status", &e);
     } else if (json) {
-        printf("%s\n", buffer_cstr(&body));
+        print_json_text(buffer_bytes(&body));
     } else {
         print_devices(json_object_get(all, "devices"));
         print_models(json_object_get(all, "models"));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "cli/options.h"
+#include "cli/print.h"
 #include "engine/vocab_load.h"
 #include "gguf/gguf.h"
 #include "token/vocab.h"
@@ -39,10 +40,8 @@ static int tokenize(const char *path, const struct vocab_encode_options *o, stru
     if ((r = read_all(stdin, &text, e)) || (r = vocab_encode(v, buffer_bytes(&text), o, &ids, e)))
         goto out;
     for (size_t i = 0; i < ids.count; i++)
-        printf(i ? " %d" : "%d", ids.ids[i]);
-    putchar('\n');
-    if (fflush(stdout))
-        r = fail(e, FAIL_IO, "stdout can't be written");
+        print_out(i ? " %d" : "%d", ids.ids[i]);
+    print_out("\n");
 out:
     token_list_done(&ids);
     buffer_done(&text);
@@ -66,7 +65,7 @@ int cmd_tokenize(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     if (tokenize(model, &o, &e)) {
-        fprintf(stderr, "shoal tokenize: %s\n", e.text);
+        print_failure("tokenize", &e);
         return EXIT_FAILED;
     }
     return EXIT_OK;

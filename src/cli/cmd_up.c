@@ -10,6 +10,7 @@
 #include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/peer_reply.h"
+#include "cli/print.h"
 #include "cluster/cluster.h"
 #include "engine/served_text.h"
 #include "kernels/kernels.h"
@@ -134,22 +135,22 @@ static int open_api(struct up *u, struct error *e)
     return code;
 }
 
-static void show(const struct up *u)
+static int show(const struct up *u, struct error *e)
 {
-    printf("endpoint   http://127.0.0.1:%d/v1\n", server_port(u->server));
-    printf("device     %.8s, peers connect to port %d\n", cluster_device_id(u->cluster),
-           cluster_peer_port(u->cluster));
+    print_out("endpoint   http://127.0.0.1:%d/v1\n", server_port(u->server));
+    print_out("device     %.8s, peers connect to port %d\n", cluster_device_id(u->cluster),
+              cluster_peer_port(u->cluster));
     if (cluster_is_head(u->cluster)) {
-        printf("to join    on another machine, once: shoal invite%s%s (here), then there:\n",
-               u->home ? " --home " : "", u->home ? u->home : "");
-        printf("           shoal up --join THIS-MACHINE:%d --invite TEXT\n",
-               cluster_peer_port(u->cluster));
+        print_out("to join    on another machine, once: shoal invite%s%s (here), then there:\n",
+                  u->home ? " --home " : "", u->home ? u->home : "");
+        print_out("           shoal up --join THIS-MACHINE:%d --invite TEXT\n",
+                  cluster_peer_port(u->cluster));
     }
     if (u->model.n == 0 && cluster_is_head(u->cluster)) {
-        printf("models     none asked for: start with --model NAME (GGUF files in %s)\n",
-               u->folders.models);
+        print_out("models     none asked for: start with --model NAME (GGUF files in %s)\n",
+                  u->folders.models);
     }
-    fflush(stdout);
+    return print_flush(e);
 }
 
 static void on_signal(evutil_socket_t fd, short what, void *arg)
@@ -187,10 +188,8 @@ static int up(struct up *u, struct error *e)
     int code = find_folders(u, e);
     code = code ? code : open_cluster(u, e);
     code = code ? code : open_api(u, e);
-    if (code == 0) {
-        show(u);
-        code = run(u, e);
-    }
+    code = code ? code : show(u, e);
+    code = code ? code : run(u, e);
     server_close(u->server);
     if (u->cluster != NULL) {
         cluster_stop(u->cluster);
@@ -228,7 +227,7 @@ int cmd_up(int argc, char **argv)
     }
     struct error e = { 0 };
     if (up(&u, &e) != 0) {
-        fprintf(stderr, "shoal up: %s\n", e.text);
+        print_failure("up", &e);
         return EXIT_FAILED;
     }
     return EXIT_OK;

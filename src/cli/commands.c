@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/options.h"
+#include "cli/print.h"
 #include "kernels/kernels.h"
 #include "os/cpu.h"
 
@@ -37,12 +38,15 @@ static const struct command *find_command(const char *name)
     return NULL;
 }
 
-static void print_commands(FILE *to)
+static void print_commands(enum print_to to)
 {
-    fputs("usage: shoal COMMAND [ARGUMENT]...\n\n", to);
-    for (size_t i = 0; i < N_COMMANDS; i++)
-        fprintf(to, "  %-*s%s\n", HELP_COLUMN, commands[i].name, commands[i].help);
-    fputs("\noptions of a command: shoal help COMMAND\n", to);
+    print_to(to, "usage: shoal COMMAND [ARGUMENT]...\n\n");
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        print_to(to, "  ");
+        print_styled(to, PRINT_BOLD, "%-*s", HELP_COLUMN, commands[i].name);
+        print_to(to, "%s\n", commands[i].help);
+    }
+    print_to(to, "\noptions of a command: shoal help COMMAND\n");
 }
 
 static int fail_unknown(const char *name)
@@ -56,11 +60,11 @@ static int fail_unknown(const char *name)
             nearest = commands[i].name;
         }
     }
-    fprintf(stderr, "shoal: there is no command \"%s\"", name);
+    print_err("shoal: there is no command \"%s\"", name);
     if (nearest)
-        fprintf(stderr, ": did you mean \"shoal %s\"?\n", nearest);
+        print_err(": did you mean \"shoal %s\"?\n", nearest);
     else
-        fputs("; all of them: shoal help\n", stderr);
+        print_err("; all of them: shoal help\n");
     return EXIT_USAGE;
 }
 
@@ -75,13 +79,13 @@ static int run_help(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     if (!name) {
-        print_commands(stdout);
+        print_commands(PRINT_OUT);
         return EXIT_OK;
     }
     const struct command *c = find_command(name);
     if (!c)
         return fail_unknown(name);
-    printf("%s: %s\n", c->name, c->help);
+    print_out("%s: %s\n", c->name, c->help);
     char help[] = "--help";
     char *arguments[] = { (char *)c->name, help, NULL };
     return c->run(2, arguments);
@@ -97,7 +101,7 @@ static int run_version(int argc, char **argv)
     cpu_name(cpu, sizeof cpu);
     cpu_features_format(cpu_features(), features, sizeof features);
     const struct kernels *k = kernels_choose(NULL, NULL);
-    printf(
+    print_out(
         "shoal %s\nprocessor  %s, %d usable cores\nfeatures   %s\nkernels    %s\ncompiler   %s\n",
         SHOAL_VERSION, *cpu ? cpu : "unknown", cpu_cores(), features, k ? k->name : "none",
         SHOAL_COMPILER);
@@ -107,7 +111,7 @@ static int run_version(int argc, char **argv)
 int commands_main(int argc, char **argv)
 {
     if (argc < 2) {
-        print_commands(stderr);
+        print_commands(PRINT_ERR);
         return EXIT_USAGE;
     }
     const char *name = argv[1];
@@ -118,5 +122,5 @@ int commands_main(int argc, char **argv)
     const struct command *c = find_command(name);
     if (!c)
         return fail_unknown(name);
-    return c->run(argc - 1, argv + 1);
+    return print_end(name, c->run(argc - 1, argv + 1));
 }

@@ -2,8 +2,8 @@
 #include "cli/conversation.h"
 
 #include "cli/client.h"
+#include "cli/print.h"
 #include "os/clock.h"
-#include "os/terminal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +17,6 @@ int conversation_init(struct conversation *c, const struct conversation_options 
     buffer_init(&c->line, MAX_LINE);
     buffer_init(&c->answer, MAX_ANSWER);
     buffer_init(&c->failure, MAX_LINE);
-    c->terminal = terminal_on_output();
     c->messages = json_array();
     if (!c->messages)
         return fail(e, FAIL_NOMEM, "a conversation");
@@ -69,21 +68,6 @@ int conversation_ask(struct conversation *c, const char *text, char **body, stru
     return *body ? 0 : fail(e, FAIL_NOMEM, "a request");
 }
 
-/* A model may say anything: at a terminal its control characters would be obeyed. */
-static void show(const struct conversation *c, const char *text)
-{
-    for (const char *p = text; *p; p++) {
-        unsigned char byte = (unsigned char)*p;
-        bool c1 = byte == 0xC2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xA0;
-        bool control = c1 || (byte < ' ' && byte != '\n' && byte != '\t') || byte == 0x7F;
-        if (!c->terminal || !control)
-            putchar(byte);
-        else
-            p += c1;
-    }
-    fflush(stdout);
-}
-
 static void take_usage(struct conversation *c, const json_t *usage)
 {
     if (!json_is_object(usage))
@@ -114,7 +98,8 @@ static int take_event(struct conversation *c, const char *text)
             c->last_ns = clock_now_ns();
             c->first_ns = c->first_ns ? c->first_ns : c->last_ns;
             r = buffer_text(&c->answer, piece);
-            show(c, piece);
+            print_text(bytes_text(piece));
+            r = r ? r : print_flush(NULL);
         }
     }
     json_decref(event);
@@ -166,10 +151,9 @@ void conversation_print_rates(const struct conversation *c)
     double prefill = (double)(c->first_ns - c->asked_ns) / (double)CLOCK_NS_PER_S;
     double decode = (double)(c->last_ns - c->first_ns) / (double)CLOCK_NS_PER_S;
     int fresh = c->prompt_tokens - c->cached_tokens;
-    fprintf(stderr, "[prefill %d tokens (%d cached), %.1f tokens/s; decode %d tokens",
-            c->prompt_tokens, c->cached_tokens, prefill > 0 ? fresh / prefill : 0,
-            c->completion_tokens);
+    print_err("[prefill %d tokens (%d cached), %.1f tokens/s; decode %d tokens", c->prompt_tokens,
+              c->cached_tokens, prefill > 0 ? fresh / prefill : 0, c->completion_tokens);
     if (c->completion_tokens > 1 && decode > 0)
-        fprintf(stderr, ", %.1f tokens/s", (c->completion_tokens - 1) / decode);
-    fprintf(stderr, "]\n");
+        print_err(", %.1f tokens/s", (c->completion_tokens - 1) / decode);
+    print_err("]\n");
 }

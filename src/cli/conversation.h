@@ -27,7 +27,6 @@ struct conversation {
     bool ended;            /* the stream said [DONE] */
     uint64_t asked_ns, first_ns, last_ns;
     int prompt_tokens, cached_tokens, completion_tokens;
-    bool terminal; /* the answer is shown there, its control characters are not */
 };
 
 /* An empty history, or one of the system message. o's texts are borrowed. FAIL_NOMEM, FAIL_ARG. */

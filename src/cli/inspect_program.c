@@ -1,5 +1,6 @@
 /* The program of a model, whole or as the ranks of a split see it. */
 #include "cli/inspect_program.h"
+#include "cli/print.h"
 
 #include "stage/rank.h"
 #include "plan/split.h"
@@ -17,7 +18,7 @@ static int print_part(const struct program *p, struct error *e)
     if (!r && program_print(p, &text))
         r = fail(e, FAIL_LIMIT, "the program's text is larger than %zu bytes", MAX_PROGRAM_TEXT);
     if (!r)
-        fputs(buffer_cstr(&text), stdout);
+        print_text(buffer_bytes(&text));
     buffer_done(&text);
     return r;
 }
@@ -34,7 +35,7 @@ int inspect_program(const struct gguf *g, const char *split, struct error *e)
         r = split_parse(split, whole->n_layers, &plan, e);
     for (int i = 0; !r && split && i < plan.n_ranks; i++) {
         if (!(r = rank_program(whole, &plan, i, &arena, &part, e))) {
-            printf("%srank %d of the placement %s\n", i ? "\n" : "", i, split);
+            print_out("%srank %d of the placement %s\n", i ? "\n" : "", i, split);
             r = print_part(part, e);
         }
     }

@@ -1,5 +1,6 @@
 /* See local_model.h: the same engine and API as a device, without its network. */
 #include "cli/local_model.h"
+#include "cli/print.h"
 
 #include "api/api.h"
 #include "backend/backend.h"
@@ -130,8 +131,8 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
         local_model_close(m);
         return r;
     }
-    fprintf(stderr, "loaded in %.1f s, context %d\n",
-            (double)(clock_now_ns() - m->start_ns) / (double)CLOCK_NS_PER_S, m->context);
+    print_err("loaded in %.1f s, context %d\n",
+              (double)(clock_now_ns() - m->start_ns) / (double)CLOCK_NS_PER_S, m->context);
     *ret = m;
     return r;
 }

@@ -1,7 +1,10 @@
 /* The program: one command a file, see commands.def. */
 #include "cli/commands.h"
 
+#include "os/process.h"
+
 int main(int argc, char **argv)
 {
+    process_keep_standard_numbers();
     return commands_main(argc, argv);
 }

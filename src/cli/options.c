@@ -1,5 +1,6 @@
 /* Command line options: see options.h. */
 #include "cli/options.h"
+#include "cli/print.h"
 
 #include <errno.h>
 #include <math.h>
@@ -167,29 +168,32 @@ int options_parse(const struct option_set *set, int argc, char **argv, struct er
     return 0;
 }
 
-static void print_usage(const struct option_set *set, FILE *to)
+static void print_usage(const struct option_set *set, enum print_to to)
 {
-    fprintf(to, "usage: shoal %s", set->command);
+    print_to(to, "usage: shoal %s", set->command);
     bool has_options = false;
     for (size_t i = 0; i < set->n_rows; i++) {
         const struct option_row *r = &set->rows[i];
         if (r->kind == OPTION_KIND_ARGUMENT)
-            fprintf(to, r->required ? " %s" : " [%s]", r->name);
+            print_to(to, r->required ? " %s" : " [%s]", r->name);
         else
             has_options = true;
     }
-    fputs(has_options ? " [OPTION]...\n" : "\n", to);
+    print_to(to, has_options ? " [OPTION]...\n" : "\n");
 }
 
-void options_print_help(const struct option_set *set, FILE *to)
+void options_print_help(const struct option_set *set)
 {
-    print_usage(set, to);
+    print_usage(set, PRINT_OUT);
     for (size_t i = 0; i < set->n_rows; i++) {
         const struct option_row *r = &set->rows[i];
         const char *dashes = r->kind == OPTION_KIND_ARGUMENT ? "" : "--";
-        int n = fprintf(to, "  %s%s%s%s", dashes, r->name, *r->value ? " " : "", r->value);
-        fprintf(to, "%*s%s%s\n", n < HELP_COLUMN ? HELP_COLUMN - n : 1, "", r->help,
-                r->kind == OPTION_KIND_LIST ? " (may be repeated)" : "");
+        int n = 2 + (int)(strlen(dashes) + strlen(r->name) + strlen(r->value)) + (*r->value != 0);
+        print_out("  ");
+        print_styled(PRINT_OUT, PRINT_BOLD, "%s%s", dashes, r->name);
+        print_out("%s%s%*s%s%s\n", *r->value ? " " : "", r->value,
+                  n < HELP_COLUMN ? HELP_COLUMN - n : 1, "", r->help,
+                  r->kind == OPTION_KIND_LIST ? " (may be repeated)" : "");
     }
 }
 
@@ -200,13 +204,13 @@ bool options_start(const struct option_set *set, int argc, char **argv, int *ret
     if (r == 0)
         return true;
     if (r > 0) {
-        options_print_help(set, stdout);
+        options_print_help(set);
         *ret_status = EXIT_OK;
         return false;
     }
-    fprintf(stderr, "shoal %s: %s\n", set->command, e.text);
-    print_usage(set, stderr);
-    fprintf(stderr, "see: shoal help %s\n", set->command);
+    print_failure(set->command, &e);
+    print_usage(set, PRINT_ERR);
+    print_err("see: shoal help %s\n", set->command);
     *ret_status = EXIT_USAGE;
     return false;
 }

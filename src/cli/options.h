@@ -27,7 +27,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "base/error.h"
 
@@ -119,8 +118,8 @@ struct option_set {
  * before the error may have been set. */
 int options_parse(const struct option_set *set, int argc, char **argv, struct error *e);
 
-/* Usage line and one line an option. */
-void options_print_help(const struct option_set *set, FILE *to);
+/* Usage line and one line an option, to standard output. */
+void options_print_help(const struct option_set *set);
 
 /* What every command begins with: parses, prints help on --help (to stdout) or the error (to
  * stderr). Returns true if the command should go on; otherwise *ret_status is its exit code. */

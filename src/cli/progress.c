@@ -1,4 +1,5 @@
 /* See progress.h. */
+#include "cli/print.h"
 #include "cli/progress.h"
 
 #include <inttypes.h>
@@ -71,22 +72,21 @@ void progress_show(struct progress *s, const struct download_progress *p)
     char line[LINE_TEXT];
     print_line(line, p);
     if (terminal_on_errors()) {
-        fprintf(stderr, "\r%-*.*s", LINE_COLUMNS, LINE_COLUMNS, line);
-        fflush(stderr);
+        print_err("\r%-*.*s", LINE_COLUMNS, LINE_COLUMNS, line);
         s->dirty = true;
         return;
     }
     uint64_t now = clock_now_ns();
     if (now >= s->next_ns) {
         s->next_ns = now + PROGRESS_PLAIN_NS;
-        fprintf(stderr, "%s\n", line);
+        print_err("%s\n", line);
     }
 }
 
 void progress_end(struct progress *s)
 {
     if (s->dirty) {
-        fprintf(stderr, "\r%*s\r", LINE_COLUMNS, "");
+        print_err("\r%*s\r", LINE_COLUMNS, "");
     }
     s->dirty = false;
 }

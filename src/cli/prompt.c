@@ -7,6 +7,7 @@
 
 #include "cli/folders.h"
 #include "cli/history.h"
+#include "cli/print.h"
 #include "os/editor.h"
 #include "os/terminal.h"
 
@@ -78,7 +79,7 @@ static int read_plain(const struct prompt *p, const char *prompt, struct buffer 
 {
     buffer_clear(line);
     if (p->person)
-        fputs(prompt, stderr);
+        print_err("%s", prompt);
     int c, r = 0;
     while ((c = getchar()) != EOF && c != '\n')
         if (!r)
@@ -119,7 +120,7 @@ int prompt_read(struct prompt *p, struct buffer *ret, struct error *e)
 
 static void leave_history(struct prompt *p, const struct error *e)
 {
-    fprintf(stderr, "shoal run: no history of what you type is kept: %s\n", e->text);
+    print_err("shoal run: no history of what you type is kept: %s\n", e->text);
     p->history[0] = '\0';
 }
 

@@ -1,4 +1,5 @@
 /* See report.h. */
+#include "cli/print.h"
 #include "cli/report.h"
 
 #include "os/terminal.h"
@@ -38,7 +39,7 @@ int report_open(struct report **ret, bool json, struct error *e)
 static void clear_progress(struct report *r)
 {
     if (r->shows_progress)
-        fputs("\r\033[K", stderr);
+        print_err("\r\033[K");
     r->shows_progress = false;
 }
 
@@ -49,9 +50,8 @@ void report_progress(struct report *r, const char *format, ...)
         return;
     clear_progress(r);
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    print_args(PRINT_ERR, format, args);
     va_end(args);
-    fflush(stderr);
     r->shows_progress = true;
 }
 
@@ -62,10 +62,10 @@ void report_line(struct report *r, const char *format, ...)
     if (r->is_json)
         return;
     va_start(args, format);
-    vprintf(format, args);
+    print_args(PRINT_OUT, format, args);
     va_end(args);
-    putchar('\n');
-    fflush(stdout);
+    print_out("\n");
+    print_flush(NULL);
 }
 
 static void set(struct report *r, json_t *to, const char *key, json_t *value)
@@ -85,7 +85,7 @@ void report_fact_count(struct report *r, const char *key, int64_t value)
 
 static void print_cell(enum report_kind kind, const char *text)
 {
-    printf("%s%*s", kind == REPORT_TEXT ? "" : " ", widths[kind], text);
+    print_out("%s%*s", kind == REPORT_TEXT ? "" : " ", widths[kind], text);
 }
 
 void report_table(struct report *r, const char *key, const char *title,
@@ -101,8 +101,8 @@ void report_table(struct report *r, const char *key, const char *title,
     for (int i = 0; i < n_columns; i++)
         if (columns[i].title)
             print_cell(columns[i].kind, columns[i].title);
-    putchar('\n');
-    fflush(stdout);
+    print_out("\n");
+    print_flush(NULL);
 }
 
 static void format_cell(const struct report_column *column, const struct report_cell *cell,
@@ -150,8 +150,8 @@ void report_row(struct report *r, const struct report_cell *cells)
     r->failed |= json_array_append_new(r->rows, row) != 0;
     if (r->is_json)
         return;
-    putchar('\n');
-    fflush(stdout);
+    print_out("\n");
+    print_flush(NULL);
 }
 
 int report_close(struct report *r, struct error *e)
@@ -162,8 +162,8 @@ int report_close(struct report *r, struct error *e)
     clear_progress(r);
     if (r->is_json && r->failed)
         code = fail(e, FAIL_NOMEM, "the JSON text");
-    else if (r->is_json && (json_dumpf(r->all, stdout, JSON_INDENT(2)) || puts("") == EOF))
-        code = fail(e, FAIL_IO, "writing the JSON text");
+    else if (r->is_json)
+        code = print_json(json_incref(r->all), e);
     json_decref(r->all);
     free(r);
     return code;

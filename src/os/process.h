@@ -2,7 +2,9 @@
 #ifndef SHOAL_OS_PROCESS_H
 #define SHOAL_OS_PROCESS_H
 
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
 /* Signals that ask a program to end, for the event loop. */
 enum { PROCESS_INTERRUPT = SIGINT, PROCESS_TERMINATE = SIGTERM };
@@ -11,6 +13,16 @@ enum { PROCESS_INTERRUPT = SIGINT, PROCESS_TERMINATE = SIGTERM };
 static inline void process_ignore_broken_pipes(void)
 {
     signal(SIGPIPE, SIG_IGN);
+}
+
+/* Gives the numbers 0 to 2 to something that fails, where whoever started us closed them: else the
+ * next file or socket that is opened would take what is printed. Once, first of all. */
+static inline void process_keep_standard_numbers(void)
+{
+    static const int modes[] = { O_WRONLY, O_RDONLY, O_RDONLY }; /* the useless one each */
+    for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
+        if (fcntl(i, F_GETFD) < 0)
+            open("/dev/null", modes[i]);
 }
 
 #endif
