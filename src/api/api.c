@@ -46,7 +46,7 @@ void reply_json(struct responder *r, int status, json_t *json, const char *heade
 
 void reply_problem(struct responder *r, const struct api_problem *p)
 {
-    reply_json(r, p->status, problem_json(p), p->status == 429 ? "Retry-After: 1\r\n" : NULL);
+    reply_json(r, p->status, problem_json(p), NULL);
 }
 
 static const struct route *find_route(const char *path, size_t size)

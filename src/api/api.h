@@ -21,10 +21,11 @@ struct api_model {
     struct engine *engine;     /* NULL: not served by this device now */
     const struct vocab *vocab; /* with engine */
     const char *chat_template; /* with engine; NULL: the file has none */
-    int context;               /* positions of one session */
+    int context;               /* positions of one session; 0: not known */
     int64_t created_s;
     bool elsewhere;  /* another device serves it: forward */
-    const char *why; /* neither: what it waits for; may be NULL */
+    bool ready;      /* it can answer now, here or there */
+    const char *why; /* not ready: what it waits for; may be NULL */
 };
 
 /* Where models and facts come from. All on the event loop's thread. */

@@ -21,6 +21,10 @@
 #define MAX_ANSWER (256u << 20)
 /* How long a client has to close after the last answer. */
 #define LINGER_MS 1000
+/* When a client may come again: a queue moves on within a second; a model is loaded, or placed
+ * again after a loss, within some. */
+#define BUSY_S 1
+#define UNAVAILABLE_S 2
 
 enum state { STATE_HEAD, STATE_BODY, STATE_ANSWER, STATE_FLUSH, STATE_LINGER };
 
@@ -141,6 +145,10 @@ static void put_head(struct connection *c, int64_t length)
     }
     if (c->origin[0] != '\0') {
         evbuffer_add_printf(out, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n", c->origin);
+    }
+    int wait_s = c->status == 429 ? BUSY_S : c->status == 503 ? UNAVAILABLE_S : 0;
+    if (wait_s > 0) {
+        evbuffer_add_printf(out, "Retry-After: %d\r\n", wait_s);
     }
     evbuffer_add_printf(out, "%s", c->extra);
     if (c->stream) {

@@ -9,8 +9,15 @@
 
 static json_t *model_json(const struct api_model *m)
 {
-    return json_pack("{s:s,s:s,s:I,s:s}", "id", m->id, "object", "model", "created",
-                     (json_int_t)m->created_s, "owned_by", "shoal");
+    json_t *j = json_pack("{s:s,s:s,s:I,s:s,s:b}", "id", m->id, "object", "model", "created",
+                          (json_int_t)m->created_s, "owned_by", "shoal", "ready", m->ready);
+    if (m->context > 0) {
+        json_object_set_new(j, "context_length", json_integer(m->context));
+    }
+    if (!m->ready) {
+        json_object_set_new(j, "why", text_json(bytes_text(m->why != NULL ? m->why : "")));
+    }
+    return j;
 }
 
 /* Size of a name without its ".gguf". */

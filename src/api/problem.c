@@ -22,7 +22,8 @@ int problem_from_error(struct api_problem *p, const struct error *e)
 {
     switch (e->code) {
     case FAIL_LIMIT:
-        return problem_set(p, 400, "context_length_exceeded", NULL, "%s", e->text);
+        return problem_set(p, 400, "context_length_exceeded", NULL,
+                           "This model's maximum context length is exceeded: %s.", e->text);
     case FAIL_BUSY:
         return problem_set(p, 429, "rate_limit_exceeded", NULL,
                            "All places are taken: %s. Try again soon.", e->text);

@@ -6,17 +6,24 @@
 /* Texts below this are encoded in a moment. */
 #define CHECKED_TEXT (64u << 10)
 
+/* Clients know an over-long prompt by the first words (litellm, and aider by it) or by the code. */
+static int too_long(const struct api_model *model, const char *param, const char *is, size_t n,
+                    struct api_problem *p)
+{
+    return problem_set(p, 400, "context_length_exceeded", param,
+                       "This model's maximum context length is %d tokens here. However, your "
+                       "prompt %s %zu tokens long, which leaves no room for an answer. Shorten the "
+                       "prompt, or start shoal with a larger --context.",
+                       model->context, is, n);
+}
+
 int prompt_check_context(const struct api_model *model, size_t n, const char *param,
                          struct api_problem *p)
 {
     if (n < (size_t)model->context) {
         return 0;
     }
-    return problem_set(
-        p, 400, "context_length_exceeded", param,
-        "This model's context has %d tokens here, and your prompt has %zu: it leaves "
-        "no room for an answer. Shorten the prompt.",
-        model->context, n);
+    return too_long(model, param, "is", n, p);
 }
 
 /* Bytes of the longest token, as text or as spelt. */
@@ -43,10 +50,7 @@ static int check_size(const struct api_model *model, struct bytes text, const ch
     if (least < (size_t)model->context) {
         return 0;
     }
-    return problem_set(p, 400, "context_length_exceeded", param,
-                       "This model's context has %d tokens here, and your prompt of %zu bytes has "
-                       "at least %zu. Shorten the prompt.",
-                       model->context, text.size, least);
+    return too_long(model, param, "is at least", least, p);
 }
 
 int prompt_encode(const struct api_model *model, struct bytes text, const char *param,
@@ -59,9 +63,7 @@ int prompt_encode(const struct api_model *model, struct bytes text, const char *
         return -1;
     }
     if (vocab_encode(v, text, &o, ids, &e) != 0) {
-        return e.code == FAIL_LIMIT ? problem_set(p, 400, "context_length_exceeded", param,
-                                                  "The prompt is too long: %s.", e.text)
-                                    : problem_from_error(p, &e);
+        return problem_from_error(p, &e);
     }
     /* A template that writes BOS itself, and a file that wants one, would give two. */
     if (ids->count >= 2 && ids->ids[0] == vocab_bos(v) && ids->ids[1] == vocab_bos(v)) {

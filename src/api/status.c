@@ -73,7 +73,7 @@ void health_handle(struct api *a, const struct api_request *q, struct responder 
     for (int i = 0; i < n; i++) {
         struct api_model m = { 0 };
         p->at(p->arg, i, &m);
-        ready += m.engine != NULL || m.elsewhere;
+        ready += m.ready;
     }
     reply_json(r, 200, json_pack("{s:s,s:i}", "status", "ok", "models_ready", ready), NULL);
 }

@@ -56,6 +56,7 @@ static void model_at(void *arg, int index, struct api_model *ret)
                                .context = m.context,
                                .created_s = m.created_s,
                                .elsewhere = !cluster_is_head(((struct up *)arg)->cluster),
+                               .ready = m.state == MODEL_READY,
                                .why = m.why };
 }
 

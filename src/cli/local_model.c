@@ -48,7 +48,8 @@ static void model_at(void *arg, int index, struct api_model *ret)
                                .engine = m->engine,
                                .vocab = served_text_vocab(m->text),
                                .chat_template = served_text_template(m->text),
-                               .context = m->context };
+                               .context = m->context,
+                               .ready = true };
 }
 
 static void on_progress(void *arg, uint64_t done, uint64_t total)

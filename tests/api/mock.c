@@ -236,7 +236,7 @@ static const char template[] =
 
 static int provide_count(void *arg)
 {
-    return 2;
+    return 3;
 }
 
 static void provide_at(void *arg, int index, struct api_model *ret)
@@ -247,9 +247,12 @@ static void provide_at(void *arg, int index, struct api_model *ret)
                                .vocab = r->vocab,
                                .chat_template = template,
                                .context = MOCK_CONTEXT,
+                               .ready = r->engine != NULL,
                                .created_s = 1234 };
     if (index == 1) {
-        *ret = (struct api_model){ .id = "far", .elsewhere = true };
+        *ret = (struct api_model){ .id = "far", .elsewhere = true, .ready = true };
+    } else if (index == 2) {
+        *ret = (struct api_model){ .id = "late", .context = 99, .why = "it is being loaded" };
     }
 }
 

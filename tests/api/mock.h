@@ -26,7 +26,8 @@ struct executor *mock_executor(struct mock **ret);
 /* Any thread. */
 void mock_gate(struct mock *m, bool open);
 
-/* A server with one model "Mock-1" on loopback, and one model "far" that is elsewhere. */
+/* A server with one model "Mock-1" on loopback, a model "far" that is elsewhere,
+ * and one "late" that isn't ready. */
 struct rig {
     struct event_base *base;
     struct mock *mock;

@@ -85,6 +85,14 @@ static void models_are_listed_and_found(void **state)
     assert_text(j, "data.0.id", "Mock-1");
     assert_text(j, "data.0.owned_by", "shoal");
     assert_int_equal(json_integer_value(at(j, "data.0.created")), 1234);
+    assert_int_equal(json_integer_value(at(j, "data.0.context_length")), MOCK_CONTEXT);
+    assert_true(json_is_true(at(j, "data.0.ready")));
+    assert_true(json_is_true(at(j, "data.1.ready")));
+    assert_null(at(j, "data.1.context_length"));
+    assert_text(j, "data.2.id", "late");
+    assert_true(json_is_false(at(j, "data.2.ready")));
+    assert_text(j, "data.2.why", "it is being loaded");
+    assert_int_equal(json_integer_value(at(j, "data.2.context_length")), 99);
     json_decref(j);
     client_send(&c, "GET /v1/models/mock-1.GGUF?x=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
     assert_int_equal(client_answer(&c, &text), 200);
@@ -335,7 +343,14 @@ static void bad_requests_are_named(void **state)
     char body[2048] = "{\"model\":\"Mock-1\",\"prompt\":\"";
     memset(body + strlen(body), 'x', MOCK_CONTEXT);
     snprintf(body + strlen(body), 16, "\"}");
-    expect_error(&r, TEXT, body, 400, "prompt", "context_length_exceeded");
+    json_t *j = ask(&r, TEXT, body, 400);
+    assert_text(j, "error.code", "context_length_exceeded");
+    assert_text(j, "error.param", "prompt");
+    const char *text = json_string_value(at(j, "error.message"));
+    const char *begin = "This model's maximum context length is 512 tokens here. However, your "
+                        "prompt is 512 tokens long";
+    assert_int_equal(strncmp(text, begin, strlen(begin)), 0);
+    json_decref(j);
     char *huge = malloc(200000);
     snprintf(huge, 200000, "{\"model\":\"Mock-1\",\"prompt\":\"%0100000d\"}", 0);
     expect_error(&r, TEXT, huge, 400, "prompt", "context_length_exceeded");
@@ -484,6 +499,20 @@ static void a_reader_that_stands_still_is_given_up(void **state)
     rig_close(&r);
 }
 
+static void what_is_not_ready_says_when_to_come_again(void **state)
+{
+    struct rig r;
+    struct client c;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    client_open(&c, &r);
+    client_post(&c, TEXT, "{\"model\":\"late\",\"prompt\":\"x\"}");
+    assert_true(client_wait(&c, "it is being loaded"));
+    assert_non_null(strstr(buffer_cstr(&c.in), "503 Service Unavailable"));
+    assert_non_null(strstr(buffer_cstr(&c.in), "\r\nRetry-After: "));
+    client_close(&c);
+    rig_close(&r);
+}
+
 static void full_queues_and_lost_devices_are_told(void **state)
 {
     struct rig r;
@@ -541,6 +570,7 @@ int main(void)
         cmocka_unit_test(a_client_that_closes_ends_its_request),
         cmocka_unit_test(a_silent_stream_is_kept_alive),
         cmocka_unit_test(a_reader_that_stands_still_is_given_up),
+        cmocka_unit_test(what_is_not_ready_says_when_to_come_again),
         cmocka_unit_test(full_queues_and_lost_devices_are_told),
         cmocka_unit_test(closing_ends_what_is_under_way),
     };
