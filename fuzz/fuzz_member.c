@@ -27,7 +27,7 @@ static struct event_base *base;
 
 static void remove_home(void)
 {
-    static const char *const names[] = { "m.gguf", "cluster.key", "device.key" };
+    static const char *const names[] = { "m.gguf", "cluster.key", "device.key", "device.lock" };
     char path[128];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", home, names[i]);

@@ -22,8 +22,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Everything that depends on time looks at it this often. */
-#define TICK_MS 250
 /* The models folder is looked at this often. */
 #define SCAN_NS (10 * SECOND_NS)
 
@@ -83,9 +81,10 @@ static void scan_models(struct cluster *c, uint64_t now)
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct cluster *c = arg;
-    uint64_t now = clock_now_ns();
     (void)fd;
     (void)what;
+    loop_time_turn(&c->time, clock_now_ns(), TICK_NS);
+    uint64_t now = c->time.now_ns;
     c->self->memory_usable = memory_usable();
     part_reports_own(c, c->self);
     parts_poll(c);
@@ -100,7 +99,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 static int open_events(struct cluster *c, struct error *e)
 {
-    const struct timeval period = { 0, TICK_MS * 1000 };
+    const struct timeval period = { 0, TICK_NS / 1000 };
     c->tick = event_new(c->base, -1, EV_PERSIST, on_tick, c);
     c->wake = event_new(c->base, -1, EV_PERSIST, on_wake, c);
     c->local = event_new(c->base, -1, EV_PERSIST, on_local, c);
@@ -128,6 +127,10 @@ static int open_self(struct cluster *c, struct error *e)
     }
     c->self = me;
     me->self = true;
+    code = security_draw(&me->run, e);
+    if (code != 0) {
+        return code;
+    }
     me->head = o->join == NULL && o->invite == NULL;
     if (o->name != NULL) {
         snprintf(me->name, sizeof me->name, "%s", o->name);
@@ -140,7 +143,7 @@ static int open_self(struct cluster *c, struct error *e)
     me->cores = cpu_cores();
     me->threads = o->threads > 0 ? o->threads : me->cores;
     bool changed = false;
-    c->scan_at = clock_now_ns() + SCAN_NS;
+    c->scan_at = c->time.now_ns + SCAN_NS;
     return models_scan(&c->models, o->models_dir, &changed, e);
 }
 
@@ -158,7 +161,7 @@ static int open_join(struct cluster *c, struct error *e)
     if (c->options.join[0] == '\0') {
         return fail(e, FAIL_ARG, "the invitation names no address: give --join ADDRESS too");
     }
-    c->join_at = clock_now_ns();
+    c->join_at = c->time.now_ns;
     return address_parse(c->options.join, 1, host, &port, e);
 }
 
@@ -171,6 +174,7 @@ int cluster_open(struct cluster **ret, const struct cluster_options *options, st
     /* OpenSSL writes to sockets by write(2): a peer that went must not end the process. */
     process_ignore_broken_pipes();
     c->options = *options;
+    loop_time_turn(&c->time, clock_now_ns(), TICK_NS);
     c->base = options->base;
     if (c->options.protocol_version == 0) {
         c->options.protocol_version = HANDSHAKE_VERSION;

@@ -52,7 +52,8 @@ struct cluster_options {
 /* Most tokens of a session: what a device keeps for its pages is memory, used or not. */
 #define CLUSTER_MAX_CONTEXT (1 << 20)
 
-/* Reads or makes the keys, opens the peer port and starts. FAIL_BUSY when the port is taken,
+/* Reads or makes the keys, opens the peer port and starts. FAIL_BUSY when the port is taken or
+ * another device runs in the same home,
  * FAIL_IO, FAIL_FORMAT for files or an invitation that can't be read. */
 int cluster_open(struct cluster **ret, const struct cluster_options *options, struct error *e);
 

@@ -101,7 +101,7 @@ static struct data_channel *entry_new(struct cluster *c, struct device *device,
         *d = (struct data_channel){ .owner = c,
                                     .device = device,
                                     .purpose = *p,
-                                    .until = clock_now_ns() + CONNECT_NS,
+                                    .until = c->time.now_ns + CONNECT_NS,
                                     .shm_tries = c->options.seal ? 0 : SHM_TRIES,
                                     .next = c->data };
         c->data = d;
@@ -482,7 +482,7 @@ void data_forget(struct cluster *c, int64_t placement, uint32_t epoch)
 
 void data_tick(struct cluster *c)
 {
-    uint64_t now = clock_now_ns();
+    uint64_t now = c->time.now_ns;
     for (struct data_channel *d = c->data; d != NULL;) {
         if (now < d->until) {
             d = d->next;

@@ -91,11 +91,11 @@ static json_t *models_json(const struct model_list *list)
 json_t *device_hello(struct cluster *c)
 {
     const struct device *me = c->self;
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:i, s:s, s:b, s:o}", "type", "hello",
-                     "name", me->name, "id", me->id, "memory", (json_int_t)me->memory_total,
-                     "usable", (json_int_t)me->memory_usable, "cores", me->cores, "threads",
-                     me->threads, "peer_port", me->peer_port, "isa", me->isa, "head", (int)me->head,
-                     "models", models_json(&c->models));
+    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:i, s:i, s:s, s:b, s:o}", "type",
+                     "hello", "name", me->name, "id", me->id, "run", (json_int_t)me->run, "memory",
+                     (json_int_t)me->memory_total, "usable", (json_int_t)me->memory_usable, "cores",
+                     me->cores, "threads", me->threads, "peer_port", me->peer_port, "isa", me->isa,
+                     "head", (int)me->head, "models", models_json(&c->models));
 }
 
 static int take_models(struct device *d, const json_t *array, struct error *e)
@@ -143,10 +143,11 @@ int device_take_hello(struct cluster *c, struct device *d, const json_t *m, stru
 {
     const char *name = "", *isa = "", *id = "";
     const json_t *models = NULL;
-    int64_t memory = 0, usable = 0;
+    int64_t memory = 0, usable = 0, run = 0;
     int cores = 0, threads = 0, port = 0;
     int code = message_text(m, "name", DEVICE_NAME_TEXT - 1, &name, e);
     code = code ? code : message_text(m, "id", DEVICE_ID_TEXT - 1, &id, e);
+    code = code ? code : message_integer(m, "run", 1, INT64_MAX, &run, e);
     code = code ? code : message_text(m, "isa", ISA_MAX, &isa, e);
     code = code ? code : message_integer(m, "memory", 0, MEMORY_MAX, &memory, e);
     code = code ? code : message_integer(m, "usable", 0, MEMORY_MAX, &usable, e);
@@ -165,6 +166,7 @@ int device_take_hello(struct cluster *c, struct device *d, const json_t *m, stru
     snprintf(d->isa, sizeof d->isa, "%s", isa);
     d->memory_total = (uint64_t)memory;
     d->memory_usable = (uint64_t)usable;
+    d->run = run;
     d->cores = cores;
     d->threads = threads;
     d->peer_port = port;
@@ -263,7 +265,7 @@ int on_members(struct cluster *c, struct device *from, const json_t *m, struct e
         snprintf(d->address, sizeof d->address, "%s", address);
         if (message_flag(item, "head") && !c->self->head && device_head(c) == NULL) {
             d->head = true;
-            d->dial_at = clock_now_ns();
+            d->dial_at = c->time.now_ns;
         }
     }
     (void)from;
@@ -295,7 +297,7 @@ void device_lost(struct cluster *c, struct device *d, const char *why)
         served_forget(c);
         json_decref(c->head_status);
         c->head_status = NULL;
-        d->dial_at = clock_now_ns() + RETRY_NS;
+        d->dial_at = c->time.now_ns + RETRY_NS;
     }
     streams_device_lost(c, d);
     data_device_lost(c, d, why);
@@ -303,6 +305,22 @@ void device_lost(struct cluster *c, struct device *d, const char *why)
         services_device_lost(c, d, why);
         members_broadcast(c);
     }
+}
+
+/* Somebody else came with our key and was refused by a device that has a link to us. */
+int on_twin(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+{
+    const char *address = "";
+    int code = message_text(m, "address", ADDRESS_TEXT - 1, &address, e);
+    if (code == 0) {
+        char label[DEVICE_LABEL];
+        log_limited(LOG_WARN, "cluster", "second device with this key", from->name,
+                    "a second device with this device's key came to %s from %s and was refused: "
+                    "was this home copied? Remove device.key from the copy",
+                    device_label(from, label), address);
+    }
+    (void)c;
+    return code;
 }
 
 /* --- heartbeat --- */

@@ -16,6 +16,7 @@ static const struct {
 } handlers[] = {
     { "ping", FROM_ANY, on_ping },
     { "members", FROM_ANY, on_members },
+    { "twin", FROM_ANY, on_twin },
     { "models", FROM_HEAD, on_models },
     { "status", FROM_HEAD, on_status },
     { "load", FROM_HEAD, on_load },

@@ -1,6 +1,7 @@
 /* What the parts of a running device share. A header for this layer only.
  *
- * owner of everything here: the control thread, which runs the event loop. */
+ * owner of everything here: the control thread, which runs the event loop. Times and deadlines are
+ * in time.now_ns of the cluster. */
 #ifndef SHOAL_CLUSTER_INTERNAL_H
 #define SHOAL_CLUSTER_INTERNAL_H
 
@@ -9,6 +10,7 @@
 #include "cluster/cluster.h"
 #include "cluster/message.h"
 #include "cluster/models.h"
+#include "os/clock.h"
 #include "stage/rank.h"
 #include "plan/split.h"
 #include "stage/wire.h"
@@ -28,6 +30,8 @@
 #define CLUSTER_MAX_PARTS 16
 
 #define SECOND_NS 1000000000ull
+/* Everything that depends on time looks at it this often; see loop_time. */
+#define TICK_NS (SECOND_NS / 4)
 /* A heartbeat each second; whoever is silent for longer is lost. A client is to be told within
  * five seconds. */
 #define PING_NS SECOND_NS
@@ -73,6 +77,7 @@ struct device {
     uint64_t memory_total, memory_usable; /* bytes */
     int cores, threads;
     int peer_port;
+    int64_t run; /* drawn at its start: a copy with the same key has another; 0 before its hello */
     bool self;
     bool head;
     struct link *link;         /* NULL while not connected, and for self */
@@ -112,8 +117,8 @@ struct cluster {
     struct retired *retired; /* engines whose requests are still ending */
     struct served *served;   /* what the head told a member about its models */
     struct secure_state *secure;
-    uint64_t ticked_ns; /* when the links were last looked after; 0: not yet */
-    uint64_t join_at;   /* when to dial --join again; 0: not now */
+    struct loop_time time; /* every deadline here is in its now_ns; turned by each tick */
+    uint64_t join_at;      /* when to dial --join again; 0: not now */
     uint64_t scan_at;
     uint64_t status_at;
     json_t *head_status;      /* what the head told last; NULL at the head */
@@ -162,6 +167,7 @@ void dispatch_local(struct cluster *c);
 typedef int (*message_handler)(struct cluster *c, struct device *from, const json_t *m,
                                struct error *e);
 int on_ping(struct cluster *c, struct device *from, const json_t *m, struct error *e);
+int on_twin(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_members(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_status(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_models(struct cluster *c, struct device *from, const json_t *m, struct error *e);

@@ -27,9 +27,6 @@
 #define LINGER_NS SECOND_NS
 /* A refusal that repeats is shown this often. */
 #define REFUSAL_NS (30 * SECOND_NS)
-/* Longer between two ticks: this device itself stood still (suspended, or kept from its core). */
-#define STILL_NS SECOND_NS
-
 enum link_state { LINK_TLS, LINK_PROOF, LINK_HELLO, LINK_OPEN, LINK_LINGER, LINK_DEAD };
 
 struct link {
@@ -80,7 +77,7 @@ static void show_refusal(struct link *l, const char *why)
     int port = 0;
     address_parse(l->address, 1, host, &port, NULL);
     snprintf(text, sizeof text, "%s: %s", l->client ? l->address : host, why);
-    uint64_t now = clock_now_ns();
+    uint64_t now = c->time.now_ns;
     if (c->closing || (strcmp(text, c->refusal) == 0 && now - c->refusal_ns < REFUSAL_NS)) {
         return;
     }
@@ -177,15 +174,12 @@ static void take_proof(struct link *l)
     if (code == FAIL_UNSUPPORTED && !l->client && send_proof(l, NULL) == 0) {
         show_refusal(l, e.text);
         l->state = LINK_LINGER;
-        l->opened_ns = clock_now_ns();
+        l->opened_ns = l->owner->time.now_ns;
         return;
     }
     memcpy(l->peer, l->proof.peer, sizeof l->peer);
     if (code == 0 && l->expect[0] != '\0' && strcmp(l->expect, l->peer) != 0) {
         code = fail(&e, FAIL_AUTH, "another device answers at this address");
-    }
-    if (code == 0 && strcmp(l->peer, l->owner->self->id) == 0) {
-        code = fail(&e, FAIL_STATE, "this is the device itself");
     }
     if (code == 0 && !l->client) {
         code = send_proof(l, &e);
@@ -200,7 +194,10 @@ static void take_proof(struct link *l)
         security_key_text(l->owner, key);
         link_send(l, json_pack("{s:s, s:s}", "type", "cluster_key", "key", key));
     }
-    link_send(l, device_hello(l->owner));
+    /* The one that came says who it is; the other answers once it has taken that. */
+    if (l->client) {
+        link_send(l, device_hello(l->owner));
+    }
 }
 
 /* Two links between the same devices: the one whose opener has the smaller id stays; of two by the
@@ -216,14 +213,53 @@ static bool keep_old(const struct link *old, const struct link *new)
     return strcmp(opener, other) < 0;
 }
 
+/* The peer hears why, before the link ends. */
+static void link_turn_away(struct link *l, const char *why)
+{
+    link_send(l, json_pack("{s:s, s:s}", "type", "refused", "text", why));
+    if (l->state != LINK_DEAD) {
+        l->state = LINK_LINGER;
+        l->opened_ns = l->owner->time.now_ns;
+    }
+}
+
+/* Two processes with one device key would throw each other out for ever: while one is here the
+ * other is refused, and both are told. */
+static int turn_away_twin(struct link *l, const struct device *d)
+{
+    char why[ERROR_TEXT], label[DEVICE_LABEL];
+    device_label(d, label);
+    log_limited(LOG_WARN, "cluster", "second device with one key", l->address,
+                "link %s %s refused: a second device with the key of %s: was its home copied? "
+                "Remove device.key from the copy",
+                l->client ? "to" : "from", l->address, label);
+    snprintf(why, sizeof why,
+             "another device with this device's key is in the cluster already, as %s: was this "
+             "home copied? Remove device.key here, and it becomes a device of its own",
+             label);
+    if (d->link != NULL) {
+        link_send(d->link, json_pack("{s:s, s:s}", "type", "twin", "address", l->address));
+    }
+    link_turn_away(l, why);
+    return 0;
+}
+
 static int take_hello(struct link *l, const json_t *m, struct error *e)
 {
     struct cluster *c = l->owner;
     struct device *d = device_add(c, l->peer);
+    int64_t run = 0;
     if (d == NULL) {
         return fail(e, FAIL_LIMIT, "the cluster has %d devices already", CLUSTER_MAX_DEVICES);
     }
-    int code = device_take_hello(c, d, m, e);
+    int code = message_integer(m, "run", 1, INT64_MAX, &run, e);
+    if (code == 0 && (d->self || d->link != NULL) && run != d->run) {
+        return turn_away_twin(l, d);
+    }
+    if (code == 0 && d->self) {
+        code = fail(e, FAIL_STATE, "this is the device itself");
+    }
+    code = code ? code : device_take_hello(c, d, m, e);
     if (code != 0) {
         return code;
     }
@@ -241,6 +277,9 @@ static int take_hello(struct link *l, const json_t *m, struct error *e)
     l->device = d;
     d->link = l;
     l->state = LINK_OPEN;
+    if (!l->client) {
+        link_send(l, device_hello(c));
+    }
     device_joined(c, d);
     if (l->state == LINK_OPEN) {
         data_device_ready(c, d);
@@ -252,6 +291,11 @@ static int take_opening(struct link *l, const struct message *m, struct error *e
 {
     if (strcmp(m->type, "hello") == 0) {
         return take_hello(l, m->body, e);
+    }
+    if (strcmp(m->type, "refused") == 0) {
+        const char *why = "";
+        int code = message_text(m->body, "text", ERROR_TEXT - 1, &why, e);
+        return code ? code : fail(e, FAIL_AUTH, "%s", why);
     }
     if (strcmp(m->type, "cluster_key") == 0 && l->client &&
         l->proof.by == HANDSHAKE_BY_INVITATION) {
@@ -338,7 +382,7 @@ static void on_read(struct bufferevent *bev, void *arg)
     if (l->state == LINK_DEAD) {
         return;
     }
-    l->heard_ns = clock_now_ns();
+    l->heard_ns = l->owner->time.now_ns;
     if (l->state == LINK_LINGER) {
         evbuffer_drain(bufferevent_get_input(bev), SIZE_MAX);
         return;
@@ -381,7 +425,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
     }
     if (what & BEV_EVENT_CONNECTED) {
         l->state = LINK_PROOF;
-        l->heard_ns = clock_now_ns();
+        l->heard_ns = l->owner->time.now_ns;
         /* The one that came proves itself first: a stranger hears nothing from us. */
         if (l->client && send_proof(l, &e) != 0) {
             link_refuse(l, e.text);
@@ -410,7 +454,7 @@ static struct link *link_new(struct cluster *c, evutil_socket_t fd, bool client)
     }
     l->owner = c;
     l->client = client;
-    l->opened_ns = l->heard_ns = clock_now_ns();
+    l->opened_ns = l->heard_ns = c->time.now_ns;
     l->bev = bufferevent_openssl_socket_new(
         c->base, fd, ssl, client ? BUFFEREVENT_SSL_CONNECTING : BUFFEREVENT_SSL_ACCEPTING,
         BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
@@ -534,30 +578,17 @@ static void tick_one(struct link *l, uint64_t now)
         link_end(l, why);
     } else if (l->state == LINK_OPEN && now >= l->ping_at) {
         l->ping_at = now + PING_NS;
-        link_send(l, json_pack("{s:s, s:I, s:I, s:o}", "type", "ping", "sent", (json_int_t)now,
-                               "usable", (json_int_t)l->owner->self->memory_usable, "parts",
+        link_send(l, json_pack("{s:s, s:I, s:I, s:o}", "type", "ping", "sent",
+                               (json_int_t)clock_now_ns(), "usable",
+                               (json_int_t)l->owner->self->memory_usable, "parts",
                                parts_report(l->owner)));
     }
 }
 
-/* While this device stood still it heard nobody, which says nothing about the others: what they
- * sent meanwhile is only now being read. */
-static void forgive(struct link *l, uint64_t still_ns, uint64_t now)
-{
-    l->heard_ns = l->heard_ns + still_ns < now ? l->heard_ns + still_ns : now;
-    l->opened_ns = l->opened_ns + still_ns < now ? l->opened_ns + still_ns : now;
-}
-
 void links_tick(struct cluster *c)
 {
-    uint64_t now = clock_now_ns();
-    uint64_t still_ns = c->ticked_ns != 0 ? now - c->ticked_ns : 0;
-    c->ticked_ns = now;
     for (struct link *l = c->links; l != NULL; l = l->next) {
-        if (still_ns > STILL_NS) {
-            forgive(l, still_ns, now);
-        }
-        tick_one(l, now);
+        tick_one(l, c->time.now_ns);
     }
     reap(c);
 }

@@ -5,7 +5,6 @@
 
 #include "cluster/data.h"
 #include "cluster/link.h"
-#include "os/clock.h"
 #include "secure/listener.h"
 #include "transport/transport.h"
 
@@ -105,7 +104,7 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     }
     g->owner = c;
     g->fd = fd;
-    g->since_ns = clock_now_ns();
+    g->since_ns = c->time.now_ns;
     address_of(address, g->from);
     g->next = c->guests;
     c->guests = g;
@@ -142,7 +141,7 @@ void listen_tick(struct cluster *c)
 {
     for (struct guest *g = c->guests, *next; g != NULL; g = next) {
         next = g->next;
-        if (clock_now_ns() - g->since_ns > HANDSHAKE_NS) {
+        if (c->time.now_ns - g->since_ns > HANDSHAKE_NS) {
             evutil_socket_t fd = g->fd;
             guest_free(g);
             evutil_closesocket(fd);

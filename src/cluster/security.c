@@ -11,9 +11,11 @@
 
 #include <string.h>
 #include <openssl/crypto.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 
 struct secure_state {
+    int hold; /* of the home folder; -1 before it */
     struct identity *identity;
     struct tls *tls;
     uint8_t key[CLUSTER_KEY];
@@ -61,7 +63,9 @@ int security_open(struct cluster *c, char id[static DEVICE_ID_TEXT], struct erro
         return fail(e, FAIL_NOMEM, "memory for keys");
     }
     c->secure = s;
-    int code = identity_open(&s->identity, c->options.home, e);
+    s->hold = -1;
+    int code = home_hold(&s->hold, c->options.home, e);
+    code = code ? code : identity_open(&s->identity, c->options.home, e);
     code = code ? code : tls_open(&s->tls, s->identity, e);
     code = code ? code : open_keys(c, s, e);
     if (code == 0) {
@@ -70,12 +74,27 @@ int security_open(struct cluster *c, char id[static DEVICE_ID_TEXT], struct erro
     return code;
 }
 
+int security_draw(int64_t *ret, struct error *e)
+{
+    unsigned char bytes[8];
+    if (RAND_bytes(bytes, sizeof bytes) != 1) {
+        return fail(e, FAIL_IO, "random bytes");
+    }
+    uint64_t n = 0;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        n = n << 8 | bytes[i];
+    }
+    *ret = (int64_t)(n >> 1 | 1);
+    return 0;
+}
+
 void security_close(struct cluster *c)
 {
     struct secure_state *s = c->secure;
     if (s != NULL) {
         tls_close(s->tls);
         identity_close(s->identity);
+        home_release(s->hold);
         OPENSSL_cleanse(s, sizeof *s);
         free(s);
         c->secure = NULL;
@@ -208,13 +227,13 @@ int security_issue(struct cluster *c, struct ssl_st *ssl, uint64_t purpose, bool
     struct ticket_terms terms = { .purpose = purpose, .must_seal = must_seal };
     int code = tls_peer_key(ssl, terms.peer, e);
     code = code ? code : tls_data_secret(ssl, terms.secret, e);
-    return code ? code : ticket_issue(&c->secure->tickets, &terms, clock_now_ns(), ticket, e);
+    return code ? code : ticket_issue(&c->secure->tickets, &terms, c->time.now_ns, ticket, e);
 }
 
 int security_redeem(struct cluster *c, struct bytes preamble, struct ticket_grant *ret,
                     struct error *e)
 {
-    return ticket_redeem(&c->secure->tickets, preamble, clock_now_ns(), ret, e);
+    return ticket_redeem(&c->secure->tickets, preamble, c->time.now_ns, ret, e);
 }
 
 int security_preamble(struct ssl_st *ssl, const uint8_t ticket[static TICKET_BYTES], bool seal,

@@ -21,6 +21,9 @@ struct link_proof {
 int security_open(struct cluster *c, char id[static DEVICE_ID_TEXT], struct error *e);
 void security_close(struct cluster *c);
 
+/* A random number above 0. FAIL_IO. */
+int security_draw(int64_t *ret, struct error *e);
+
 /* A TLS object for a new link, owned by whoever gets it. NULL without memory. */
 struct ssl_st *security_ssl(struct cluster *c, bool client);
 void security_ssl_free(struct ssl_st *ssl);

@@ -6,7 +6,6 @@
 #include "cluster/service_internal.h"
 #include "engine/engine.h"
 #include "engine/served_text.h"
-#include "os/clock.h"
 #include "os/log.h"
 #include "stage/source.h"
 
@@ -109,7 +108,7 @@ void service_feed(struct service *s, const struct service_event *event)
         if (s->first == NULL) {
             s->last_event = &s->first;
         }
-        service_step(&s->core, &q->event, clock_now_ns(), &effects);
+        service_step(&s->core, &q->event, s->owner->time.now_ns, &effects);
         for (int i = 0; i < effects.n; i++) {
             do_effect(s, &effects.items[i]);
         }
@@ -336,7 +335,7 @@ int service_add(struct cluster *c, const char *name, struct error *e)
         service_free(s);
         return code;
     }
-    service_start(&s->core, &limits, clock_now_ns());
+    service_start(&s->core, &limits, c->time.now_ns);
     c->services[c->n_services++] = s;
     return 0;
 }

@@ -6,7 +6,6 @@
 #include "cluster/service_internal.h"
 #include "engine/engine.h"
 #include "engine/served_text.h"
-#include "os/clock.h"
 #include "os/log.h"
 #include "os/memory.h"
 #include "stage/distributed.h"
@@ -223,7 +222,7 @@ void service_retire(struct service *s, uint32_t epoch, const char *why)
         engine_close(a->engine);
     } else {
         r->engine = a->engine;
-        r->close_at = clock_now_ns() + RETIRE_NS;
+        r->close_at = s->owner->time.now_ns + RETIRE_NS;
         r->next = s->owner->retired;
         s->owner->retired = r;
     }
@@ -236,7 +235,7 @@ void retired_close(struct cluster *c, bool all)
     struct retired **at = &c->retired;
     while (*at != NULL) {
         struct retired *r = *at;
-        if (!all && clock_now_ns() < r->close_at) {
+        if (!all && c->time.now_ns < r->close_at) {
             at = &r->next;
             continue;
         }

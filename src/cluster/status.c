@@ -145,7 +145,7 @@ static json_t *own_view(struct cluster *c)
 
 void status_tick(struct cluster *c)
 {
-    uint64_t now = clock_now_ns();
+    uint64_t now = c->time.now_ns;
     if (!c->self->head || now < c->status_at) {
         return;
     }

@@ -39,4 +39,20 @@ static inline void clock_sleep(uint64_t ns)
     nanosleep(&t, NULL);
 }
 
+/* A loop's own time, for the deadlines that it keeps for others. While a process is kept from its
+ * core, or its machine is suspended, it hears nobody and sends nothing, so that time says nothing
+ * about anyone: a turn of the loop counts as `most_ns` at most, however late it came. So deadlines
+ * give way as far as this process itself is slow. Starts zeroed. */
+struct loop_time {
+    uint64_t now_ns;   /* never 0 after the first turn; constant within a turn */
+    uint64_t clock_ns; /* of the last turn */
+};
+
+static inline void loop_time_turn(struct loop_time *t, uint64_t clock_ns, uint64_t most_ns)
+{
+    uint64_t passed = t->clock_ns != 0 ? clock_ns - t->clock_ns : most_ns;
+    t->now_ns += passed < most_ns ? passed : most_ns;
+    t->clock_ns = clock_ns;
+}
+
 #endif

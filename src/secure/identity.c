@@ -13,6 +13,7 @@
 #include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -176,6 +177,37 @@ void identity_close(struct identity *id)
         X509_free(id->certificate);
         EVP_PKEY_free(id->key);
         free(id);
+    }
+}
+
+int home_hold(int *hold, const char *home, struct error *e)
+{
+    char path[SECURE_PATH];
+    int code = secure_path(path, home, "device.lock", e);
+    code = code == 0 ? file_make_directory(home, 0700, e) : code;
+    if (code != 0) {
+        return code;
+    }
+    /* Open for writing: file systems of a network lock nothing else. */
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        *hold = fd;
+        return 0;
+    }
+    code = fd >= 0 && errno == EWOULDBLOCK
+               ? fail(e, FAIL_BUSY,
+                      "a device runs in %s already, and one home is one device: stop it, or give "
+                      "this one another --home DIR",
+                      home)
+               : fail(e, FAIL_IO, "%s: %s", path, strerror(errno));
+    home_release(fd);
+    return code;
+}
+
+void home_release(int hold)
+{
+    if (hold >= 0) {
+        close(hold);
     }
 }
 

@@ -29,6 +29,14 @@ int identity_open(struct identity **ret, const char *home, struct error *e);
 /* NULL is fine. */
 void identity_close(struct identity *id);
 
+/* Takes HOME for one running device, until home_release(*hold) or the end of this process: two with
+ * one key would throw each other out of their cluster. Commands beside it need no hold. FAIL_BUSY
+ * where another process has it; FAIL_IO, FAIL_LIMIT. */
+int home_hold(int *hold, const char *home, struct error *e);
+
+/* -1 is fine. */
+void home_release(int hold);
+
 /* The id of the device with this public key: hex of its SHA-256. */
 void identity_format(char out[static IDENTITY_TEXT], const uint8_t key[static IDENTITY_KEY]);
 

@@ -68,7 +68,8 @@ static int tear_down(void **state)
     for (int i = MAX_DEVICES - 1; i >= 0; i--) {
         cluster_close(f->devices[i].cluster);
         char path[320];
-        static const char *const files[] = { "device.key", "cluster.key", "invitations" };
+        static const char *const files[] = { "device.key", "cluster.key", "device.lock",
+                                             "invitations" };
         for (size_t k = 0; k < ARRAY_LEN(files); k++) {
             snprintf(path, sizeof path, "%s/%s", f->devices[i].home, files[k]);
             unlink(path);
@@ -93,19 +94,25 @@ static bool run_until(struct fixture *f, bool (*done)(void *arg), void *arg, uin
     return done(arg);
 }
 
-/* The head's cluster key for a member, as the owner would copy it. */
-static void copy_key(struct fixture *f, int from, int to)
+/* A file of a home into another, as its owner would copy it. */
+static void copy_file(struct fixture *f, int from, int to, const char *name)
 {
     char path[320];
     struct buffer key;
     struct error e = { 0 };
     buffer_init(&key, 4096);
-    snprintf(path, sizeof path, "%s/cluster.key", f->devices[from].home);
+    snprintf(path, sizeof path, "%s/%s", f->devices[from].home, name);
     assert_int_equal(file_read_all(path, &key, &e), 0);
     assert_int_equal(file_make_directory(f->devices[to].home, 0700, &e), 0);
-    snprintf(path, sizeof path, "%s/cluster.key", f->devices[to].home);
+    snprintf(path, sizeof path, "%s/%s", f->devices[to].home, name);
     assert_int_equal(file_write_atomic(path, buffer_bytes(&key), 0600, &e), 0);
     buffer_done(&key);
+}
+
+/* The head's cluster key for a member. */
+static void copy_key(struct fixture *f, int from, int to)
+{
+    copy_file(f, from, to, "cluster.key");
 }
 
 static struct cluster_options options_of(struct fixture *f, int i)
@@ -436,6 +443,71 @@ static bool two_known(void *arg)
     return alive > 0;
 }
 
+/* Each turn of the loop comes late, as on a machine with more work than cores: every step of the
+ * opening takes one, and all of them together longer than a stranger may take. */
+static void a_loop_that_comes_late_is_no_stranger(void **state)
+{
+    struct fixture *f = *state;
+    open_devices(f, NULL, 2, false);
+    uint64_t begin = clock_now_ns(), until = clock_deadline(20 * SECOND);
+    while (!two_known(f) && clock_now_ns() < until) {
+        clock_sleep(SECOND / 2);
+        event_base_loop(f->base, EVLOOP_ONCE);
+    }
+    assert_true(two_known(f));
+    assert_true(clock_now_ns() - begin > 5 * SECOND); /* or it shows nothing */
+}
+
+/* The address that the head's one link comes from, with its port. */
+static void only_link(struct fixture *f, char text[static 80])
+{
+    json_t *status = cluster_status(f->devices[0].cluster);
+    const json_t *links = json_object_get(status, "links");
+    assert_int_equal(json_array_size(links), 1);
+    snprintf(text, 80, "%s",
+             json_string_value(json_object_get(json_array_get(links, 0), "address")));
+    json_decref(status);
+}
+
+static bool no_link(void *arg)
+{
+    return !two_known(arg);
+}
+
+static void a_copied_key_throws_nobody_out(void **state)
+{
+    struct fixture *f = *state;
+    char before[80], after[80];
+    open_devices(f, NULL, 2, false);
+    assert_true(run_until(f, two_known, f, 10 * SECOND));
+    only_link(f, before);
+    copy_key(f, 0, 2);
+    copy_file(f, 1, 2, "device.key");
+    struct cluster_options o = options_of(f, 2);
+    open_device(f, 2, &o);
+    uint64_t until = clock_deadline(5 * SECOND / 2); /* the copy tries each second */
+    assert_true(run_until(f, passed, &until, 10 * SECOND));
+    only_link(f, after);
+    assert_string_equal(before, after);
+    /* Once the first is gone the copy is as good. */
+    close_device(f, 1);
+    assert_true(run_until(f, no_link, f, 10 * SECOND));
+    assert_true(run_until(f, two_known, f, 10 * SECOND));
+}
+
+static void one_home_is_one_device(void **state)
+{
+    struct fixture *f = *state;
+    struct cluster *second = NULL;
+    struct error e = { 0 };
+    struct cluster_options o = options_of(f, 0);
+    open_device(f, 0, &o);
+    assert_int_equal(cluster_open(&second, &o, &e), FAIL_BUSY);
+    assert_non_null(strstr(e.text, f->devices[0].home));
+    close_device(f, 0);
+    open_device(f, 0, &o);
+}
+
 static void a_wrong_key_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -594,6 +666,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lost_device_ends_requests_and_comes_back, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(standing_still_loses_nobody, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_loop_that_comes_late_is_no_stranger, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_copied_key_throws_nobody_out, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_home_is_one_device, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_wrong_key_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_version_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_invitation_brings_the_key, set_up, tear_down),

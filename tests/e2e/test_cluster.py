@@ -2,6 +2,7 @@
 """Several devices on loopback: test_cluster.py BUILD [TEST]..."""
 
 import concurrent.futures
+import shutil
 import socket
 import ssl
 import subprocess
@@ -307,6 +308,24 @@ def joining_without_a_key_says_what_to_do(context):
         expect(d.process.returncode == 1, f"exit code {d.process.returncode}")
 
 
+def a_copied_home_is_refused_and_all_say_so(context):
+    with context.cluster() as c:
+        head = c.up("--threads", "1")
+        first = c.join(head, "--threads", "1")
+        head.wait_until(lambda: len(head.status()["links"]) == 1, "a link")
+        shutil.copytree(first.home, c.path / "copy")
+        copy = c.up("--join", head.peer, "--threads", "1", name="copy")
+        for d in head, first, copy:
+            d.wait_log("device.key from the copy" if d is not copy else "Remove device.key here",
+                       seconds=20)
+        expect("lost" not in head.log(), f"the copy threw the first out:\n{head.log()}")
+        again = subprocess.run([context.program, "up", "--home", str(first.home), "--port", "0"],
+                               stderr=subprocess.PIPE, text=True, timeout=20)
+        expect(again.returncode == 1 and "one home is one device" in again.stderr, again.stderr)
+        subprocess.run([context.program, "invite", "--home", str(head.home)], check=True,
+                       stdout=subprocess.DEVNULL)
+
+
 TESTS = [pipelines_say_what_one_device_says, a_seeded_answer_is_the_same_in_company,
          two_stages_under_load_and_their_end, tensor_split_answers_the_same_every_time,
          hybrid_of_four_devices_answers, sealed_channels_change_nothing,
@@ -314,7 +333,8 @@ TESTS = [pipelines_say_what_one_device_says, a_seeded_answer_is_the_same_in_comp
          streams_travel_between_devices, the_wrong_key_is_refused,
          a_stranger_gets_no_application_byte, tls_without_membership_is_closed,
          a_device_without_the_model_says_so, a_lost_worker_ends_the_request,
-         unknown_peers_of_join_fail_with_words, joining_without_a_key_says_what_to_do]
+         unknown_peers_of_join_fail_with_words, joining_without_a_key_says_what_to_do,
+         a_copied_home_is_refused_and_all_say_so]
 
 
 def main():

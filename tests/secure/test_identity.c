@@ -35,8 +35,8 @@ static int tear_down(void **state)
 {
     struct home *h = *state;
     static const char *const names[] = { "device.key", "cluster.key", "invitations",
-                                         "invitations.lock" };
-    for (size_t i = 0; i < 4; i++) {
+                                         "invitations.lock", "device.lock" };
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         unlink(in_home(h, names[i]));
     }
     rmdir(h->path);
@@ -67,6 +67,25 @@ static void a_device_keeps_its_key(void **state)
     identity_close(first);
     identity_close(second);
     identity_close(NULL);
+}
+
+static void a_home_is_held_by_one(void **state)
+{
+    struct home *h = *state;
+    struct error e = { 0 };
+    struct invitation invitation;
+    int first = -1, second = -1;
+    assert_int_equal(home_hold(&first, h->path, &e), 0);
+    assert_int_equal(home_hold(&second, h->path, &e), FAIL_BUSY);
+    assert_int_equal(second, -1);
+    assert_non_null(strstr(e.text, h->path));
+    assert_non_null(strstr(e.text, "--home"));
+    /* Commands work beside it. */
+    assert_int_equal(invitation_create(&invitation, h->path, 1000, 1, &e), 0);
+    home_release(first);
+    assert_int_equal(home_hold(&second, h->path, &e), 0);
+    home_release(second);
+    home_release(-1);
 }
 
 static void damaged_and_open_keys_are_refused(void **state)
@@ -205,6 +224,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_device_keeps_its_key, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_home_is_held_by_one, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damaged_and_open_keys_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_cluster_key_is_made_once, set_up, tear_down),
         cmocka_unit_test(texts_are_reversible),
