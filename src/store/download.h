@@ -9,6 +9,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Left free on a disk, in bytes: a system without any room stops working. */
+#define DOWNLOAD_DISK_RESERVE (64ull << 20)
+
 /* For a line that people read. */
 struct download_progress {
     const char *name;   /* of the file */
@@ -36,6 +39,8 @@ struct download_options {
     int (*check)(const char *path, struct error *e);
     download_progress_fn *progress; /* NULL: silent */
     void *arg;
+    /* Bytes free in a folder, as file_free_space, which NULL stands for. */
+    int (*free_space)(const char *folder, uint64_t *ret, struct error *e);
     unsigned stall_s;       /* without a byte worth speaking of: try again; 0: 30 */
     uint64_t retry_wait_ns; /* before the second try, doubling; 0: one second */
 };

@@ -41,6 +41,7 @@ struct transfer {
     uint8_t head[HEAD_BYTES];
     struct meter meter;
     uint64_t shown_ns;
+    uint64_t room_until; /* size of the part up to which the disk had room when last asked */
 };
 
 /* One request to t->hop, and what follows from its answer. */

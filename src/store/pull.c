@@ -66,7 +66,8 @@ static bool checking(void *arg, uint64_t done)
 static int check_room(const struct pull_options *o, uint64_t need, struct error *e)
 {
     uint64_t room = 0;
-    if (file_free_space(o->folder, &room, NULL) == 0 && need > room) {
+    if (file_free_space(o->folder, &room, NULL) == 0 &&
+        (room < DOWNLOAD_DISK_RESERVE || need > room - DOWNLOAD_DISK_RESERVE)) {
         return fail(e, FAIL_LIMIT,
                     "%s has %.1f GB free and the copy needs %.1f GB: make room or choose another "
                     "folder by --models DIR",

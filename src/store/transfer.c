@@ -10,8 +10,9 @@
 #define STALL_SECONDS 30
 /* Below this a model of one gigabyte takes three weeks: a new connection is worth a try. */
 #define STALL_BYTES_PER_S 512
-/* Left free on a disk: a system without any room stops working. */
-#define DISK_RESERVE (64ull << 20)
+/* How much comes before the disk is asked again: others fill it too, and a body may be longer than
+ * it said, or say nothing. */
+#define ROOM_STEP (16ull << 20)
 #define PROGRESS_NS 200000000ull
 #define HEADER_TEXT 1024
 #define TOKEN_MAX 512
@@ -89,23 +90,33 @@ static bool note_linked(struct transfer *t)
     return other ? stop(t, STEP_AGAIN) : true; /* the file changed since */
 }
 
-static bool has_room(struct transfer *t, uint64_t need)
+/* Whether `need` more bytes may come, the last ones if is_all; *t notes how many surely may. */
+static bool has_room(struct transfer *t, uint64_t need, bool is_all)
 {
     char folder[PART_PATH_TEXT];
     const char *slash = strrchr(t->part.target, '/');
     uint64_t room = 0;
     snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - t->part.target) : 1,
              slash ? t->part.target : ".");
-    if (file_free_space(folder[0] ? folder : "/", &room, NULL) != 0) {
+    int (*ask)(const char *, uint64_t *, struct error *) =
+        t->o->free_space ? t->o->free_space : file_free_space;
+    t->room_until = t->part.size + ROOM_STEP;
+    if (ask(folder[0] ? folder : "/", &room, NULL) != 0) {
         return true; /* writing will tell */
     }
-    if (room > DISK_RESERVE && need <= room - DISK_RESERVE) {
+    uint64_t usable = room > DOWNLOAD_DISK_RESERVE ? room - DOWNLOAD_DISK_RESERVE : 0;
+    if (usable > 0 && need <= usable) {
+        t->room_until = t->part.size + (usable < ROOM_STEP ? usable : ROOM_STEP);
         return true;
     }
+    char more[64] = "more is";
+    if (is_all) {
+        snprintf(more, sizeof more, "%.1f GB are", (double)need / 1e9);
+    }
     fail(&t->error, FAIL_LIMIT,
-         "%s: %.1f GB are still to come, but %s has %.1f GB free (%.1f GB are kept for the "
-         "system): make room or choose another folder by --models DIR",
-         t->shown, (double)need / 1e9, folder, (double)room / 1e9, (double)DISK_RESERVE / 1e9);
+         "%s: %s still to come, but %s has %.1f GB free (%.1f GB are kept for the system): make "
+         "room or choose another folder by --models DIR; what came is kept",
+         t->shown, more, folder, (double)room / 1e9, (double)DOWNLOAD_DISK_RESERVE / 1e9);
     return stop(t, STEP_FAILED);
 }
 
@@ -136,7 +147,7 @@ static bool accept_body(struct transfer *t, bool start)
     }
     uint64_t have = start ? 0 : t->part.size, freed = start ? t->part.size : 0;
     uint64_t need = size > (int64_t)have ? (uint64_t)size - have : 0;
-    if (!has_room(t, need > freed ? need - freed : 0)) {
+    if (!has_room(t, need > freed ? need - freed : 0, size >= 0)) {
         return false;
     }
     if (start && part_restart(&t->part, &t->error) != 0) {
@@ -248,6 +259,10 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
         if (!begins_right(t, have < HEAD_BYTES ? have : HEAD_BYTES)) {
             return 0;
         }
+    }
+    if (t->part.size + size > t->room_until &&
+        !has_room(t, whole >= 0 ? (uint64_t)whole - t->part.size : size, whole >= 0)) {
+        return 0;
     }
     if (part_append(&t->part, bytes_of(data, size), &t->error) != 0) {
         stop(t, STEP_FAILED);

@@ -626,6 +626,48 @@ static void a_full_disk_keeps_what_came(void **state)
     assert_int_equal(s.last.offset, 90001);
 }
 
+/* The disk's room each time somebody asks; the last one stays. */
+static uint64_t rooms[3];
+static int room_asked;
+
+static int tell_room(const char *folder, uint64_t *ret, struct error *e)
+{
+    (void)e;
+    assert_true(folder[0] == '/');
+    *ret = rooms[room_asked < 2 ? room_asked++ : 2];
+    return 0;
+}
+
+/* Whether the body says how long it is or not: others fill the disk while it comes. */
+static void a_disk_s_reserve_is_kept(void **state)
+{
+    struct world *w = *state;
+    for (int told = 0; told < 2; told++) {
+        struct download_result r;
+        struct error e = { 0 };
+        struct server s;
+        struct file_identity part;
+        struct download_options o = { .free_space = tell_room };
+        struct liar l = { .length = told ? 0 : -1, .until = 1000 };
+        const uint64_t first = told ? SIZE : 100000;
+        rooms[0] = DOWNLOAD_DISK_RESERVE + first;
+        rooms[1] = rooms[2] = DOWNLOAD_DISK_RESERVE;
+        room_asked = 0;
+        server_start(&s, bytes_of(w->data, SIZE), lie, &l);
+        int code = get_with(w, &s, o, &r, &e);
+        if (told) { /* there was room for all of it */
+            assert_int_equal(code, 0);
+        } else {
+            assert_int_equal(code, FAIL_LIMIT);
+            expect_text(&e, "more is still to come, but ");
+            assert_int_equal(file_identify(w->part, &part, &e), 0);
+            assert_in_range(part.size, 1, first);
+        }
+        server_stop(&s);
+    }
+    expect_file(w, w->data); /* the second time the part was gone on with */
+}
+
 static void a_damaged_part_is_found_out(void **state)
 {
     struct world *w = *state;
@@ -752,6 +794,7 @@ int main(void)
         TEST(the_hub_sends_elsewhere),
         TEST(what_is_no_model_is_refused_at_once),
         TEST(a_full_disk_keeps_what_came),
+        TEST(a_disk_s_reserve_is_kept),
         TEST(a_damaged_part_is_found_out),
         TEST(two_at_once_are_kept_apart),
         TEST(nothing_wrong_ever_gets_the_name),
