@@ -77,6 +77,11 @@ void api_handle(struct api *a, const struct api_request *request, struct respond
     size_t size = strcspn(request->path, "?#");
     const struct route *route = find_route(request->path, size);
     struct api_problem p = { 0 };
+    if (a->stopped) {
+        problem_set(&p, 503, "service_unavailable", NULL, "The server is shutting down.");
+        reply_problem(responder, &p);
+        return;
+    }
     if (route == NULL) {
         problem_set(&p, 404, "unknown_url", NULL, "Unknown request URL: %.16s %.200s.",
                     request->method, request->path);
@@ -137,6 +142,15 @@ int api_open(struct api **ret, const struct api_options *options, struct error *
     }
     *ret = a;
     return 0;
+}
+
+void api_stop(struct api *a)
+{
+    if (a != NULL) {
+        a->stopped = true;
+        jobs_drain(a); /* what the engines said last */
+        jobs_close(a);
+    }
 }
 
 void api_close(struct api *a)

@@ -54,8 +54,11 @@ struct api_options {
 /* FAIL_NOMEM, FAIL_IO. */
 int api_open(struct api **ret, const struct api_options *options, struct error *e);
 
-/* Answers what is unfinished with 503. The engines must have been closed before, so that no
- * callback can come any more. NULL is fine. */
+/* Answers what is unfinished with 503, and all that comes later. The engines must have been closed
+ * before, so that no callback can come any more. NULL is fine. */
+void api_stop(struct api *a);
+
+/* Likewise, and frees it. */
 void api_close(struct api *a);
 
 /* Handles a request; the answer comes through the responder, now or later, always ended. */

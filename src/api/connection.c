@@ -120,6 +120,24 @@ void connection_close(struct connection *c)
     lose_client(c);
 }
 
+struct connection *connection_next(const struct connection *c)
+{
+    return c->next;
+}
+
+void connection_finish(struct connection *c)
+{
+    c->keep_alive = false;
+    if (c->state == STATE_HEAD || c->state == STATE_BODY) {
+        connection_close(c);
+    }
+}
+
+bool connection_is_done(const struct connection *c)
+{
+    return c->state == STATE_LINGER;
+}
+
 static void set_deadline(struct connection *c, int ms)
 {
     struct timeval t = { .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };

@@ -27,6 +27,15 @@ int connection_open(struct server *s, evutil_socket_t fd);
 /* Cancels its request and frees it. */
 void connection_close(struct connection *c);
 
+/* Of the list; NULL at its end. */
+struct connection *connection_next(const struct connection *c);
+
+/* Its present answer is the last one; without one it is closed. */
+void connection_finish(struct connection *c);
+
+/* Whether the system has taken its last answer whole. */
+bool connection_is_done(const struct connection *c);
+
 /* A place is free again. */
 void server_connection_gone(struct server *s);
 

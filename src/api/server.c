@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "os/clock.h"
 #include "os/log.h"
 
 /* How long accepting pauses after it failed, for want of descriptors mostly. */
 #define RETRY_S 1
 #define BACKLOG 512
+/* How long the last answers are waited for in one turn of the loop. */
+#define FINISH_TURN_US 20000
 
 static void listeners_enable(struct server *s, bool on)
 {
@@ -125,17 +128,50 @@ int server_open(struct server **ret, const struct server_options *options, struc
     return 0;
 }
 
-void server_close(struct server *s)
+static void stop_listening(struct server *s)
 {
-    if (s == NULL) {
-        return;
-    }
     for (int i = 0; i < 2; i++) {
         if (s->listeners[i] != NULL) {
             evconnlistener_free(s->listeners[i]);
             s->listeners[i] = NULL;
         }
     }
+}
+
+static bool all_done(const struct server *s)
+{
+    const struct connection *c = s->connections;
+    while (c != NULL && connection_is_done(c)) {
+        c = connection_next(c);
+    }
+    return c == NULL;
+}
+
+void server_finish(struct server *s, int timeout_ms)
+{
+    uint64_t now = clock_now_ns(), end = now + (uint64_t)timeout_ms * CLOCK_NS_PER_MS;
+    if (s == NULL) {
+        return;
+    }
+    stop_listening(s);
+    for (struct connection *c = s->connections, *next; c != NULL; c = next) {
+        next = connection_next(c);
+        connection_finish(c);
+    }
+    while (!all_done(s) && now < end) {
+        const struct timeval left = { .tv_usec = FINISH_TURN_US };
+        event_base_loopexit(s->options.base, &left);
+        event_base_loop(s->options.base, EVLOOP_ONCE);
+        now = clock_now_ns();
+    }
+}
+
+void server_close(struct server *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    stop_listening(s);
     while (s->connections != NULL) {
         connection_close(s->connections);
     }

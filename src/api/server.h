@@ -27,6 +27,10 @@ struct server_options {
  * process must ignore SIGPIPE (os/process.h). */
 int server_open(struct server **ret, const struct server_options *options, struct error *e);
 
+/* Takes no more requests and runs the loop until what is being answered is out, or for so long.
+ * After api_stop, which ends the answers. NULL is fine. */
+void server_finish(struct server *s, int timeout_ms);
+
 /* Closes all connections; their requests are cancelled. NULL is fine. Before api_close. */
 void server_close(struct server *s);
 

@@ -25,6 +25,9 @@
 /* Positions of one session unless told otherwise: a long conversation, and little memory. */
 #define DEFAULT_CONTEXT 4096
 
+/* At the end: how long clients have to take their last answers. */
+#define FINISH_MS 1000
+
 struct up {
     const char *home, *models, *join, *invite, *split, *isa, *name;
     int64_t port, peer_port, threads, context;
@@ -109,7 +112,10 @@ static int open_cluster(struct up *u, struct error *e)
                                                        .arg = &u->api },
                             e);
     for (int i = 0; i < u->model.n && code == 0; i++) {
-        code = cluster_add_model(u->cluster, u->model.values[i], e);
+        struct error why = { 0 }; /* the others, and this machine's part in the cluster, go on */
+        if (cluster_add_model(u->cluster, u->model.values[i], &why) != 0) {
+            log_error("up", "--model %s is not served: %s", u->model.values[i], why.text);
+        }
     }
     return code;
 }
@@ -191,10 +197,12 @@ static int up(struct up *u, struct error *e)
     code = code ? code : open_api(u, e);
     code = code ? code : show(u, e);
     code = code ? code : run(u, e);
-    server_close(u->server);
     if (u->cluster != NULL) {
         cluster_stop(u->cluster);
     }
+    api_stop(u->api);
+    server_finish(u->server, FINISH_MS);
+    server_close(u->server);
     api_close(u->api);
     cluster_close(u->cluster);
     event_base_free(u->base);

@@ -67,7 +67,7 @@ void peer_request(void *arg, const struct cluster_request *request, struct clust
 struct forwarded {
     struct responder *to;
     struct cluster_forward *forward;
-    bool begun;
+    bool begun, stream;
 };
 
 static void finish(struct forwarded *f)
@@ -83,6 +83,7 @@ static void sink_begin(void *arg, int status, const char *content_type)
     struct forwarded *f = arg;
     bool stream = strncmp(content_type, EVENTS_TYPE, strlen(EVENTS_TYPE)) == 0;
     f->begun = true;
+    f->stream = stream;
     f->to->ops->begin(f->to, status, content_type, stream, NULL);
 }
 
@@ -110,7 +111,7 @@ static void sink_failed(void *arg, const struct error *error)
     if (text != NULL && !f->begun) {
         f->to->ops->begin(f->to, UNAVAILABLE, JSON_TYPE, false, NULL);
         f->to->ops->write(f->to, bytes_text(text));
-    } else if (text != NULL) {
+    } else if (text != NULL && f->stream) { /* half a whole answer stays half a one */
         f->to->ops->write(f->to, bytes_text("data: "));
         f->to->ops->write(f->to, bytes_text(text));
         f->to->ops->write(f->to, bytes_text("\n\n"));

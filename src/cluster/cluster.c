@@ -202,6 +202,7 @@ void cluster_stop(struct cluster *c)
     listen_close(c);
     services_close(c);
     parts_close(c);
+    streams_stop(c);
 }
 
 void cluster_close(struct cluster *c)

@@ -57,8 +57,9 @@ struct cluster_options {
  * FAIL_IO, FAIL_FORMAT for files or an invitation that can't be read. */
 int cluster_open(struct cluster **ret, const struct cluster_options *options, struct error *e);
 
-/* Ends placements and closes their engines, so that no callback of a request can come any more;
- * replies of requests that travel may still be ended. cluster_close does it too. */
+/* Ends placements and closes their engines, so that no callback of a request can come any more, and
+ * the requests that this device sent to the head; replies to other devices may still be ended.
+ * cluster_close does it too. */
 void cluster_stop(struct cluster *c);
 
 /* Ends requests, placements and links. Takes at most about a second. NULL is fine. */

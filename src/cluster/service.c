@@ -302,6 +302,16 @@ static int find_model(struct cluster *c, const char *name, struct model_file *re
     if (strchr(name, '/') != NULL || local.code != FAIL_NOT_FOUND) {
         return fail(e, local.code, "model '%s': %s", name, local.text);
     }
+    const char *const endings[] = { "", ".gguf" }; /* a file of the folder that was left out? */
+    for (size_t i = 0; i < ARRAY_LEN(endings); i++) {
+        char path[MODEL_PATH_TEXT];
+        int n = snprintf(path, sizeof path, "%s/%s%s", c->options.models_dir, name, endings[i]);
+        struct error why = { 0 };
+        if (n < (int)sizeof path && model_identify(path, ret, &why) != 0 &&
+            why.code != FAIL_NOT_FOUND) {
+            return fail(e, why.code, "model '%s': %s", name, why.text);
+        }
+    }
     return fail(e, FAIL_NOT_FOUND, "no model '%s' in %s, and no such file", name,
                 c->options.models_dir);
 }
@@ -332,6 +342,9 @@ int service_add(struct cluster *c, const char *name, struct error *e)
         code = split_parse(c->options.split, service_program(s)->n_layers, &plan, e);
     }
     if (code != 0) {
+        if (s->file.path[0] != '\0' && e != NULL && strstr(e->text, s->file.path) == NULL) {
+            wrap(e, "%s", s->file.path);
+        }
         service_free(s);
         return code;
     }

@@ -74,6 +74,24 @@ static void send_pieces(struct device *d, uint32_t id, struct bytes data)
     }
 }
 
+static void end_stream(struct stream *s, const char *why)
+{
+    if (s->incoming) {
+        s->device = NULL;
+        if (!s->answering) {
+            stream_free(s);
+        } else if (s->closed != NULL) {
+            s->closed(s->arg);
+        }
+        return;
+    }
+    struct cluster_sink sink = s->sink;
+    struct error e = { 0 };
+    fail(&e, FAIL_CLOSED, "%s", why);
+    stream_free(s);
+    sink.failed(sink.arg, &e);
+}
+
 static json_t *simple(const char *type, uint32_t id)
 {
     return json_pack("{s:s, s:I}", "type", type, "id", (json_int_t)id);
@@ -89,6 +107,20 @@ static int read_id(const json_t *m, uint32_t *ret, struct error *e)
 
 /* --- the head --- */
 
+/* Answers a request that no stream is for. */
+static void refuse(struct device *to, uint32_t id, int status, const char *why)
+{
+    json_t *problem = json_pack("{s:{s:s, s:s, s:n, s:n}}", "error", "message", why, "type",
+                                "server_error", "param", "code");
+    char *text = problem != NULL ? json_dumps(problem, JSON_COMPACT) : NULL;
+    link_send(to->link, json_pack("{s:s, s:I, s:i, s:s}", "type", "reply", "id", (json_int_t)id,
+                                  "status", status, "content_type", "application/json"));
+    send_pieces(to, id, bytes_text(text));
+    link_send(to->link, simple("reply_end", id));
+    free(text);
+    json_decref(problem);
+}
+
 int on_request(struct cluster *c, struct device *from, const json_t *m, struct error *e)
 {
     uint32_t id = 0;
@@ -103,8 +135,15 @@ int on_request(struct cluster *c, struct device *from, const json_t *m, struct e
     for (struct stream *s = c->streams; s != NULL; s = s->next) {
         count++;
     }
-    if (find(c, from, id, true) != NULL || count >= STREAM_MAX_COUNT) {
-        return fail(e, FAIL_LIMIT, "request %u is already under way, or too many are", id);
+    struct stream *same = find(c, from, id, true);
+    if (same != NULL) { /* whose answer would be whose? neither gets any */
+        end_stream(same, "its id was used again");
+        refuse(from, id, 503, "A request of this id is already under way.");
+        return 0;
+    }
+    if (count >= STREAM_MAX_COUNT) { /* a limit of requests is no fault of the link */
+        refuse(from, id, 503, "Too many requests travel to this device. Try again soon.");
+        return 0;
     }
     struct stream *s = stream_new(c, from, id, true);
     if (s == NULL) {
@@ -126,8 +165,10 @@ int on_request_end(struct cluster *c, struct device *from, const json_t *m, stru
     s->answering = true;
     struct cluster_reply *reply = (struct cluster_reply *)s;
     if (s->body.failed || c->options.on_request == NULL) {
-        cluster_reply_begin(reply, s->body.failed ? 413 : 503, "text/plain");
-        cluster_reply_end(reply);
+        refuse(from, id, s->body.failed ? 413 : 503,
+               s->body.failed ? "The body is too large to be forwarded."
+                              : "This device answers no requests.");
+        stream_free(s);
         return 0;
     }
     c->options.on_request(c->options.arg,
@@ -277,24 +318,6 @@ int on_stream_data(struct cluster *c, struct device *from, uint32_t id, struct b
     return 0;
 }
 
-static void end_stream(struct stream *s, const char *why)
-{
-    if (s->incoming) {
-        s->device = NULL;
-        if (!s->answering) {
-            stream_free(s);
-        } else if (s->closed != NULL) {
-            s->closed(s->arg);
-        }
-        return;
-    }
-    struct cluster_sink sink = s->sink;
-    struct error e = { 0 };
-    fail(&e, FAIL_CLOSED, "%s", why);
-    stream_free(s);
-    sink.failed(sink.arg, &e);
-}
-
 /* Callbacks may end other streams, so the list is read afresh after each. */
 static bool end_one(struct cluster *c, const struct device *d, const char *why)
 {
@@ -310,6 +333,18 @@ static bool end_one(struct cluster *c, const struct device *d, const char *why)
 void streams_device_lost(struct cluster *c, struct device *d)
 {
     while (end_one(c, d, "the cluster's head was lost")) {
+    }
+}
+
+void streams_stop(struct cluster *c)
+{
+    struct stream *s = c->streams;
+    while (s != NULL) {
+        bool outgoing = !s->incoming;
+        if (outgoing) {
+            end_stream(s, "this device is shutting down");
+        }
+        s = outgoing ? c->streams : s->next; /* afresh, as above */
     }
 }
 

@@ -19,6 +19,8 @@ struct stream;
 
 /* Everything that travels to or from a lost device ends. */
 void streams_device_lost(struct cluster *c, struct device *d);
+/* Ends the requests that this device sent on. */
+void streams_stop(struct cluster *c);
 void streams_close(struct cluster *c);
 
 #endif

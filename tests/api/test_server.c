@@ -553,6 +553,46 @@ static void closing_ends_what_is_under_way(void **state)
     client_close(&idle);
 }
 
+static void the_last_answers_say_why_they_end(void **state)
+{
+    struct rig r;
+    struct client stream, whole, idle, late;
+    char *text = NULL;
+    rig_open(&r, (struct server_options){ 0 }, 20);
+    mock_gate(r.mock, false);
+    client_open(&idle, &r);
+    client_open(&stream, &r);
+    client_post(&stream, CHAT, ENDLESS ",\"stream\":true}");
+    assert_true(client_wait(&stream, "\n: ")); /* its head is out */
+    client_open(&whole, &r);
+    client_post(&whole, CHAT, ENDLESS "}");
+    client_open(&late, &r);
+    client_send(&late,
+                "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
+    assert_true(rig_wait_active(&r, 2));
+    engine_close(r.engine);
+    r.engine = NULL;
+    api_stop(r.api);
+    server_finish(r.server, 10000);
+    server_close(r.server);
+    r.server = NULL;
+    assert_true(client_wait(&stream, NULL));
+    const char *end = buffer_cstr(&stream.in);
+    assert_non_null(strstr(end, "data: {\"error\":{\"message\":"));
+    assert_null(strstr(end, "[DONE]"));
+    assert_non_null(strstr(end, "\r\n0\r\n\r\n")); /* said, not cut off */
+    assert_int_equal(client_answer(&whole, &text), 503);
+    json_t *j = parse(text);
+    assert_true(json_is_string(at(j, "error.message")));
+    json_decref(j);
+    assert_true(client_wait(&whole, NULL) && client_wait(&idle, NULL) && client_wait(&late, NULL));
+    client_close(&stream);
+    client_close(&whole);
+    client_close(&idle);
+    client_close(&late);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -573,6 +613,7 @@ int main(void)
         cmocka_unit_test(what_is_not_ready_says_when_to_come_again),
         cmocka_unit_test(full_queues_and_lost_devices_are_told),
         cmocka_unit_test(closing_ends_what_is_under_way),
+        cmocka_unit_test(the_last_answers_say_why_they_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include "tests/test.h"
 
 #include "cluster/cluster.h"
+#include "cluster/stream.h"
 #include "engine/engine.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -654,6 +655,53 @@ static void a_request_travels_to_the_head(void **state)
     free(body);
 }
 
+/* Never answers. */
+static void hold(void *arg, const struct cluster_request *request, struct cluster_reply *reply)
+{
+    (void)request;
+    (void)reply;
+    ((struct fixture *)arg)->requests++;
+}
+
+/* A limit of requests refuses a request; the link, and what else travels on it, stay. */
+static void one_request_too_many_is_refused(void **state)
+{
+    enum { MOST = STREAM_MAX_COUNT };
+    struct fixture *f = *state;
+    struct cluster_options o = options_of(f, 0);
+    o.on_request = hold;
+    o.arg = f;
+    open_device(f, 0, &o);
+    add_model(f);
+    copy_key(f, 0, 1);
+    struct cluster_options b = options_of(f, 1);
+    open_device(f, 1, &b);
+    assert_true(run_until(f, member_linked, f, 10 * SECOND));
+    struct reply_seen *seen = calloc(MOST + 1, sizeof *seen);
+    struct cluster_request q = { "POST", "/v1/x", bytes_text("x") };
+    for (int i = 0; i <= MOST; i++) {
+        buffer_init(&seen[i].body, 4096);
+        struct cluster_sink sink = { saw_begin, saw_write, saw_end, saw_failure, &seen[i] };
+        struct cluster_forward *forward = NULL;
+        struct error e = { 0 };
+        assert_int_equal(cluster_forward(f->devices[1].cluster, &q, &sink, &forward, &e), 0);
+    }
+    assert_true(run_until(f, reply_over, &seen[MOST], 10 * SECOND));
+    assert_true(seen[MOST].ended);
+    assert_int_equal(seen[MOST].status, 503);
+    assert_non_null(strstr(buffer_cstr(&seen[MOST].body), "\"error\""));
+    assert_int_equal(f->requests, MOST);
+    for (int i = 0; i <= MOST; i++) {
+        assert_false(seen[i].failed);
+    }
+    cluster_stop(f->devices[1].cluster); /* ends what it sent */
+    for (int i = 0; i <= MOST; i++) {
+        assert_int_equal(seen[i].failed, i < MOST);
+        buffer_done(&seen[i].body);
+    }
+    free(seen);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -673,6 +721,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_version_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_invitation_brings_the_key, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_request_travels_to_the_head, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_request_too_many_is_refused, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
 }

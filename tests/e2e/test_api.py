@@ -2,6 +2,7 @@
 """One device and its OpenAI-shaped endpoint: test_api.py BUILD [TEST]..."""
 
 import json
+import shutil
 import socket
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 import openai
 
 import company
+import endings
 import models
 from harness import Cluster, Failed, expect, run_tests
 
@@ -194,11 +196,6 @@ def bad_http_does_no_harm(d):
     expect(d.request("GET", "/health")[0] == 200, "the server is gone")
 
 
-def running(d):
-    """Requests that the device works on now, from /api/status."""
-    return sum(m.get("running", m.get("active", 0)) or 0 for m in d.status().get("models", []))
-
-
 def a_close_ends_the_work(d):
     # No end token: the answer goes on until the context is full.
     body = json.dumps({"model": MODEL, "messages": HELLO, "stream": True, "temperature": 1,
@@ -208,7 +205,7 @@ def a_close_ends_the_work(d):
                   b"application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         expect(b"data:" in s.recv(65536) + s.recv(65536), "no stream began")
     end = time.monotonic() + CANCEL_SECONDS
-    while running(d):
+    while endings.running(d):
         expect(time.monotonic() < end, "the work goes on after the client's close")
         time.sleep(0.02)
 
@@ -228,11 +225,11 @@ def large_logprobs_are_bounded_before_they_start(d):
             socket.create_connection(("127.0.0.1", d.port)) as b:
         a.sendall(head + body)
         b.sendall(head + body)
-        d.wait_until(lambda: running(d) > 0, "running requests")
+        d.wait_until(lambda: endings.running(d) > 0, "running requests")
         status, reply_headers, reply = d.request("POST", "/v1/completions",
                                                  {**ask, "prompt": ["x"] * prompts})
         expect(status == 429 and "Retry-After" in reply_headers, f"{status} {reply}")
-    d.wait_until(lambda: running(d) == 0, "end of the work")
+    d.wait_until(lambda: endings.running(d) == 0, "end of the work")
 
 
 def many_at_once_get_their_own_answers(d):
@@ -271,10 +268,17 @@ def a_slow_sender_holds_nobody_up(d):
         expect(status == 200, f"beside a slow sender: {status}")
 
 
+def an_unreadable_model_is_named(d):
+    expect("--model cut is not served" in d.log() and "cut.gguf" in d.log(), d.log()[-2000:])
+
+
 def ends_cleanly(d):
+    """Answers that run are ended in words, a stream's by an event, a whole one by its body."""
+    answers = endings.last_answers(d, MODEL)
     code, seconds = d.stop()
     expect(code == 0, f"exit code {code}")
     expect(seconds < 5, f"took {seconds:.1f} s")
+    endings.expect_words(answers())
 
 
 TESTS = [models_are_listed, chat_answers, stream_gives_the_same_text, completions_answer,
@@ -284,14 +288,19 @@ TESTS = [models_are_listed, chat_answers, stream_gives_the_same_text, completion
          bad_http_does_no_harm, a_close_ends_the_work,
          large_logprobs_are_bounded_before_they_start, many_at_once_get_their_own_answers,
          a_seeded_answer_is_the_same_in_company,
-         two_models_answer_in_turn, a_slow_sender_holds_nobody_up, ends_cleanly]
+         two_models_answer_in_turn, a_slow_sender_holds_nobody_up, an_unreadable_model_is_named,
+         ends_cleanly]
 
 
 def main():
     build = sys.argv[1]
     with Cluster(f"{build}/src/cli/shoal", models.folder(build)) as cluster:
         def setup():
-            d = cluster.up("--model", MODEL, "--model", "other", "--threads", "2")
+            folder = cluster.path / "models"
+            shutil.copytree(cluster.models, folder)
+            (folder / "cut.gguf").write_bytes((folder / "tiny.gguf").read_bytes()[:5000])
+            d = cluster.up("--model", MODEL, "--model", "cut", "--model", "other", "--threads",
+                           "2", models=folder)
             d.wait_model(MODEL)
             d.wait_model("other")
             return d

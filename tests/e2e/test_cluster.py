@@ -11,6 +11,7 @@ import threading
 import time
 
 import company
+import endings
 import models
 from harness import Cluster, Failed, expect, run_tests
 
@@ -169,6 +170,10 @@ def streams_travel_between_devices(context):
         whole = head.client().completions.create(model=MODEL, prompt="x", max_tokens=8,
                                                  temperature=0).choices[0].text
         expect("".join(parts) == whole, "the stream through another device differs")
+        answers = endings.last_answers(other, MODEL)
+        code, _ = other.stop()
+        expect(code == 0, f"the other device ended with {code}:\n{other.log()[-3000:]}")
+        endings.expect_words(answers())
 
 
 def foreign_key(cluster, name):
