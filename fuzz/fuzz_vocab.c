@@ -78,13 +78,18 @@ static void read_source(struct cursor *c, struct description *d, struct vocab_so
     }
 }
 
-static void encode_and_decode(const struct vocab *v, struct bytes text, bool special)
+/* user: most of the first third and all of the last one are a user's. */
+static void encode_and_decode(const struct vocab *v, struct bytes text, bool special, bool user)
 {
     struct error e = { 0 };
     struct token_list ids;
     struct buffer out;
     struct detokenizer d;
-    struct vocab_encode_options o = { .add_special = special, .parse_special = special };
+    struct span thirds[2] = { { 1, text.size / 3 }, { text.size / 3 * 2, text.size } };
+    struct spans spans = { .items = thirds, .count = thirds[0].end > 1 ? 2 : 0 };
+    struct vocab_encode_options o = { .add_special = special,
+                                      .parse_special = special,
+                                      .user = user ? &spans : NULL };
     token_list_init(&ids, 8 * MAX_TEXT);
     buffer_init(&out, 1 << 20);
     detokenizer_init(&d, v, !special);
@@ -118,8 +123,9 @@ void fuzz_one(const uint8_t *data, size_t size)
     if (vocab_open(&v, &s, &e) == 0) {
         uint64_t left = cursor_left(&c);
         struct bytes text = cursor_bytes(&c, left < MAX_TEXT ? left : MAX_TEXT, "text");
-        encode_and_decode(v, text, false);
-        encode_and_decode(v, text, true);
+        encode_and_decode(v, text, false, false);
+        encode_and_decode(v, text, true, false);
+        encode_and_decode(v, text, true, true);
     }
     vocab_close(v);
     for (int i = 0; i < s.n_merges; i++)

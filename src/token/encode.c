@@ -100,7 +100,7 @@ int vocab_encode(const struct vocab *v, struct bytes text, const struct vocab_en
     if (o->add_bos || (o->add_special && vocab_adds_bos(v)))
         r = add_role(&c, VOCAB_BOS, "BOS", e);
     if (r == 0)
-        r = partition(v, text, o->parse_special, on_part, &c, e);
+        r = partition(v, text, o, on_part, &c, e);
     if (r == 0 && o->add_special && v->add_sep && v->role[VOCAB_SEP] >= 0)
         r = add_role(&c, VOCAB_SEP, "separator", e);
     if (r == 0 && (o->add_eos || (o->add_special && vocab_adds_eos(v))))

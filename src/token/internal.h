@@ -63,6 +63,7 @@ struct vocab {
     uint8_t *type;       /* (n) enum vocab_token_type, corrected by special.c */
     uint8_t *strip;      /* (n) STRIP_ bits */
     uint8_t *eog;        /* (n) */
+    uint8_t *guarded;    /* (n) 1: control or unknown in the file, whatever type says */
     struct map ids;      /* text to id */
     size_t longest;      /* bytes of the longest token's text */
     int32_t role[VOCAB_ROLE_COUNT];
@@ -118,8 +119,8 @@ int wpm_encode(struct encoder *c, struct bytes fragment, struct error *e);
 /* Cuts text into fragments and special tokens: on_part gets (token, empty) or (-1, fragment), in
  * order, and may fail. */
 typedef int partition_fn(void *arg, int32_t token, struct bytes fragment, struct error *e);
-int partition(const struct vocab *v, struct bytes text, bool parse_special, partition_fn *on_part,
-              void *arg, struct error *e);
+int partition(const struct vocab *v, struct bytes text, const struct vocab_encode_options *o,
+              partition_fn *on_part, void *arg, struct error *e);
 
 /* Appends text with every byte that is not UTF-8 as U+FFFD. */
 int text_repair(struct bytes text, struct buffer *out);

@@ -3,28 +3,57 @@
  * The rule is llama.cpp's: the longest token first, anywhere in the text, then the next shorter
  * one in what is left. Where no tokens overlap that is the longest match at each place. Where
  * they do, the places form a cluster, which is solved by itself: time is the cluster's bytes times
- * the distinct lengths of tokens in it. */
+ * the distinct lengths of tokens in it.
+ *
+ * Where a user's text stands inside a template's, no control token may begin, end or lie: of the
+ * bytes of one none may be a user's. User-defined tokens are words like others. */
 #include "token/internal.h"
 
 #include <stdlib.h>
+
+/* What may be cut out. */
+struct rules {
+    const struct vocab *v;
+    bool parse_special;
+    const struct spans *user; /* or NULL */
+};
 
 struct cluster {
     int32_t *candidate; /* (size) node of the token that may start here, 0: none */
     int32_t *chosen;    /* (size) node of the token that starts here, 0: none */
     uint8_t *taken;     /* (size) */
+    uint16_t *own;      /* (size) bytes from here that are no user's, as far as a token reaches */
     size_t size, capacity;
+    size_t next; /* of the user's ranges: the first that ends behind the cluster's start */
 };
 
-static bool allowed(const struct vocab *v, int32_t node, bool parse_special)
+/* own: bytes from the token's first on that are no user's. */
+static bool allowed(const struct rules *r, int32_t node, size_t own)
 {
-    return parse_special || v->type[v->special.nodes[node].token] == VOCAB_TOKEN_USER_DEFINED;
+    const struct trie_node *n = &r->v->special.nodes[node];
+    bool word = r->v->type[n->token] == VOCAB_TOKEN_USER_DEFINED;
+    if (n->depth > own)
+        return word && !r->v->guarded[n->token];
+    return word || r->parse_special;
 }
 
-static int32_t first_allowed(const struct vocab *v, int32_t node, bool parse_special)
+static int32_t first_allowed(const struct rules *r, int32_t node, size_t own)
 {
-    while (node && !allowed(v, node, parse_special))
-        node = v->special.nodes[node].shorter;
+    while (node && !allowed(r, node, own))
+        node = r->v->special.nodes[node].shorter;
     return node;
+}
+
+/* Bytes from `at` on that are no user's. *next: the first range that ends behind `at`; places are
+ * asked for in ascending order. */
+static size_t own_bytes(const struct spans *user, size_t at, size_t *next)
+{
+    while (user && *next < user->count && user->items[*next].end <= at)
+        ++*next;
+    if (!user || *next == user->count)
+        return VOCAB_MAX_SPECIAL_TEXT;
+    size_t start = user->items[*next].start, own = start > at ? start - at : 0;
+    return own < VOCAB_MAX_SPECIAL_TEXT ? own : VOCAB_MAX_SPECIAL_TEXT;
 }
 
 static int cluster_grow(struct cluster *k, size_t size, struct error *e)
@@ -40,22 +69,28 @@ static int cluster_grow(struct cluster *k, size_t size, struct error *e)
         uint8_t *taken = realloc(k->taken, capacity);
         if (taken)
             k->taken = taken;
-        if (!candidate || !chosen || !taken)
+        uint16_t *own = realloc(k->own, capacity * sizeof(*own));
+        if (own)
+            k->own = own;
+        if (!candidate || !chosen || !taken || !own)
             return fail(e, FAIL_NOMEM, "special tokens over %zu bytes", size);
         k->capacity = capacity;
     }
     return 0;
 }
 
-/* Gathers the candidates of the cluster that starts at text's first byte. */
-static int cluster_find(struct cluster *k, const struct vocab *v, struct bytes text,
-                        bool parse_special, struct error *e)
+/* Gathers the candidates of the cluster that starts at the text's byte `base`. */
+static int cluster_find(struct cluster *k, const struct rules *rules, struct bytes text,
+                        size_t base, struct error *e)
 {
-    size_t end = 1;
+    const struct trie *special = &rules->v->special;
+    own_bytes(rules->user, base, &k->next);
+    size_t end = 1, next = k->next;
     for (size_t i = 0; i < end; i++) {
-        int32_t node = trie_longest(&v->special, bytes_of(text.data + i, text.size - i));
-        node = first_allowed(v, node, parse_special);
-        size_t reach = node ? i + v->special.nodes[node].depth : 0;
+        size_t at = base + i, own = own_bytes(rules->user, at, &next);
+        int32_t node = trie_longest(special, bytes_of(text.data + at, text.size - at));
+        node = first_allowed(rules, node, own);
+        size_t reach = node ? i + special->nodes[node].depth : 0;
         end = reach > end ? reach : end;
         int r = cluster_grow(k, end, e);
         if (r)
@@ -63,6 +98,7 @@ static int cluster_find(struct cluster *k, const struct vocab *v, struct bytes t
         k->candidate[i] = node;
         k->chosen[i] = 0;
         k->taken[i] = 0;
+        k->own[i] = (uint16_t)own;
     }
     k->size = end;
     return 0;
@@ -71,8 +107,9 @@ static int cluster_find(struct cluster *k, const struct vocab *v, struct bytes t
 /* One length: takes the candidates of this length that are still free, and lets the others try
  * their next shorter token. What is taken already is no shorter, so a candidate is free when both
  * its ends are. Returns the greatest length that is left. */
-static int cluster_pass(struct cluster *k, const struct vocab *v, int length, bool parse_special)
+static int cluster_pass(struct cluster *k, const struct rules *rules, int length)
 {
+    const struct vocab *v = rules->v;
     int next = 0;
     for (size_t i = 0; i < k->size; i++) {
         int32_t node = k->candidate[i];
@@ -84,7 +121,7 @@ static int cluster_pass(struct cluster *k, const struct vocab *v, int length, bo
                 memset(k->taken + i, 1, (size_t)length);
                 node = 0;
             } else {
-                node = first_allowed(v, v->special.nodes[node].shorter, parse_special);
+                node = first_allowed(rules, v->special.nodes[node].shorter, k->own[i]);
             }
         }
         k->candidate[i] = node;
@@ -94,14 +131,15 @@ static int cluster_pass(struct cluster *k, const struct vocab *v, int length, bo
     return next;
 }
 
-static void cluster_solve(struct cluster *k, const struct vocab *v, bool parse_special)
+static void cluster_solve(struct cluster *k, const struct rules *rules)
 {
+    const struct vocab *v = rules->v;
     int length = 0;
     for (size_t i = 0; i < k->size; i++)
         if (k->candidate[i] && v->special.nodes[k->candidate[i]].depth > length)
             length = v->special.nodes[k->candidate[i]].depth;
     while (length)
-        length = cluster_pass(k, v, length, parse_special);
+        length = cluster_pass(k, rules, length);
 }
 
 static bool is_space(uint8_t b)
@@ -162,22 +200,23 @@ static int cut_cluster(struct walk *w, const struct cluster *k, size_t base, str
     return 0;
 }
 
-int partition(const struct vocab *v, struct bytes text, bool parse_special, partition_fn *on_part,
-              void *arg, struct error *e)
+int partition(const struct vocab *v, struct bytes text, const struct vocab_encode_options *o,
+              partition_fn *on_part, void *arg, struct error *e)
 {
+    const struct rules rules = { .v = v, .parse_special = o->parse_special, .user = o->user };
     struct walk w = { .v = v, .text = text, .on_part = on_part, .arg = arg };
     struct cluster k = { 0 };
     int r = 0;
-    bool any = v->special.count > 0 && (parse_special || v->any_user_defined);
+    bool any = v->special.count > 0 && (o->parse_special || v->any_user_defined);
     for (size_t i = 0; any && i < text.size && r == 0;) {
         if (!v->special.root[text.data[i]]) {
             i++;
             continue;
         }
-        r = cluster_find(&k, v, bytes_of(text.data + i, text.size - i), parse_special, e);
+        r = cluster_find(&k, &rules, text, i, e);
         if (r)
             break;
-        cluster_solve(&k, v, parse_special);
+        cluster_solve(&k, &rules);
         r = cut_cluster(&w, &k, i, e);
         i = w.done > i + k.size ? w.done : i + k.size;
     }
@@ -186,5 +225,6 @@ int partition(const struct vocab *v, struct bytes text, bool parse_special, part
     free(k.candidate);
     free(k.chosen);
     free(k.taken);
+    free(k.own);
     return r;
 }

@@ -97,6 +97,7 @@ static int copy_tokens(struct vocab *v, const struct vocab_source *s, struct err
         copy += text.size;
         v->score[i] = score;
         v->type[i] = type >= 0 && type < VOCAB_TOKEN_TYPE_COUNT ? (uint8_t)type : 0;
+        v->guarded[i] = type == VOCAB_TOKEN_CONTROL || type == VOCAB_TOKEN_UNKNOWN;
         v->longest = text.size > v->longest ? text.size : v->longest;
         if (text.size)
             map_put(&v->ids, v->text[i], i);
@@ -222,7 +223,8 @@ static int fill(struct vocab *v, const struct vocab_source *s, struct error *e)
     v->type = arena_array(&v->arena, uint8_t, v->n);
     v->strip = arena_array(&v->arena, uint8_t, v->n);
     v->eog = arena_array(&v->arena, uint8_t, v->n);
-    if (!v->text || !v->piece || !v->score || !v->type || !v->strip || !v->eog)
+    v->guarded = arena_array(&v->arena, uint8_t, v->n);
+    if (!v->text || !v->piece || !v->score || !v->type || !v->strip || !v->eog || !v->guarded)
         return fail(e, FAIL_NOMEM, "%d tokens", v->n);
     if ((r = copy_tokens(v, s, e)) || (r = open_kind(v, s, e)))
         return r;

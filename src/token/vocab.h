@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/spans.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -128,6 +129,8 @@ struct vocab_encode_options {
     bool add_bos;       /* a BOS in any case (FAIL_NOT_FOUND when there is none) */
     bool add_eos;       /* likewise */
     bool parse_special; /* control tokens' spellings in the text become the tokens */
+    const struct spans
+        *user; /* but not where a byte of the spelling lies in one of these; or NULL */
 };
 
 /* Appends text's ids to out. Bytes that are not UTF-8 count as U+FFFD each (BPE, WPM) or are

@@ -6,6 +6,7 @@
 #include "base/cursor.h"
 #include "base/map.h"
 #include "base/random.h"
+#include "base/spans.h"
 
 static void error_wrap_puts_context_first(void **state)
 {
@@ -104,6 +105,29 @@ static void map_finds_what_was_put(void **state)
     arena_done(&a);
 }
 
+static void spans_stay_apart_and_ascending(void **state)
+{
+    (void)state;
+    struct spans s = { 0 };
+    struct error e = { 0 };
+    assert_int_equal(spans_add(&s, 1, 3, &e), 0);
+    assert_int_equal(spans_add(&s, 3, 5, &e), 0); /* touches: one */
+    assert_int_equal(spans_add(&s, 7, 7, &e), 0); /* empty: none */
+    for (size_t i = 0; i < 100; i++)
+        assert_int_equal(spans_add(&s, 10 + 2 * i, 11 + 2 * i, &e), 0);
+    assert_int_equal(s.count, 101);
+    assert_int_equal(s.items[0].start, 1);
+    assert_int_equal(s.items[0].end, 5);
+    assert_int_equal(s.items[100].end, 209);
+    spans_clear(&s);
+    for (size_t i = 0; i < SPANS_MAX; i++)
+        assert_int_equal(spans_add(&s, 2 * i, 2 * i + 1, &e), 0);
+    assert_int_equal(spans_add(&s, 2 * SPANS_MAX, 2 * SPANS_MAX + 1, &e), FAIL_LIMIT);
+    assert_int_equal(s.count, SPANS_MAX);
+    spans_done(&s);
+    spans_done(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -113,6 +137,7 @@ int main(void)
         cmocka_unit_test(arena_aligns_limits_and_resets),
         cmocka_unit_test(buffer_keeps_its_limit),
         cmocka_unit_test(map_finds_what_was_put),
+        cmocka_unit_test(spans_stay_apart_and_ascending),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,20 +60,25 @@ static struct vocab *open_or_fail(const struct vocab_source *s)
 }
 
 /* The ids as text: "1 2 3". */
-static const char *ids_of(const struct vocab *v, const char *text, bool special)
+static const char *encoded(const struct vocab *v, const char *text,
+                           const struct vocab_encode_options *o)
 {
     static char out[1024];
     struct error e = { 0 };
     struct token_list ids;
-    struct vocab_encode_options o = { .parse_special = special };
     size_t n = 0;
     token_list_init(&ids, 200);
-    assert_int_equal(vocab_encode(v, bytes_text(text), &o, &ids, &e), 0);
+    assert_int_equal(vocab_encode(v, bytes_text(text), o, &ids, &e), 0);
     out[0] = 0;
     for (size_t i = 0; i < ids.count; i++)
         n += (size_t)snprintf(out + n, sizeof(out) - n, i ? " %d" : "%d", ids.ids[i]);
     token_list_done(&ids);
     return out;
+}
+
+static const char *ids_of(const struct vocab *v, const char *text, bool special)
+{
+    return encoded(v, text, &(struct vocab_encode_options){ .parse_special = special });
 }
 
 static void bpe_merges_by_rank(void **state)
@@ -105,6 +110,46 @@ static void special_tokens_longest_first(void **state)
     assert_string_equal(ids_of(v, "aaaa", false), "8 0");
     assert_string_equal(ids_of(v, "<x>d", true), "6 3");
     assert_string_equal(ids_of(v, "<x>d", false), "3");
+    vocab_close(v);
+}
+
+/* A control token may have no byte of a user's; user-defined ones are words, but for those that the
+ * file calls control. */
+static void users_text_is_no_control_token(void **state)
+{
+    const char *tokens[] = { "<",           "x", ">", "u", "a", "<x>", "<u>", "<x>a",
+                             "<|message|>", "|", "m", "e", "s", "g",   NULL };
+    const int32_t types[] = { 1, 1, 1, 1, 1, 3, 4, 3, 3, 1, 1, 1, 1, 1 };
+    static const struct {
+        const char *text;
+        struct span user[2];
+        const char *ids;
+    } cases[] = {
+        { "<x><u>", { { 0, 0 } }, "5 6" },
+        { "<x><u>", { { 0, 6 } }, "0 1 2 6" },
+        { "<x><x>", { { 0, 3 } }, "0 1 2 5" },
+        { "<x><x>", { { 3, 6 } }, "5 0 1 2" },
+        { "<x><x><x>", { { 0, 3 }, { 6, 9 } }, "0 1 2 5 0 1 2" },
+        { "<x><x>", { { 2, 3 } }, "0 1 2 5" }, /* one byte is enough */
+        { "<x><x>", { { 0, 1 }, { 5, 6 } }, "0 1 2 0 1 2" },
+        { "<x>a", { { 0, 0 } }, "7" },
+        { "<x>a", { { 3, 4 } }, "5 4" }, /* the shorter one, which has none of it */
+        { "<x>aa", { { 4, 5 } }, "7 4" },
+        { "<|message|>", { { 0, 0 } }, "8" },
+        { "<|message|>", { { 0, 11 } }, "0 9 10 11 12 12 4 13 11 9 2" },
+    };
+    struct lists l = { tokens, NULL, types, NULL };
+    struct vocab_source s = source_of("gpt2", &l);
+    struct vocab *v = open_or_fail(&s);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct spans user = { 0 };
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(spans_add(&user, cases[i].user[k].start, cases[i].user[k].end, NULL),
+                             0);
+        const struct vocab_encode_options o = { .parse_special = true, .user = &user };
+        assert_string_equal(encoded(v, cases[i].text, &o), cases[i].ids);
+        spans_done(&user);
+    }
     vocab_close(v);
 }
 
@@ -215,9 +260,13 @@ static void long_texts_stay_linear(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(bpe_merges_by_rank),      cmocka_unit_test(special_tokens_longest_first),
-        cmocka_unit_test(spm_scores_and_bytes),    cmocka_unit_test(text_comes_out_whole),
-        cmocka_unit_test(refusals_name_the_cause), cmocka_unit_test(long_texts_stay_linear),
+        cmocka_unit_test(bpe_merges_by_rank),
+        cmocka_unit_test(special_tokens_longest_first),
+        cmocka_unit_test(spm_scores_and_bytes),
+        cmocka_unit_test(text_comes_out_whole),
+        cmocka_unit_test(refusals_name_the_cause),
+        cmocka_unit_test(long_texts_stay_linear),
+        cmocka_unit_test(users_text_is_no_control_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
