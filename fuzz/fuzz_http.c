@@ -13,6 +13,7 @@
 
 #include "api/server.h"
 #include "base/attributes.h"
+#include "engine/chat.h"
 #include "engine/engine.h"
 #include "os/clock.h"
 #include "os/process.h"
@@ -80,6 +81,7 @@ static struct api *api;
 static struct server *server;
 static struct engine *engine;
 static struct vocab *vocab;
+static struct chat_template *template;
 
 static int provide_count(void *arg)
 {
@@ -88,9 +90,6 @@ static int provide_count(void *arg)
 
 static void provide_at(void *arg, int index, struct api_model *ret)
 {
-    static const char template[] =
-        "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}"
-        "{{ c.function.name }}{% endfor %}{% endfor %}{{ tools|length if tools }}>";
     const struct api_model models[] = {
         { .id = "m",
           .engine = engine,
@@ -128,6 +127,12 @@ static void open_device(void)
     process_ignore_broken_pipes();
     base = event_base_new();
     vocab = mock_vocab();
+    static const char source[] =
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}"
+        "{{ c.function.name }}{% endfor %}{% endfor %}{{ tools|length if tools }}>";
+    if (chat_template_parse(&template, bytes_text(source), NULL, &e) != 0) {
+        abort();
+    }
     const struct engine_options model = { .executor = &speaker.x,
                                           .vocab = MOCK_VOCAB,
                                           .is_eog = is_eog,

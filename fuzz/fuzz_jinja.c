@@ -32,26 +32,38 @@ static const char conversation[] =
     "\"x\"}],"
     "\"add_generation_prompt\":true,\"enable_thinking\":false,\"bos_token\":\"<s>\"}";
 
-static void render_conversation(const struct jinja *j, const json_t *vars)
+static void render_conversation(struct bytes source, const json_t *vars)
 {
     static const struct jinja_clock now = { .local_s = 1722002709, .microsecond = 5 };
-    const struct chat_tokens tokens = { .bos = bytes_text("<s>") };
+    const struct chat_context context = { .tokens.bos = bytes_text("<s>"), .now = &now };
     struct error e = { 0 };
     struct buffer out;
-    buffer_init(&out, 1 << 18);
-    if (chat_render(j, vars, &tokens, &now, &out, &e) && (out.size || !e.text[0]))
+    struct spans tainted = { 0 };
+    struct chat_template *t = NULL;
+    if (chat_template_parse(&t, source, &limits, &e))
         abort();
+    buffer_init(&out, 1 << 18);
+    if (chat_render(t, vars, &context, &out, &tainted, &e) &&
+        (out.size || tainted.count || !e.text[0]))
+        abort();
+    for (size_t i = 0; i < tainted.count; i++)
+        if (tainted.items[i].start >= tainted.items[i].end || tainted.items[i].end > out.size ||
+            (i && tainted.items[i].start <= tainted.items[i - 1].end))
+            abort();
+    chat_template_close(t);
+    spans_done(&tainted);
     buffer_done(&out);
 }
 
 static void render(const struct jinja *j, const json_t *vars, struct buffer *out, struct error *e)
 {
     static const struct jinja_clock now = { .local_s = 1722002709, .microsecond = 5 };
+    const struct jinja_context context = { .now = &now };
     struct arena a = { 0 };
     struct jinja_value globals;
     if (!vars || chat_value(&a, vars, &globals, e))
         globals = jinja_none();
-    int code = jinja_render(j, &globals, &now, out, e);
+    int code = jinja_render(j, &globals, &context, out, NULL, e);
     if (code && (out->size || !e->text[0]))
         abort();
     arena_done(&a);
@@ -82,7 +94,7 @@ void fuzz_one(const uint8_t *data, size_t size)
     for (int i = 0; i < 2; i++)
         buffer_done(&out[i]);
     if (vars)
-        render_conversation(j, vars);
+        render_conversation(bytes_of(data, n), vars);
     json_decref(vars);
     jinja_close(j);
 }

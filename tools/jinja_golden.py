@@ -323,9 +323,37 @@ REQUESTS = {
     "reasoning": {"messages": [USER, {"role": "assistant", "content": "Four.",
                                       "reasoning_content": "2+2"},
                                {"role": "user", "content": "And 3+3?"}]},
+    "reasoning alone": {"messages": [USER, {"role": "assistant", "content": None,
+                                            "reasoning": "R1"}, USER]},
+    "thinking field": {"messages": [USER, {"role": "assistant", "content": "a",
+                                           "thinking": "R2"}, {"role": "user", "content": "b"}]},
+    "all reasoning": {"messages": [USER, {"role": "assistant", "content": "a", "reasoning": "R3",
+                                          "thinking": "R4", "reasoning_content": "R5",
+                                          "tool_calls": [CALL]},
+                                   {"role": "tool", "name": "get_weather",
+                                    "tool_call_id": "call12345", "content": "ok"}],
+                      "tools": [WEATHER]},
+    "reasoning called": {"messages": [USER, {"role": "assistant", "reasoning": "R6",
+                                             "tool_calls": [CALL]},
+                                      {"role": "tool", "name": "get_weather",
+                                       "tool_call_id": "call12345", "content": "ok"}],
+                         "tools": [WEATHER]},
     "parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]},
     "two users": {"messages": [USER, USER]},
 }
+
+
+def messages_as_given(messages):
+    """What apply_chat_template makes of messages: null fields go, reasoning gets both its names."""
+    given = []
+    for message in messages:
+        message = {k: v for k, v in message.items() if v is not None}
+        names = [n for n in ("reasoning_content", "thinking", "reasoning") if n in message]
+        if names:
+            text = message[names[0]]
+            message = {"thinking": text, **message, "reasoning_content": text}
+        given.append(message)
+    return given
 
 
 def write_conversations(folder):
@@ -361,7 +389,8 @@ def write_templates(folder):
         row = {}
         for name, request in REQUESTS.items():
             variables = {"add_generation_prompt": True, "tools": None, "documents": None,
-                         "bos_token": "<s>", "eos_token": "</s>", **request}
+                         "bos_token": "<s>", "eos_token": "</s>", **request,
+                         "messages": messages_as_given(request["messages"])}
             text = render(env, source, variables)
             row[name] = None if text is None else digest(text)
         results[os.path.basename(path)] = row

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct api;
+struct chat_template;
 struct engine;
 struct event_base;
 struct vocab;
@@ -18,10 +19,10 @@ struct vocab;
  * outlive the requests that use them, and end those (engine_close does). */
 struct api_model {
     const char *id;
-    struct engine *engine;     /* NULL: not served by this device now */
-    const struct vocab *vocab; /* with engine */
-    const char *chat_template; /* with engine; NULL: the file has none */
-    int context;               /* positions of one session; 0: not known */
+    struct engine *engine;                     /* NULL: not served by this device now */
+    const struct vocab *vocab;                 /* with engine */
+    const struct chat_template *chat_template; /* with engine; NULL: the file has none */
+    int context;                               /* positions of one session; 0: not known */
     int64_t created_s;
     bool elsewhere;  /* another device serves it: forward */
     bool ready;      /* it can answer now, here or there */
@@ -38,10 +39,6 @@ struct api_provider {
                    struct error *e);
     /* A new reference to the status page's object; NULL: only what the API knows itself. */
     json_t *(*status)(void *arg);
-    /* Renders a conversation ({"messages": [...], "add_generation_prompt": true, ...}) with the
-     * model's chat template; NULL: the interpreter of chat templates. */
-    int (*render)(void *arg, const struct api_model *model, const json_t *conversation,
-                  struct buffer *out, struct error *e);
     void *arg;
 };
 

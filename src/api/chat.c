@@ -98,17 +98,14 @@ const struct job_format job_format_chat = { .id_prefix = "chatcmpl-",
                                             .chunk = chunk };
 
 /* Renders and encodes the conversation. */
-static int encode(struct api *a, const struct api_model *model,
-                  const struct openai_request *request, struct token_list *ids,
-                  struct api_problem *p)
+static int encode(const struct api_model *model, const struct openai_request *request,
+                  struct token_list *ids, struct api_problem *p)
 {
     struct buffer text;
+    struct spans user = { 0 };
     struct error e = { 0 };
     buffer_init(&text, API_MAX_TEXT);
-    int (*render)(void *, const struct api_model *, const json_t *, struct buffer *,
-                  struct error *) =
-        a->options.provider.render != NULL ? a->options.provider.render : render_conversation;
-    int code = render(a->options.provider.arg, model, request->conversation, &text, &e);
+    int code = render_conversation(model, request->conversation, &text, &user, &e);
     if (code == FAIL_NOMEM) {
         code = problem_from_error(p, &e);
     } else if (code == FAIL_UNSUPPORTED) {
@@ -119,8 +116,9 @@ static int encode(struct api *a, const struct api_model *model,
         code = problem_set(p, 400, "invalid_value", "messages",
                            "The model's chat template doesn't take this conversation: %s.", e.text);
     } else {
-        code = prompt_encode(model, buffer_bytes(&text), "messages", ids, p);
+        code = prompt_encode(model, buffer_bytes(&text), &user, "messages", ids, p);
     }
+    spans_done(&user);
     buffer_done(&text);
     return code;
 }
@@ -141,7 +139,7 @@ void chat_handle(struct api *a, const struct api_request *q, struct responder *r
     struct token_list ids;
     token_list_init(&ids, INT32_MAX);
     int code = prompt_check_bias(&model, &request, &p);
-    code = code ? code : encode(a, &model, &request, &ids, &p);
+    code = code ? code : encode(&model, &request, &ids, &p);
     if (code == 0) {
         const struct job_prompt prompt = { .ids = ids.ids, .n = (int)ids.count };
         job_start(a, r, &model, &request, &prompt, 1);

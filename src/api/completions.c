@@ -191,7 +191,7 @@ static int encode_one(const struct api_model *model, const struct openai_request
     buffer_init(echo, API_MAX_TEXT);
     all->n = i + 1;
     int code = prompt->ids != NULL ? encode_ids(model, prompt, param, ids, p)
-                                   : prompt_encode(model, prompt->text, param, ids, p);
+                                   : prompt_encode(model, prompt->text, NULL, param, ids, p);
     if (code == 0 && request->echo && prompt->ids == NULL) {
         buffer_append(echo, prompt->text);
     } else if (code == 0 && request->echo) {

@@ -152,9 +152,10 @@ bool models_find(const struct api *a, const char *name, struct api_model *ret);
 bool models_route(struct api *a, const struct api_request *q, struct openai_request *request,
                   struct responder *r, struct api_model *ret);
 
-/* Encodes a prompt and checks it against the context. *ids is the caller's. param: the field. */
-int prompt_encode(const struct api_model *model, struct bytes text, const char *param,
-                  struct token_list *ids, struct api_problem *p);
+/* Encodes a prompt and checks it against the context. user: ranges where control tokens are text,
+ * or NULL. *ids is the caller's. param: the field. */
+int prompt_encode(const struct api_model *model, struct bytes text, const struct spans *user,
+                  const char *param, struct token_list *ids, struct api_problem *p);
 /* Checks token ids of the request's biases. */
 int prompt_check_bias(const struct api_model *model, const struct openai_request *request,
                       struct api_problem *p);

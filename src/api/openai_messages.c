@@ -124,6 +124,18 @@ static int add_content(const json_t *message, const char *param, struct buffer *
     return 0;
 }
 
+/* Clients send the reasoning of earlier answers back under one of these names. */
+static void copy_reasoning(const json_t *message, json_t *converted)
+{
+    static const char *const names[] = { "reasoning_content", "thinking", "reasoning" };
+    for (size_t i = 0; converted != NULL && i < sizeof names / sizeof names[0]; i++) {
+        json_t *value = openai_field(message, names[i]);
+        if (json_is_string(value)) {
+            json_object_set(converted, names[i], value);
+        }
+    }
+}
+
 /* One message in the template's form: a new reference, NULL with the problem. */
 static json_t *convert_message(const json_t *message, const char *param, struct api_problem *p)
 {
@@ -155,6 +167,7 @@ static json_t *convert_message(const json_t *message, const char *param, struct 
         if (converted != NULL && json_is_string(name)) {
             json_object_set(converted, "name", name);
         }
+        copy_reasoning(message, converted);
         if (converted == NULL || text.failed) {
             json_decref(converted);
             converted = NULL;

@@ -53,11 +53,13 @@ static int check_size(const struct api_model *model, struct bytes text, const ch
     return too_long(model, param, "is at least", least, p);
 }
 
-int prompt_encode(const struct api_model *model, struct bytes text, const char *param,
-                  struct token_list *ids, struct api_problem *p)
+int prompt_encode(const struct api_model *model, struct bytes text, const struct spans *user,
+                  const char *param, struct token_list *ids, struct api_problem *p)
 {
     const struct vocab *v = model->vocab;
-    const struct vocab_encode_options o = { .add_special = true, .parse_special = true };
+    const struct vocab_encode_options o = { .add_special = true,
+                                            .parse_special = true,
+                                            .user = user };
     struct error e = { 0 };
     if (check_size(model, text, param, p) != 0) {
         return -1;

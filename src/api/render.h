@@ -3,9 +3,12 @@
 #define SHOAL_API_RENDER_H
 
 #include "api/api.h"
+#include "base/spans.h"
 
-/* The provider's render by default: the model's chat template. FAIL_UNSUPPORTED without one. */
-int render_conversation(void *arg, const struct api_model *model, const json_t *conversation,
-                        struct buffer *out, struct error *e);
+/* Appends what the model's chat template makes of a conversation ({"messages": [...], ...}); user
+ * gets the ranges that the conversation's texts take up. FAIL_UNSUPPORTED: the model's template is
+ * missing or can't be used; others as chat_render. */
+int render_conversation(const struct api_model *model, const json_t *conversation,
+                        struct buffer *out, struct spans *user, struct error *e);
 
 #endif

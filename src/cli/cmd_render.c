@@ -42,25 +42,24 @@ static int render(const char *path, struct buffer *out, struct error *e)
 {
     struct gguf *g = NULL;
     json_t *request = NULL;
-    struct bytes source;
-    struct chat_tokens tokens;
+    struct chat_template *template = NULL;
     struct jinja_clock now = chat_clock(clock_wall_s());
+    struct chat_context context = { .now = &now };
     int r = gguf_open(&g, path, e);
     if (r)
         goto out;
-    if ((r = gguf_get_text(g, "tokenizer.chat_template", "", &source, e)) ||
-        (r = chat_tokens_of(g, &tokens, e))) {
+    if ((r = chat_template_open(&template, g, e)) || (r = chat_tokens_of(g, &context.tokens, e))) {
         wrap(e, "%s", path);
         goto out;
     }
-    if (!source.size) {
+    if (!template) {
         r = fail(e, FAIL_NOT_FOUND, "%s has no chat template (tokenizer.chat_template)", path);
         goto out;
     }
-    if (!(r = read_json(&request, e)) &&
-        (r = chat_render_text(source, request, &tokens, &now, out, e)))
-        wrap(e, "chat template");
+    if (!(r = read_json(&request, e)))
+        r = chat_render(template, request, &context, out, NULL, e);
 out:
+    chat_template_close(template);
     json_decref(request);
     gguf_close(g);
     return r;

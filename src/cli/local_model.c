@@ -126,7 +126,7 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
         r = api_open(
             &m->api,
             &(struct api_options){ .base = m->base,
-                                   .provider = { model_count, model_at, NULL, NULL, NULL, m } },
+                                   .provider = { .count = model_count, .at = model_at, .arg = m } },
             e);
     if (r) {
         local_model_close(m);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "engine/chat.h"
 #include "engine/vocab_load.h"
 #include "gguf/gguf.h"
 #include "os/clock.h"
@@ -13,7 +14,7 @@
 struct served_text {
     struct vocab *vocab;
     uint8_t *eog; /* (n_vocab) */
-    char *template_text;
+    struct chat_template *chat;
 };
 
 /* Tokens that end a generation, as GGUF names them: also for files without a vocabulary. */
@@ -39,21 +40,6 @@ static int read_eog(struct served_text *t, const struct gguf *g, int n_vocab, st
     return code;
 }
 
-static int read_template(struct served_text *t, const struct gguf *g, struct error *e)
-{
-    struct bytes text = { 0 };
-    int code = gguf_get_text(g, "tokenizer.chat_template", "", &text, e);
-    if (code == 0 && text.size > 0) {
-        t->template_text = malloc(text.size + 1);
-        if (t->template_text == NULL) {
-            return fail(e, FAIL_NOMEM, "memory for a chat template");
-        }
-        memcpy(t->template_text, text.data, text.size);
-        t->template_text[text.size] = '\0';
-    }
-    return code;
-}
-
 int served_text_open(struct served_text **ret, const struct gguf *g, int n_vocab, struct error *e)
 {
     struct served_text *t = calloc(1, sizeof *t);
@@ -67,7 +53,7 @@ int served_text_open(struct served_text **ret, const struct gguf *g, int n_vocab
         fail(e, code, "%s", local.text);
     } else {
         code = read_eog(t, g, n_vocab, e);
-        code = code ? code : read_template(t, g, e);
+        code = code ? code : chat_template_open(&t->chat, g, e);
     }
     if (code != 0) {
         served_text_close(t);
@@ -82,7 +68,7 @@ void served_text_close(struct served_text *t)
     if (t != NULL) {
         vocab_close(t->vocab);
         free(t->eog);
-        free(t->template_text);
+        chat_template_close(t->chat);
         free(t);
     }
 }
@@ -97,7 +83,7 @@ const struct vocab *served_text_vocab(const struct served_text *t)
     return t->vocab;
 }
 
-const char *served_text_template(const struct served_text *t)
+const struct chat_template *served_text_template(const struct served_text *t)
 {
-    return t->template_text;
+    return t->chat;
 }

@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+struct chat_template;
 struct gguf;
 struct served_text;
 struct vocab;
@@ -22,7 +23,7 @@ void served_text_close(struct served_text *t);
 const uint8_t *served_text_eog(const struct served_text *t);
 /* NULL when the file has none. */
 const struct vocab *served_text_vocab(const struct served_text *t);
-/* The chat template's text, NULL when the file has none. */
-const char *served_text_template(const struct served_text *t);
+/* The chat template, parsed; NULL when the file has none. */
+const struct chat_template *served_text_template(const struct served_text *t);
 
 #endif

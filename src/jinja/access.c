@@ -115,13 +115,15 @@ static bool is_hidden(struct bytes name)
     return false;
 }
 
-static void namespace_attribute(struct jinja_value of, struct bytes name, struct jinja_value *ret,
-                                bool *found)
+static int namespace_attribute(struct run *r, struct jinja_value of, struct bytes name,
+                               struct jinja_value *ret, bool *found)
 {
-    const struct jinja_value *v = dict_find_text(of.as.dict, name);
+    const struct jinja_value *v;
+    int code = dict_find_text(r, of.as.dict, name, &v);
     *found = v;
     if (v)
         *ret = name.size && name.data[0] == '_' ? unsafe(of, name) : *v;
+    return code;
 }
 
 /* Fields of the values that have any. */
@@ -137,8 +139,7 @@ static int field(struct run *r, struct jinja_value of, struct bytes name, struct
     case JINJA_CYCLER:
         return cell_attribute(r, of, name, ret, found);
     case JINJA_NAMESPACE:
-        namespace_attribute(of, name, ret, found);
-        return 0;
+        return namespace_attribute(r, of, name, ret, found);
     case JINJA_TUPLE: /* a group of groupby */
         *found =
             of.flavour && (bytes_equal_text(name, "grouper") || bytes_equal_text(name, "list"));
@@ -180,9 +181,17 @@ int get_attribute(struct run *r, struct jinja_value of, struct bytes name, struc
         return code;
     if (of.kind == JINJA_UNDEFINED)
         return undefined_fail(r, of);
-    const struct jinja_value *v = of.kind == JINJA_DICT ? dict_find_text(of.as.dict, name) : NULL;
+    const struct jinja_value *v = NULL;
+    if (of.kind == JINJA_DICT)
+        code = dict_find_text(r, of.as.dict, name, &v);
     *ret = v ? *v : undefined_attribute(of, name);
-    return 0;
+    return code;
+}
+
+/* Finding a code point by its number: walks over the text unless all have one byte. */
+static int offset_work(struct run *r, struct jinja_value s)
+{
+    return run_step(r, 1 + (s.points == s.size ? 0 : s.size / 8));
 }
 
 /* A sequence's item, or false. */
@@ -204,7 +213,7 @@ static bool sequence_item(struct jinja_value of, struct jinja_value key, struct 
     if (is_string(of)) {
         size_t from = string_offset(of, (size_t)i), to = from;
         utf8_next(of.as.text, of.size, &to);
-        *ret = string_of(of.as.text + from, to - from, 1);
+        *ret = string_range(of, from, to, 1);
         ret->flavour = of.flavour;
     } else {
         *ret = of.as.list->items[i];
@@ -217,13 +226,14 @@ int get_item(struct run *r, struct jinja_value of, struct jinja_value key, struc
     if (of.kind == JINJA_UNDEFINED)
         return undefined_fail(r, of);
     if (of.kind == JINJA_DICT) {
-        const struct jinja_value *v = dict_find(r, of.as.dict, key);
-        if (v) {
+        const struct jinja_value *v;
+        int code = dict_find(r, of.as.dict, key, &v);
+        if (v)
             *ret = *v;
-            return 0;
-        }
+        if (code || v)
+            return code;
     } else if (sequence_item(of, key, ret)) {
-        return is_string(of) ? run_step(r, 1 + of.size / 64) : 0;
+        return is_string(of) ? offset_work(r, of) : 0;
     }
     if (is_string(key)) {
         bool found;
@@ -287,12 +297,12 @@ static int slice_string(struct run *r, struct jinja_value of, int64_t start, int
     struct text t = { 0 };
     if (step == 1) {
         size_t from = string_offset(of, (size_t)(count ? start : 0));
-        struct jinja_value rest = string_of(of.as.text + from, of.size - from, 0);
+        struct jinja_value rest = string_range(of, from, of.size, 0);
         if (of.points == of.size)
             rest.points = rest.size;
         size_t size = string_offset(rest, (size_t)count);
-        *ret = string_of(rest.as.text, size, (size_t)count);
-        return run_step(r, 1 + of.size / 64);
+        *ret = string_range(rest, 0, size, (size_t)count);
+        return offset_work(r, of);
     }
     const struct jinja_value *items;
     size_t n;

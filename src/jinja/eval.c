@@ -18,9 +18,17 @@ int run_nomem(struct run *r)
                     r->j->limits.memory);
 }
 
+/* How often the context is asked whether to stop: every tenth of a millisecond or so. */
+#define ASK_EVERY 4096
+
 int run_step(struct run *r, uint64_t n)
 {
     r->steps += n;
+    if (r->steps - r->asked >= ASK_EVERY && r->context && r->context->stop) {
+        r->asked = r->steps;
+        if (r->context->stop(r->context->stop_arg))
+            return run_fail(r, FAIL_LIMIT, "rendering takes too long");
+    }
     if (r->steps <= r->j->limits.steps)
         return 0;
     return run_fail(r, FAIL_LIMIT, "rendering takes more than %llu steps",
@@ -51,8 +59,11 @@ int frame_set(struct run *r, struct frame *f, struct bytes name, struct jinja_va
     for (int i = 0; i < f->count; i++)
         if (bytes_equal(f->bindings[i].name, name)) {
             f->bindings[i].value = value;
-            return 0;
+            return run_step(r, (uint64_t)i / 8);
         }
+    int code = run_step(r, (uint64_t)f->count / 8);
+    if (code)
+        return code;
     if (f->count == f->capacity) {
         int capacity = f->capacity ? f->capacity * 2 : 4;
         struct binding *grown = arena_array(&r->arena, struct binding, capacity);
@@ -69,19 +80,21 @@ int frame_set(struct run *r, struct frame *f, struct bytes name, struct jinja_va
 
 int name_lookup(struct run *r, struct bytes name, struct jinja_value *ret)
 {
-    for (const struct frame *f = r->frame; f; f = f->parent)
-        for (int i = 0; i < f->count; i++)
+    uint64_t seen = name.size / 8;
+    for (const struct frame *f = r->frame; f; f = f->parent, seen++)
+        for (int i = 0; i < f->count; i++, seen++)
             if (bytes_equal(f->bindings[i].name, name)) {
                 *ret = f->bindings[i].value;
-                return 0;
+                return run_step(r, seen / 8);
             }
-    const struct jinja_value *global = r->globals && r->globals->kind == JINJA_DICT
-                                           ? dict_find_text(r->globals->as.dict, name)
-                                           : NULL;
-    if (global) {
+    const struct jinja_value *global = NULL;
+    int code = run_step(r, seen / 8);
+    if (!code && r->globals && r->globals->kind == JINJA_DICT)
+        code = dict_find_text(r, r->globals->as.dict, name, &global);
+    if (global)
         *ret = *global;
-        return 0;
-    }
+    if (code || global)
+        return code;
     const struct builtin *b = find_global(name);
     if (b)
         return bind_method(r, b, jinja_none(), ret);
@@ -115,10 +128,12 @@ static int eval_keywords(struct run *r, const struct node_args *args, struct cal
     size_t n = (size_t)args->keywords.count + (extra.kind == JINJA_DICT ? extra.as.dict->count : 0);
     struct bytes *names = arena_array(&r->arena, struct bytes, n);
     struct jinja_value *values = arena_array(&r->arena, struct jinja_value, n);
-    if (!names || !values)
+    uint32_t *taints = arena_array(&r->arena, uint32_t, n);
+    if (!names || !values || !taints)
         return run_nomem(r);
     c->names = names;
     c->keywords = values;
+    c->taints = taints;
     for (int i = 0; i < args->keywords.count; i++) {
         names[c->keyword_count] = args->names[i];
         code = eval(r, args->keywords.items[i], &values[c->keyword_count++]);
@@ -129,6 +144,10 @@ static int eval_keywords(struct run *r, const struct node_args *args, struct cal
         struct jinja_value key = extra.as.dict->entries[i].key;
         if (!is_string(key))
             return run_fail(r, FAIL_FORMAT, "keywords must be strings");
+        code = run_step(r, 1 + (uint64_t)args->keywords.count * (1 + key.size / 64) / 8);
+        if (code)
+            return code;
+        taints[c->keyword_count] = key.taint;
         for (int k = 0; k < args->keywords.count; k++)
             if (bytes_equal(names[k], string_bytes(key)))
                 return run_fail(r, FAIL_FORMAT, "got multiple values for keyword argument '%.*s'",
@@ -209,6 +228,9 @@ int call_builtin(struct run *r, const struct builtin *b, struct jinja_value self
                         c->count);
     for (int i = 0; i < c->count && i < n; i++)
         arg[i] = c->args[i];
+    int code = run_step(r, 4 + 4 * (uint64_t)c->keyword_count);
+    if (code)
+        return code;
     for (int i = 0; i < c->keyword_count; i++) {
         int k = param_index(b->params, c->names[i]);
         if (k < 0 && any)
@@ -224,8 +246,7 @@ int call_builtin(struct run *r, const struct builtin *b, struct jinja_value self
     for (int i = 0; i < b->required; i++)
         if (is_absent(arg[i]))
             return run_fail(r, FAIL_FORMAT, "%s misses required argument %d", b->name, i + 1);
-    int code = run_step(r, 1);
-    return code ? code : b->fn(r, self, arg, c, ret);
+    return b->fn(r, self, arg, c, ret);
 }
 
 int call_value(struct run *r, struct jinja_value f, const struct call *c, struct jinja_value *ret)

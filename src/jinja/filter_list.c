@@ -83,7 +83,8 @@ static int sort_key(struct run *r, struct jinja_value item, struct jinja_value a
         const char *comma = memchr(p, ',', (size_t)(end - p));
         next = comma ? comma + 1 : NULL;
         if (text)
-            part = string_of(p, (size_t)((comma ? comma : end) - p), 0);
+            part = string_range(attribute, (size_t)(p - attribute.as.text),
+                                (size_t)((comma ? comma : end) - attribute.as.text), 0);
         code = item_key(r, item, part, case_sensitive, &key);
         if (!code)
             code = list_add(r, &list, key);
@@ -194,7 +195,9 @@ FILTER(filter_join)
         struct jinja_value v;
         code = item_key(r, items[i], arg[1], true, &v);
         if (!code && i)
-            code = text_add(r, &t, separator.as.text, separator.size);
+            code = text_string(r, &t, separator);
+        if (!code)
+            code = run_step(r, 1);
         if (!code)
             code = value_str(r, &t, v);
     }

@@ -204,13 +204,6 @@ TEST(test_callable, self.kind == JINJA_FUNCTION || self.kind == JINJA_MACRO ||
 TEST(test_escaped, is_markup(self))
 #undef TEST
 
-static int need_hashable(struct run *r, struct jinja_value v)
-{
-    if (is_hashable(v, 0))
-        return 0;
-    return run_fail(r, FAIL_FORMAT, "unhashable type: '%s'", type_name(v));
-}
-
 BUILTIN(test_filter)
 {
     *ret = jinja_bool(is_string(self) && find_filter(string_bytes(self)));

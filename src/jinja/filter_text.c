@@ -63,13 +63,16 @@ FILTER(filter_title)
     struct text t = { 0 };
     bool begin = true;
     int code = value_to_string(r, self, &self);
+    if (!code)
+        code = run_chars(r, self.size);
     for (size_t i = 0; !code && i < self.size;) {
+        bool tainted = taint_at(self, i);
         uint32_t c = utf8_next(self.as.text, self.size, &i), out[3];
         bool breaks =
             c == '-' || c == '(' || c == '{' || c == '[' || c == '<' || unicode_is_space(c);
         int n = unicode_case(c, begin ? CASE_UPPER : CASE_LOWER, out);
         for (int k = 0; !code && k < n; k++)
-            code = text_add_point(r, &t, out[k]);
+            code = text_add_point(r, &t, out[k], tainted);
         begin = breaks;
     }
     return code ? code : text_value(r, &t, ret);
@@ -138,7 +141,7 @@ FILTER(filter_indent)
         struct text spaces = { 0 };
         code = integer_arg(r, arg[0], 4, &width);
         if (!code)
-            code = text_fill(r, &spaces, " ", 1, width > 0 ? (uint64_t)width : 0);
+            code = text_fill(r, &spaces, string_const(" "), width > 0 ? (uint64_t)width : 0);
         if (!code)
             code = text_value(r, &spaces, &unit);
     }
@@ -148,15 +151,15 @@ FILTER(filter_indent)
     if (!code)
         code = string_splitlines(r, self, false, &lines);
     if (!code && first)
-        code = text_add(r, &t, unit.as.text, unit.size);
+        code = text_string(r, &t, unit);
     for (size_t i = 0; !code && i < lines.as.list->count; i++) {
         struct jinja_value line = lines.as.list->items[i];
         if (i)
             code = text_cstr(r, &t, "\n");
         if (!code && i && (blank || line.size))
-            code = text_add(r, &t, unit.as.text, unit.size);
+            code = text_string(r, &t, unit);
         if (!code)
-            code = text_add(r, &t, line.as.text, line.size);
+            code = text_string(r, &t, line);
     }
     return code ? code : text_value(r, &t, ret);
 }
@@ -195,9 +198,9 @@ FILTER(filter_truncate)
             part.size = (uint32_t)(space - part.as.text);
     }
     struct text t = { 0 };
-    code = text_add(r, &t, part.as.text, part.size);
+    code = text_string(r, &t, part);
     if (!code)
-        code = text_add(r, &t, end.as.text, end.size);
+        code = text_string(r, &t, end);
     return code ? code : text_value(r, &t, ret);
 }
 
@@ -206,6 +209,8 @@ FILTER(filter_wordcount)
     int64_t n = 0;
     bool in_word = false;
     int code = value_to_string(r, self, &self);
+    if (!code)
+        code = run_chars(r, self.size);
     for (size_t i = 0; !code && i < self.size;) {
         uint32_t c = utf8_next(self.as.text, self.size, &i);
         bool word = c == '_' || unicode_is_alpha(c) || unicode_is_numeric(c);
@@ -213,12 +218,12 @@ FILTER(filter_wordcount)
         in_word = word;
     }
     *ret = jinja_int(n);
-    return code ? code : run_step(r, 1 + self.size / 16);
+    return code;
 }
 
 static int escape(struct run *r, struct text *t, struct jinja_value s)
 {
-    int code = 0;
+    int code = run_chars(r, s.size);
     for (size_t i = 0; !code && i < s.size; i++) {
         char c = s.as.text[i];
         const char *name = c == '&'    ? "&amp;"
@@ -227,7 +232,7 @@ static int escape(struct run *r, struct text *t, struct jinja_value s)
                            : c == '"'  ? "&#34;"
                            : c == '\'' ? "&#39;"
                                        : NULL;
-        code = name ? text_cstr(r, t, name) : text_add(r, t, &c, 1);
+        code = text_put(r, t, name ? name : &c, name ? strlen(name) : 1, taint_at(s, i));
     }
     return code;
 }
@@ -274,10 +279,12 @@ FILTER(filter_xmlattr)
             continue;
         if (!is_string(key))
             return run_fail(r, FAIL_FORMAT, "attribute names must be str, not %s", type_name(key));
-        for (size_t k = 0; k < key.size; k++)
+        code = run_chars(r, key.size);
+        for (size_t k = 0; !code && k < key.size; k++)
             if (strchr(" \t\n\r\f\v/>=", key.as.text[k]))
                 return run_fail(r, FAIL_FORMAT, "Invalid character in attribute name");
-        code = value_to_string(r, value, &value);
+        if (!code)
+            code = value_to_string(r, value, &value);
         if (!code && (t.size || space))
             code = text_cstr(r, &t, " ");
         if (!code)
@@ -295,13 +302,17 @@ FILTER(filter_xmlattr)
 static int quote(struct run *r, struct text *t, struct jinja_value v, bool query)
 {
     int code = value_to_string(r, v, &v);
+    if (!code)
+        code = run_chars(r, v.size);
     for (size_t i = 0; !code && i < v.size; i++) {
+        char hex[4];
         uint8_t c = (uint8_t)v.as.text[i];
         bool plain = (c >= '0' && c <= '9') || ((c | 32) >= 'a' && (c | 32) <= 'z') ||
                      (c && strchr("_.-~", c)) || (c == '/' && !query);
-        code = plain               ? text_add(r, t, &c, 1)
-               : c == ' ' && query ? text_cstr(r, t, "+")
-                                   : text_printf(r, t, "%%%02X", c);
+        int n = plain               ? snprintf(hex, sizeof hex, "%c", c)
+                : c == ' ' && query ? snprintf(hex, sizeof hex, "+")
+                                    : snprintf(hex, sizeof hex, "%%%02X", c);
+        code = text_put(r, t, hex, (size_t)n, taint_at(v, i));
     }
     return code;
 }
@@ -350,7 +361,7 @@ FILTER(filter_format)
         code = dict_new(r, (size_t)more->keyword_count, &values);
         for (int i = 0; !code && i < more->keyword_count; i++) {
             struct jinja_value key;
-            code = string_copy(r, more->names[i], &key);
+            code = call_name(r, more, i, &key);
             if (!code)
                 code = dict_put(r, &values, key, more->keywords[i]);
         }
@@ -454,6 +465,12 @@ static int float_to_int(struct run *r, double f, struct jinja_value *ret)
     return 0;
 }
 
+/* Reading a number out of a text: each digit, and what strtod does with up to 512 of them. */
+static int text_work(struct run *r, struct jinja_value s)
+{
+    return run_step(r, 50 + s.size / 4);
+}
+
 FILTER(filter_int)
 {
     int64_t v, base = is_absent(arg[1]) ? 10 : is_integral(arg[1]) ? as_int(arg[1]) : -1;
@@ -461,6 +478,9 @@ FILTER(filter_int)
     bool over;
     if (self.kind == JINJA_UNDEFINED)
         return undefined_fail(r, self);
+    int code = is_string(self) ? text_work(r, self) : 0;
+    if (code)
+        return code;
     if (is_integral(self)) {
         *ret = jinja_int(as_int(self));
         return 0;
@@ -485,6 +505,9 @@ FILTER(filter_float)
     double f;
     if (self.kind == JINJA_UNDEFINED)
         return undefined_fail(r, self);
+    int code = is_string(self) ? text_work(r, self) : 0;
+    if (code)
+        return code;
     if (is_number(self))
         *ret = jinja_float(as_float(self));
     else if (is_string(self) && text_to_float(string_bytes(self), &f))
@@ -556,6 +579,9 @@ FILTER(filter_round)
         return undefined_fail(r, self);
     if (!is_number(self))
         return run_fail(r, FAIL_FORMAT, "type %s doesn't define __round__ method", type_name(self));
+    code = run_step(r, 100); /* up to 700 digits, written and read */
+    if (code)
+        return code;
     if (common)
         return round_common(r, self, precision, ret);
     double scale = pow(10, (double)precision), f = as_float(self) * scale;

@@ -56,7 +56,7 @@ static int integer_digits(struct run *r, struct text *t, int64_t v, const struct
         code = text_printf(r, t, "0%c", type);
     *lead = t->size;
     if (!code && s->precision > n && s->precision <= MAX_PRECISION)
-        code = text_fill(r, t, "0", 1, (uint64_t)(s->precision - n));
+        code = text_fill(r, t, string_const("0"), (uint64_t)(s->precision - n));
     while (!code && n--)
         code = text_add(r, t, &digits[n], 1);
     return code;
@@ -87,24 +87,29 @@ static int group_digits(struct run *r, struct text *t, size_t lead, const struct
 }
 
 /* Writes body, whose first lead bytes are sign and prefix, padded. */
+static int pad_string(struct run *r, struct text *t, struct jinja_value body, size_t lead,
+                      const struct spec *s, char align)
+{
+    uint64_t n = s->width > (int64_t)body.points ? (uint64_t)s->width - body.points : 0;
+    uint64_t left = align == '>' ? n : align == '^' ? n / 2 : 0;
+    int code = text_fill(r, t, s->fill, left);
+    if (!code)
+        code = text_part(r, t, body, 0, lead);
+    if (!code && align == '=')
+        code = text_fill(r, t, s->fill, n);
+    if (!code)
+        code = text_part(r, t, body, lead, body.size);
+    if (!code && align != '=')
+        code = text_fill(r, t, s->fill, n - left);
+    return code;
+}
+
 static int pad_body(struct run *r, struct text *t, const struct text *body, size_t lead,
                     const struct spec *s, char align)
 {
-    const char *data = body->size ? body->data : "";
-    size_t points = 0;
-    utf8_check(bytes_of(data, body->size), &points);
-    uint64_t n = s->width > (int)points ? (uint64_t)s->width - points : 0;
-    uint64_t left = align == '>' ? n : align == '^' ? n / 2 : 0;
-    int code = text_fill(r, t, s->fill.as.text, s->fill.size, left);
-    if (!code)
-        code = text_add(r, t, data, lead);
-    if (!code && align == '=')
-        code = text_fill(r, t, s->fill.as.text, s->fill.size, n);
-    if (!code)
-        code = text_add(r, t, data + lead, body->size - lead);
-    if (!code && align != '=')
-        code = text_fill(r, t, s->fill.as.text, s->fill.size, n - left);
-    return code;
+    struct jinja_value v;
+    int code = text_value(r, body, &v);
+    return code ? code : pad_string(r, t, v, lead, s, align);
 }
 
 static bool take_number(struct bytes spec, size_t *i, int most, int *ret)
@@ -124,14 +129,15 @@ static bool is_align(uint8_t c)
     return c == '<' || c == '>' || c == '=' || c == '^';
 }
 
-static int parse_spec(struct run *r, struct bytes spec, struct spec *s)
+static int parse_spec(struct run *r, struct jinja_value text, struct spec *s)
 {
+    struct bytes spec = string_bytes(text);
     *s = (struct spec){ .fill = string_const(" "), .precision = -1 };
     size_t i = 0, next = 0;
     if (spec.size)
         utf8_next((const char *)spec.data, spec.size, &next);
     if (next < spec.size && is_align(spec.data[next])) {
-        s->fill = string_of((const char *)spec.data, next, 1);
+        s->fill = string_range(text, 0, next, 1);
         s->align = (char)spec.data[next];
         i = next + 1;
     } else if (spec.size && is_align(spec.data[0])) {
@@ -182,8 +188,8 @@ static int spec_string(struct run *r, struct text *t, struct jinja_value v, stru
         return run_fail(r, FAIL_FORMAT, "'=' alignment not allowed in string format specifier");
     size_t points =
         s->precision >= 0 && (uint32_t)s->precision < v.points ? (size_t)s->precision : v.points;
-    struct text body = { .data = (char *)(uintptr_t)v.as.text, .size = string_offset(v, points) };
-    return pad_body(r, t, &body, 0, s, s->align && s->align != '=' ? s->align : '<');
+    struct jinja_value body = string_range(v, 0, string_offset(v, points), points);
+    return pad_string(r, t, body, 0, s, s->align && s->align != '=' ? s->align : '<');
 }
 
 static int spec_number(struct run *r, struct text *t, struct jinja_value v, struct spec *s)
@@ -198,7 +204,7 @@ static int spec_number(struct run *r, struct text *t, struct jinja_value v, stru
         int64_t c = as_int(v);
         if (c < 0 || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
             return run_fail(r, FAIL_FORMAT, "%%c arg not in range(0x110000)");
-        code = text_add_point(r, &body, (uint32_t)c);
+        code = text_add_point(r, &body, (uint32_t)c, false);
     } else if (whole) {
         if (s->precision >= 0)
             return run_fail(r, FAIL_FORMAT, "Precision not allowed in integer format specifier");
@@ -226,12 +232,14 @@ static int spec_number(struct run *r, struct text *t, struct jinja_value v, stru
     return code ? code : pad_body(r, t, &body, lead, s, s->align ? s->align : '>');
 }
 
-int format_spec(struct run *r, struct text *t, struct jinja_value v, struct bytes spec)
+int format_spec(struct run *r, struct text *t, struct jinja_value v, struct jinja_value spec)
 {
     struct spec s;
     if (!spec.size)
         return value_str(r, t, v);
-    int code = parse_spec(r, spec, &s);
+    int code = run_step(r, 10);
+    if (!code)
+        code = parse_spec(r, spec, &s);
     if (code)
         return code;
     if (is_string(v))
@@ -316,10 +324,10 @@ static int percent_text(struct percent *p, struct jinja_value v, struct spec *s,
     int code;
     if (s->type == 'c') {
         if (is_string(v) && v.points == 1)
-            return text_add(r, body, v.as.text, v.size);
+            return text_string(r, body, v);
         if (!is_integral(v) || as_int(v) < 0 || as_int(v) > 0x10ffff)
             return run_fail(r, FAIL_FORMAT, "%%c requires int or char");
-        return text_add_point(r, body, (uint32_t)as_int(v));
+        return text_add_point(r, body, (uint32_t)as_int(v), false);
     }
     code = s->type == 's' ? value_str(r, body, v) : value_repr(r, body, v);
     struct jinja_value text;
@@ -327,7 +335,9 @@ static int percent_text(struct percent *p, struct jinja_value v, struct spec *s,
         code = text_value(r, body, &text);
         if (!code)
             code = string_escape(r, text, &text);
-        *body = (struct text){ .data = (char *)(uintptr_t)text.as.text, .size = text.size };
+        *body = (struct text){ 0 };
+        if (!code)
+            code = text_string(r, body, text);
     }
     if (!code && s->precision >= 0) {
         code = text_value(r, body, &text);
@@ -356,7 +366,10 @@ static int conversion_key(struct percent *p, struct bytes s, size_t *i, struct j
     struct bytes key = bytes_of(s.data + start, (*i)++ - start);
     if (p->values.kind != JINJA_DICT)
         return run_fail(r, FAIL_FORMAT, "format requires a mapping");
-    const struct jinja_value *found = dict_find_text(p->values.as.dict, key);
+    const struct jinja_value *found;
+    int code = dict_find_text(r, p->values.as.dict, key, &found);
+    if (code)
+        return code;
     if (!found)
         return run_fail(r, FAIL_FORMAT, "no key '%.*s' in the mapping", BYTES_ARG(key));
     *v = *found;
@@ -432,11 +445,13 @@ int format_percent(struct run *r, struct jinja_value pattern, struct jinja_value
 {
     struct percent p = { .r = r, .values = values, .markup = is_markup(pattern) };
     struct bytes s = string_bytes(pattern);
-    int code = 0;
+    int code = run_bytes(r, s.size);
     for (size_t i = 0; !code && i < s.size;) {
         const uint8_t *at = memchr(s.data + i, '%', s.size - i);
         size_t end = at ? (size_t)(at - s.data) : s.size;
-        code = text_add(r, &p.t, s.data + i, end - i);
+        code = run_step(r, 10); /* a number may have hundreds of digits */
+        if (!code)
+            code = text_part(r, &p.t, pattern, i, end);
         i = end + 1;
         if (!code && at)
             code = conversion(&p, s, &i);
@@ -484,6 +499,9 @@ static int braces_argument(struct braces *b, struct bytes name, struct jinja_val
                             "manual field specification");
         b->next = -1;
     } else {
+        int code = run_step(r, 1 + (uint64_t)b->call->keyword_count * (1 + name.size / 64) / 8);
+        if (code)
+            return code;
         for (int i = 0; i < b->call->keyword_count; i++)
             if (bytes_equal(b->call->names[i], name)) {
                 *ret = b->call->keywords[i];
@@ -521,12 +539,13 @@ static int braces_field(struct braces *b, struct bytes field, struct jinja_value
     return code;
 }
 
-static int braces_text(struct braces *b, struct text *t, struct bytes s, int depth);
+static int braces_text(struct braces *b, struct text *t, struct jinja_value pattern, int depth);
 
-static int replacement(struct braces *b, struct text *t, struct bytes s, int depth)
+static int replacement(struct braces *b, struct text *t, struct jinja_value pattern, int depth)
 {
-    struct jinja_value v;
+    struct jinja_value v, how_shown = string_const("");
     struct text spec = { 0 };
+    struct bytes s = string_bytes(pattern);
     size_t i = 0;
     while (i < s.size && s.data[i] != ':' && s.data[i] != '!')
         i++;
@@ -546,23 +565,28 @@ static int replacement(struct braces *b, struct text *t, struct bytes s, int dep
     if (!code && i < s.size && s.data[i] != ':')
         return run_fail(b->r, FAIL_FORMAT, "expected ':' after conversion specifier");
     if (!code && i < s.size)
-        code = braces_text(b, &spec, bytes_of(s.data + i + 1, s.size - i - 1), depth + 1);
-    return code ? code : format_spec(b->r, t, v, bytes_of(spec.data, spec.size));
+        code = braces_text(b, &spec, string_range(pattern, i + 1, s.size, 0), depth + 1);
+    if (!code)
+        code = text_value(b->r, &spec, &how_shown);
+    return code ? code : format_spec(b->r, t, v, how_shown);
 }
 
-static int braces_text(struct braces *b, struct text *t, struct bytes s, int depth)
+/* pattern's code points are not counted. */
+static int braces_text(struct braces *b, struct text *t, struct jinja_value pattern, int depth)
 {
-    int code = 0;
+    struct bytes s = string_bytes(pattern);
     if (depth > 2)
         return run_fail(b->r, FAIL_FORMAT, "Max string recursion exceeded");
+    int code = run_chars(b->r, s.size);
     for (size_t i = 0; !code && i < s.size; i++) {
         uint8_t c = s.data[i];
         if (c != '{' && c != '}') {
-            code = text_add(b->r, t, s.data + i, 1);
+            code = text_part(b->r, t, pattern, i, i + 1);
             continue;
         }
         if (i + 1 < s.size && s.data[i + 1] == c) {
-            code = text_add(b->r, t, s.data + i++, 1);
+            code = text_part(b->r, t, pattern, i, i + 1);
+            i++;
             continue;
         }
         size_t start = ++i;
@@ -575,7 +599,7 @@ static int braces_text(struct braces *b, struct text *t, struct bytes s, int dep
         }
         if (i >= s.size)
             return run_fail(b->r, FAIL_FORMAT, "expected '}' before end of string");
-        code = replacement(b, t, bytes_of(s.data + start, i - start), depth);
+        code = replacement(b, t, string_range(pattern, start, i, 0), depth);
     }
     return code;
 }
@@ -585,6 +609,6 @@ int format_braces(struct run *r, struct jinja_value pattern, const struct call *
 {
     struct braces b = { .r = r, .call = c };
     struct text t = { 0 };
-    int code = braces_text(&b, &t, string_bytes(pattern), 0);
+    int code = braces_text(&b, &t, pattern, 0);
     return code ? code : text_value(r, &t, ret);
 }

@@ -239,6 +239,7 @@ struct call {
     int count;
     const struct bytes *names;
     const struct jinja_value *keywords; /* (keyword_count) */
+    const uint32_t *taints; /* (keyword_count) of the names; NULL: none came from a user */
     int keyword_count;
 };
 
@@ -270,45 +271,80 @@ struct run {
     const struct jinja *j;
     struct arena arena;
     const struct jinja_value *globals;
-    const struct jinja_clock *now;
+    const struct jinja_context *context;
     struct error *e;
     struct text *out; /* what statements write to */
     struct frame *frame;
     struct frame *top;
     uint64_t steps;
+    uint64_t asked; /* steps when context->stop was asked last */
     int depth;
     uint32_t at; /* of the node under evaluation */
 };
 
+/* ---- taint ----
+ *
+ * A string's bytes are the template's own or a user's. taint 0: all are the template's;
+ * TAINT_ALL: all are a user's; else byte i is a user's if the byte at text[i + taint] isn't 0: the
+ * marks stand behind the text in the same memory, so a slice keeps its string's taint as it is.
+ * What copies bytes copies their taint; values without bytes (numbers, none) have none. */
+#define TAINT_ALL UINT32_MAX
+
+static inline bool taint_at(struct jinja_value s, size_t i)
+{
+    return s.taint && (s.taint == TAINT_ALL || s.as.text[i + s.taint]);
+}
+
+enum text_taint { TEXT_CLEAN, TEXT_TAINTED, TEXT_MIXED };
+
 /* A growing text in the rendering's arena. */
 struct text {
-    char *data;
+    char *data; /* (capacity); if mixed, the marks of its bytes follow */
     size_t size;
     size_t capacity;
+    enum text_taint taint;
 };
 
 /* Records a failure at the node under evaluation; returns code. */
 int run_fail(struct run *r, int code, const char *format, ...) PRINTF_LIKE(3, 4);
 /* The arena's limit is reached: FAIL_LIMIT. */
 int run_nomem(struct run *r);
-/* Counts n units of work; FAIL_LIMIT when the budget is spent. */
+/* Counts n units of work, each some 20 ns; FAIL_LIMIT when the budget is spent. */
 int run_step(struct run *r, uint64_t n);
+/* Counts n bytes that are copied or compared. */
+static inline int run_bytes(struct run *r, uint64_t n)
+{
+    return run_step(r, 1 + n / 64);
+}
+/* Counts n bytes that are looked at one by one. */
+static inline int run_chars(struct run *r, uint64_t n)
+{
+    return run_step(r, 1 + n / 2);
+}
 int run_enter(struct run *r);
 static inline void run_leave(struct run *r)
 {
     r->depth--;
 }
 
-/* The text_ functions append; 0 or a recorded failure. */
+/* The text_ functions append; 0 or a recorded failure. Bytes are the template's own but where they
+ * come from a value, or where `tainted` says so. */
 int text_add(struct run *r, struct text *t, const void *data, size_t size);
+int text_put(struct run *r, struct text *t, const void *data, size_t size, bool tainted);
+/* Bytes [from, to) of a string. */
+int text_part(struct run *r, struct text *t, struct jinja_value s, size_t from, size_t to);
+/* A whole string. */
+int text_string(struct run *r, struct text *t, struct jinja_value s);
+/* Two strings, in memory of just their size. t is empty before. */
+int text_join(struct run *r, struct text *t, struct jinja_value a, struct jinja_value b);
 /* One code point. */
-int text_add_point(struct run *r, struct text *t, uint32_t point);
+int text_add_point(struct run *r, struct text *t, uint32_t point, bool tainted);
 /* A constant text. */
 int text_cstr(struct run *r, struct text *t, const char *s);
 /* Short formatted text, numbers above all. */
 int text_printf(struct run *r, struct text *t, const char *format, ...) PRINTF_LIKE(3, 4);
-/* unit, times over. */
-int text_fill(struct run *r, struct text *t, const char *unit, size_t unit_size, uint64_t times);
+/* unit, a string, times over. */
+int text_fill(struct run *r, struct text *t, struct jinja_value unit, uint64_t times);
 /* The text as a string, which borrows it. */
 int text_value(struct run *r, const struct text *t, struct jinja_value *ret);
 
@@ -388,7 +424,11 @@ static inline bool is_items(struct jinja_value v)
 /* A constant text. */
 struct jinja_value string_const(const char *text);
 struct jinja_value string_of(const char *text, size_t size, size_t points);
+/* Bytes [from, to) of s, with these code points. */
+struct jinja_value string_range(struct jinja_value s, size_t from, size_t to, size_t points);
 int string_copy(struct run *r, struct bytes text, struct jinja_value *ret);
+/* The name of a call's keyword number i. */
+int call_name(struct run *r, const struct call *c, int i, struct jinja_value *ret);
 
 /* An undefined value that explains itself with this constant text. */
 struct jinja_value undefined_hint(const char *hint);
@@ -432,11 +472,13 @@ int dict_new(struct run *r, size_t capacity, struct jinja_value *ret);
 /* Adds or replaces; an unhashable key fails as in Python. */
 int dict_put(struct run *r, struct jinja_value *dict, struct jinja_value key,
              struct jinja_value value);
-/* NULL when absent; unhashable keys are never found. */
-const struct jinja_value *dict_find(struct run *r, const struct jinja_dict *d,
-                                    struct jinja_value key);
-const struct jinja_value *dict_find_text(const struct jinja_dict *d, struct bytes key);
-bool is_hashable(struct jinja_value v, int depth);
+/* *ret is NULL when absent; unhashable keys are never found. */
+int dict_find(struct run *r, const struct jinja_dict *d, struct jinja_value key,
+              const struct jinja_value **ret);
+int dict_find_text(struct run *r, const struct jinja_dict *d, struct bytes key,
+                   const struct jinja_value **ret);
+/* Fails unless v can be a key. */
+int need_hashable(struct run *r, struct jinja_value v);
 
 /* Writes what print and ~ show, or what repr() shows. */
 int value_str(struct run *r, struct text *t, struct jinja_value v);
@@ -517,10 +559,10 @@ int format_percent(struct run *r, struct jinja_value pattern, struct jinja_value
 int format_braces(struct run *r, struct jinja_value pattern, const struct call *c,
                   struct jinja_value *ret);
 /* Python's format specification applied to a value. */
-int format_spec(struct run *r, struct text *t, struct jinja_value v, struct bytes spec);
+int format_spec(struct run *r, struct text *t, struct jinja_value v, struct jinja_value spec);
 /* A float as Python's format code f, e, g or % has it. */
 int format_float(struct run *r, struct text *t, double f, char code, int precision, bool alternate);
-int format_time(struct run *r, struct bytes format, const struct jinja_clock *now,
+int format_time(struct run *r, struct jinja_value format, const struct jinja_clock *now,
                 struct jinja_value *ret);
 
 /* The text as markup, escaped unless it is. */

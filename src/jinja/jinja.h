@@ -15,6 +15,7 @@
 #include "base/buffer.h"
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/spans.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,6 +58,7 @@ struct jinja_value {
     uint8_t flavour; /* of an undefined or a view: which one; of a string: markup */
     uint32_t points; /* of a string: its code points; of an undefined: the kind it was asked of */
     uint32_t size;   /* of a string: its bytes */
+    uint32_t taint;  /* of a string: which bytes are a user's; see internal.h, 0: none */
     union {
         bool boolean;
         int64_t integer;
@@ -95,6 +97,10 @@ static inline struct jinja_value jinja_float(double f)
  * FAIL_LIMIT at 4 GiB. */
 int jinja_string(struct bytes text, struct jinja_value *ret, struct error *e);
 
+/* The same of a user's text: it is tainted, and so is whatever a template makes of its bytes
+ * (joined, replaced, split, sliced, filtered, as JSON). jinja_render says where they came out. */
+int jinja_user_string(struct bytes text, struct jinja_value *ret, struct error *e);
+
 /* An empty list in the arena; capacity is a hint. FAIL_NOMEM. */
 int jinja_list_new(struct arena *a, size_t capacity, struct jinja_value *ret, struct error *e);
 int jinja_list_add(struct arena *a, struct jinja_value *list, struct jinja_value item,
@@ -105,13 +111,17 @@ int jinja_dict_new(struct arena *a, size_t capacity, struct jinja_value *ret, st
 /* Adds or replaces; the key's text is borrowed. FAIL_NOMEM, FAIL_FORMAT (not UTF-8). */
 int jinja_dict_set(struct arena *a, struct jinja_value *dict, struct bytes key,
                    struct jinja_value value, struct error *e);
+/* The same; the key is a user's text. */
+int jinja_dict_set_user(struct arena *a, struct jinja_value *dict, struct bytes key,
+                        struct jinja_value value, struct error *e);
 
 /* Bounds of one parse and one rendering; 0 takes the default. */
 struct jinja_limits {
     size_t source;  /* bytes of template text; default 1 MiB, the largest real ones have 40 KiB */
     size_t memory;  /* bytes of a parsed template, and again of one rendering; 256 MiB */
     size_t output;  /* bytes rendered; 64 MiB, more than any context window holds */
-    uint64_t steps; /* evaluated nodes and visited items; 50 million, about a second */
+    uint64_t steps; /* work: evaluated nodes, visited items, bytes by what they cost; 50 million,
+                     * a second or two */
     int nesting;    /* of the template's text; 100 */
     int depth;      /* of evaluation, macro calls included; 500, about 400 KiB of stack */
     int64_t range;  /* items of one range(); 100000, as Jinja's sandbox */
@@ -131,15 +141,27 @@ int jinja_parse(struct jinja **ret, struct bytes source, const struct jinja_limi
                 struct error *e);
 void jinja_close(struct jinja *j);
 
+/* What one rendering is given beside its variables. Borrowed. */
+struct jinja_context {
+    const struct jinja_clock *now; /* what strftime_now formats; NULL: asking for it is an error */
+    /* Asked every few thousand steps: true ends the rendering with FAIL_LIMIT. NULL: nobody asks.
+     * How time is bounded, since templates know no clock. */
+    bool (*stop)(void *arg);
+    void *stop_arg;
+};
+
 /* Renders into out (appended; untouched on failure).
  *
  * globals  a dict of the template's variables, or NULL; only read
- * now      what strftime_now formats, or NULL: asking for the time is then an error
+ * context  or NULL: no time, no end but the limits
+ * tainted  the ranges of out that are a user's text are added; NULL: nobody wants to know.
+ *          Untouched on failure
  *
  * Every error names line and column. FAIL_ARG: the template itself called raise_exception, so the
  * conversation is at fault; FAIL_FORMAT: any other failure of the template; FAIL_LIMIT: a bound.
  * Any thread; several may render one template at once. */
 int jinja_render(const struct jinja *j, const struct jinja_value *globals,
-                 const struct jinja_clock *now, struct buffer *out, struct error *e);
+                 const struct jinja_context *context, struct buffer *out, struct spans *tainted,
+                 struct error *e);
 
 #endif

@@ -4,6 +4,7 @@
 #include "jinja/internal.h"
 
 #include <math.h>
+#include <stdio.h>
 
 struct json {
     struct run *r;
@@ -22,23 +23,28 @@ static int write_value(struct json *w, struct jinja_value v);
 static int write_string(struct json *w, struct jinja_value s)
 {
     struct run *r = w->r;
-    int code = text_cstr(r, &w->t, "\"");
+    char raw[16];
+    int code = run_chars(r, s.size);
+    if (!code)
+        code = text_cstr(r, &w->t, "\"");
     for (size_t i = 0; !code && i < s.size;) {
         size_t start = i;
+        bool tainted = taint_at(s, i);
         uint32_t c = utf8_next(s.as.text, s.size, &i);
         static const char plain[] = "\"\"\\\\\nn\rr\tt\bb\ff";
         const char *p = plain;
         while (*p && (uint32_t)*p != c)
             p += 2;
+        int n = 0;
         if (*p && c)
-            code = text_printf(r, &w->t, "\\%c", p[1]);
+            n = snprintf(raw, sizeof raw, "\\%c", p[1]);
         else if (c < 0x20 || (w->ascii && c > 0x7f && c < 0x10000))
-            code = text_printf(r, &w->t, "\\u%04x", (unsigned)c);
+            n = snprintf(raw, sizeof raw, "\\u%04x", (unsigned)c);
         else if (w->ascii && c >= 0x10000)
-            code = text_printf(r, &w->t, "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)),
-                               (unsigned)(0xdc00 | (c & 0x3ff)));
-        else
-            code = text_add(r, &w->t, s.as.text + start, i - start);
+            n = snprintf(raw, sizeof raw, "\\u%04x\\u%04x", (unsigned)(0xd7c0 + (c >> 10)),
+                         (unsigned)(0xdc00 | (c & 0x3ff)));
+        code = n ? text_put(r, &w->t, raw, (size_t)n, tainted)
+                 : text_put(r, &w->t, s.as.text + start, i - start, tainted);
     }
     return code ? code : text_cstr(r, &w->t, "\"");
 }
@@ -50,13 +56,13 @@ static int write_newline(struct json *w)
     int code = text_cstr(w->r, &w->t, "\n");
     if (code)
         return code;
-    return text_fill(w->r, &w->t, w->indent.as.text, w->indent.size, (uint64_t)w->level);
+    return text_fill(w->r, &w->t, w->indent, (uint64_t)w->level);
 }
 
 /* Before an item: the separator and the line. */
 static int write_item(struct json *w, bool first)
 {
-    int code = first ? 0 : text_add(w->r, &w->t, w->comma.as.text, w->comma.size);
+    int code = first ? 0 : text_string(w->r, &w->t, w->comma);
     return code ? code : write_newline(w);
 }
 
@@ -92,7 +98,7 @@ static int write_key(struct json *w, struct jinja_value key)
         return run_fail(w->r, FAIL_FORMAT, "keys must be str, int, float, bool or None, not %s",
                         type_name(key));
     }
-    return code ? code : text_add(w->r, &w->t, w->colon.as.text, w->colon.size);
+    return code ? code : text_string(w->r, &w->t, w->colon);
 }
 
 static int write_dict(struct json *w, const struct jinja_dict *d)
@@ -107,7 +113,9 @@ static int write_dict(struct json *w, const struct jinja_dict *d)
         keys[i] = d->entries[i].key;
         values[i] = d->entries[i].value;
     }
-    int code = w->sort ? sort_values(w->r, keys, values, d->count, false) : 0;
+    int code = run_step(w->r, d->count);
+    if (!code && w->sort)
+        code = sort_values(w->r, keys, values, d->count, false);
     if (!code)
         code = text_cstr(w->r, &w->t, "{");
     w->level++;
@@ -128,6 +136,8 @@ static int write_value(struct json *w, struct jinja_value v)
 {
     struct run *r = w->r;
     int code = run_enter(r);
+    if (!code)
+        code = run_step(r, 1);
     if (code) {
         run_leave(r);
         return code;
@@ -183,7 +193,7 @@ static int take_indent(struct json *w, struct jinja_value indent)
                         type_name(indent));
     struct text t = { 0 };
     int64_t n = as_int(indent);
-    int code = text_fill(w->r, &t, " ", 1, n > 0 ? (uint64_t)n : 0);
+    int code = text_fill(w->r, &t, string_const(" "), n > 0 ? (uint64_t)n : 0);
     return code ? code : text_value(w->r, &t, &w->indent);
 }
 

@@ -134,7 +134,7 @@ static int repeat(struct run *r, struct jinja_value v, int64_t times, struct jin
         times = 0;
     if (is_string(v)) {
         struct text t = { 0 };
-        int code = text_fill(r, &t, v.as.text, v.size, (uint64_t)times);
+        int code = text_fill(r, &t, v, (uint64_t)times);
         if (!code)
             code = text_value(r, &t, ret);
         if (!code)
@@ -161,15 +161,13 @@ static int join(struct run *r, struct jinja_value a, struct jinja_value b, struc
             code = string_escape(r, b, &b);
         if (code)
             return code;
-        size_t size = (size_t)a.size + b.size;
-        char *text = size < UINT32_MAX ? arena_alloc(&r->arena, size) : NULL;
-        if (!text)
-            return run_nomem(r);
-        memcpy(text, a.as.text, a.size);
-        memcpy(text + a.size, b.as.text, b.size);
-        *ret = string_of(text, size, (size_t)a.points + b.points);
-        ret->flavour = markup;
-        return run_step(r, size / 64);
+        struct text t = { 0 };
+        code = text_join(r, &t, a, b);
+        if (!code)
+            code = text_value(r, &t, ret);
+        if (!code)
+            ret->flavour = markup;
+        return code;
     }
     struct jinja_value out;
     int code = list_new(r, a.kind, a.as.list->count + b.as.list->count, &out);

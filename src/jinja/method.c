@@ -9,13 +9,15 @@
 
 /* ---- predicates of strings ---- */
 
-static int every(struct jinja_value s, bool (*test)(uint32_t), struct jinja_value *ret)
+static int every(struct run *r, struct jinja_value s, bool (*test)(uint32_t), bool of_empty,
+                 struct jinja_value *ret)
 {
-    bool all = s.size != 0;
-    for (size_t i = 0; all && i < s.size;)
+    bool all = s.size || of_empty;
+    int code = run_chars(r, s.size);
+    for (size_t i = 0; !code && all && i < s.size;)
         all = test(utf8_next(s.as.text, s.size, &i));
     *ret = jinja_bool(all);
-    return 0;
+    return code;
 }
 
 static bool is_alnum(uint32_t c)
@@ -36,7 +38,7 @@ static bool is_word(uint32_t c)
 #define PREDICATE(name, test)                                                                      \
     METHOD(name)                                                                                   \
     {                                                                                              \
-        return every(self, test, ret);                                                             \
+        return every(r, self, test, false, ret);                                                   \
     }
 PREDICATE(method_isalpha, unicode_is_alpha)
 PREDICATE(method_isdigit, unicode_is_digit)
@@ -48,66 +50,60 @@ PREDICATE(method_isspace, unicode_is_space)
 
 METHOD(method_isprintable)
 {
-    every(self, unicode_is_printable, ret);
-    *ret = jinja_bool(!self.size || ret->as.boolean);
-    return 0;
+    return every(r, self, unicode_is_printable, true, ret);
 }
 
 METHOD(method_isascii)
 {
-    every(self, is_ascii, ret);
-    *ret = jinja_bool(!self.size || ret->as.boolean);
-    return 0;
+    return every(r, self, is_ascii, true, ret);
 }
 
 METHOD(method_isidentifier)
 {
     size_t i = 0;
     uint32_t first = self.size ? utf8_next(self.as.text, self.size, &i) : '0';
-    every(self, is_word, ret);
+    int code = every(r, self, is_word, false, ret);
     *ret = jinja_bool(ret->as.boolean && (first == '_' || unicode_is_alpha(first)));
-    return 0;
+    return code;
 }
 
-static bool cased(struct jinja_value s, bool (*want)(uint32_t), bool (*other)(uint32_t))
+static int cased(struct run *r, struct jinja_value s, bool (*want)(uint32_t),
+                 bool (*other)(uint32_t), struct jinja_value *ret)
 {
-    bool any = false;
-    for (size_t i = 0; i < s.size;) {
+    bool any = false, none = true;
+    int code = run_chars(r, s.size);
+    for (size_t i = 0; !code && none && i < s.size;) {
         uint32_t c = utf8_next(s.as.text, s.size, &i);
-        if (other(c) || unicode_is_title(c))
-            return false;
+        none = !other(c) && !unicode_is_title(c);
         any = any || want(c);
     }
-    return any;
+    *ret = jinja_bool(any && none);
+    return code;
 }
 
 METHOD(method_isupper)
 {
-    *ret = jinja_bool(cased(self, unicode_is_upper, unicode_is_lower));
-    return 0;
+    return cased(r, self, unicode_is_upper, unicode_is_lower, ret);
 }
 
 METHOD(method_islower)
 {
-    *ret = jinja_bool(cased(self, unicode_is_lower, unicode_is_upper));
-    return 0;
+    return cased(r, self, unicode_is_lower, unicode_is_upper, ret);
 }
 
 METHOD(method_istitle)
 {
-    bool any = false, word = false;
-    for (size_t i = 0; i < self.size;) {
+    bool any = false, word = false, fits = true;
+    int code = run_chars(r, self.size);
+    for (size_t i = 0; !code && fits && i < self.size;) {
         uint32_t c = utf8_next(self.as.text, self.size, &i);
         bool upper = unicode_is_upper(c) || unicode_is_title(c), lower = unicode_is_lower(c);
-        if ((upper && word) || (lower && !word)) {
-            *ret = jinja_bool(false);
-            return 0;
-        }
+        fits = !(upper && word) && !(lower && !word);
         word = upper || lower;
         any = any || word;
     }
-    *ret = jinja_bool(any);
-    return 0;
+    *ret = jinja_bool(any && fits);
+    return code;
 }
 
 const struct builtin jinja_string_predicates[] = {
@@ -213,11 +209,12 @@ METHOD(dict_items)
 
 METHOD(dict_get)
 {
-    if (!is_hashable(arg[0], 0))
-        return run_fail(r, FAIL_FORMAT, "unhashable type: '%s'", type_name(arg[0]));
-    const struct jinja_value *v = dict_find(r, self.as.dict, arg[0]);
+    const struct jinja_value *v = NULL;
+    int code = need_hashable(r, arg[0]);
+    if (!code)
+        code = dict_find(r, self.as.dict, arg[0], &v);
     *ret = v ? *v : is_absent(arg[1]) ? jinja_none() : arg[1];
-    return 0;
+    return code;
 }
 
 static const struct builtin dict_methods[] = {
@@ -465,7 +462,7 @@ static int fill_dict(struct run *r, struct jinja_value from, const struct call *
     }
     for (int i = 0; !code && i < c->keyword_count; i++) {
         struct jinja_value key;
-        code = string_copy(r, c->names[i], &key);
+        code = call_name(r, c, i, &key);
         if (!code)
             code = dict_put(r, dict, key, c->keywords[i]);
     }
@@ -539,9 +536,10 @@ METHOD(global_strftime_now)
 {
     if (!is_string(arg[0]))
         return run_fail(r, FAIL_FORMAT, "strftime_now takes a format");
-    if (!r->now)
+    const struct jinja_clock *now = r->context ? r->context->now : NULL;
+    if (!now)
         return run_fail(r, FAIL_STATE, "no time was given to the template");
-    return format_time(r, string_bytes(arg[0]), r->now, ret);
+    return format_time(r, arg[0], now, ret);
 }
 
 const struct builtin *find_global(struct bytes name)

@@ -184,6 +184,13 @@ static int macro_keyword(const struct call *c, struct bytes name)
     return -1;
 }
 
+static int add_keyword(struct run *r, struct jinja_value *kwargs, const struct call *c, int i)
+{
+    struct jinja_value name;
+    int code = call_name(r, c, i, &name);
+    return code ? code : dict_put(r, kwargs, name, c->keywords[i]);
+}
+
 /* What no parameter takes: varargs, kwargs and caller, or an error. */
 static int macro_rest(struct run *r, const struct jinja_macro *m, const struct call *c)
 {
@@ -199,6 +206,9 @@ static int macro_rest(struct run *r, const struct jinja_macro *m, const struct c
         code = list_add(r, &varargs, c->args[i]);
     for (int i = 0; !code && i < c->keyword_count; i++) {
         bool param = false;
+        code = run_step(r, 1 + (uint64_t)params->count * (1 + c->names[i].size / 64) / 8);
+        if (code)
+            return code;
         for (int k = 0; k < params->count; k++)
             param = param || bytes_equal(params->items[k]->name, c->names[i]);
         if (param)
@@ -206,10 +216,7 @@ static int macro_rest(struct run *r, const struct jinja_macro *m, const struct c
         if (bytes_equal_text(c->names[i], "caller") && m->node->uses & USES_CALLER)
             caller = c->keywords[i];
         else if (m->node->uses & USES_KWARGS)
-            code = dict_put(
-                r, &kwargs,
-                string_of((const char *)c->names[i].data, c->names[i].size, c->names[i].size),
-                c->keywords[i]);
+            code = add_keyword(r, &kwargs, c, i);
         else
             return run_fail(r, FAIL_FORMAT, "macro '%.*s' takes no keyword argument '%.*s'",
                             BYTES_ARG(m->name), BYTES_ARG(c->names[i]));
@@ -231,6 +238,9 @@ static int macro_bind(struct run *r, const struct jinja_macro *m, const struct c
         const struct node *param = params->items[i];
         int keyword = macro_keyword(c, param->name);
         struct jinja_value v = undefined_hint("a parameter of the macro was not provided");
+        code = run_step(r, 1 + (uint64_t)c->keyword_count * (1 + param->name.size / 64) / 8);
+        if (code)
+            return code;
         if (i < c->count && keyword >= 0)
             return run_fail(r, FAIL_FORMAT, "macro '%.*s' got multiple values for '%.*s'",
                             BYTES_ARG(m->name), BYTES_ARG(param->name));
@@ -297,14 +307,19 @@ static int exec_call_block(struct run *r, const struct node *n)
     struct jinja_value *values = arena_array(&r->arena, struct jinja_value, c.keyword_count + 1);
     if (!names || !values)
         return run_nomem(r);
+    uint32_t *taints = arena_array(&r->arena, uint32_t, c.keyword_count + 1);
+    if (!taints)
+        return run_nomem(r);
     for (int i = 0; i < c.keyword_count; i++) {
         names[i] = c.names[i];
         values[i] = c.keywords[i];
+        taints[i] = c.taints ? c.taints[i] : 0;
     }
     names[c.keyword_count] = bytes_text("caller");
     values[c.keyword_count++] = caller;
     c.names = names;
     c.keywords = values;
+    c.taints = taints;
     r->at = n->a->at;
     code = call_value(r, callee, &c, &v);
     return code ? code : value_str(r, r->out, v);
@@ -459,20 +474,52 @@ int exec_body(struct run *r, const struct node_list *body, int *flow)
     return code;
 }
 
+/* Hands the text out; its tainted ranges count from the start of out. */
+static int hand_out(const struct text *t, struct buffer *out, struct spans *tainted,
+                    struct error *e)
+{
+    size_t base = out->size, before = tainted ? tainted->count : 0, end = 0;
+    size_t last = before ? tainted->items[before - 1].end : 0;
+    int code = buffer_append(out, bytes_of(t->data, t->size));
+    if (code)
+        return fail(e, code, "the rendered text of %zu bytes does not fit", t->size);
+    if (!tainted || t->taint == TEXT_CLEAN || !t->size)
+        return 0;
+    const char *marks = t->data + t->capacity;
+    while (!code) {
+        if (t->taint == TEXT_TAINTED) {
+            code = spans_add(tainted, base, base + t->size, e);
+            break;
+        }
+        const char *start = memchr(marks + end, 1, t->size - end);
+        if (!start)
+            break;
+        const char *stop = memchr(start, 0, t->size - (size_t)(start - marks));
+        end = stop ? (size_t)(stop - marks) : t->size;
+        code = spans_add(tainted, base + (size_t)(start - marks), base + end, e);
+    }
+    if (!code)
+        return 0;
+    out->size = base;
+    out->data[base] = '\0';
+    tainted->count = before;
+    if (before)
+        tainted->items[before - 1].end = last;
+    return code;
+}
+
 int jinja_render(const struct jinja *j, const struct jinja_value *globals,
-                 const struct jinja_clock *now, struct buffer *out, struct error *e)
+                 const struct jinja_context *context, struct buffer *out, struct spans *tainted,
+                 struct error *e)
 {
     struct text text = { 0 };
-    struct run r = { .j = j, .globals = globals, .now = now, .e = e, .out = &text };
+    struct run r = { .j = j, .globals = globals, .context = context, .e = e, .out = &text };
     arena_init(&r.arena, j->limits.memory);
     int flow = FLOW_ON;
     r.top = r.frame = frame_push(&r, NULL);
     int code = r.frame ? exec_body(&r, &j->body, &flow) : FAIL_LIMIT;
-    if (!code) {
-        code = buffer_append(out, bytes_of(text.data, text.size));
-        if (code)
-            fail(e, code, "the rendered text of %zu bytes does not fit", text.size);
-    }
+    if (!code)
+        code = hand_out(&text, out, tainted, e);
     arena_done(&r.arena);
     return code;
 }

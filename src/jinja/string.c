@@ -19,32 +19,32 @@ static bool is_final_sigma(struct jinja_value s, size_t next, bool word)
 int string_case(struct run *r, struct jinja_value s, enum text_case to, struct jinja_value *ret)
 {
     struct text t = { 0 };
-    int code = 0;
+    int code = run_chars(r, s.size);
     bool word = false;
     for (size_t i = 0; !code && i < s.size;) {
+        bool tainted = taint_at(s, i);
         uint32_t c = utf8_next(s.as.text, s.size, &i), out[3];
         int n = unicode_case(c, to == CASE_TITLE && word ? CASE_LOWER : to, out);
         if (c == 0x3a3 && out[0] == 0x3c3 && to != CASE_FOLD && is_final_sigma(s, i, word))
             out[0] = 0x3c2;
         word = unicode_is_lower(c) || unicode_is_upper(c) || unicode_is_title(c);
         for (int k = 0; !code && k < n; k++)
-            code = text_add_point(r, &t, out[k]);
+            code = text_add_point(r, &t, out[k], tainted);
     }
-    if (!code)
-        code = run_step(r, s.size / 8);
     return code ? code : text_value(r, &t, ret);
 }
 
 int string_capitalize(struct run *r, struct jinja_value s, struct jinja_value *ret)
 {
     struct text t = { 0 };
-    int code = 0;
+    int code = run_chars(r, s.size);
     bool first = true;
     for (size_t i = 0; !code && i < s.size; first = false) {
+        bool tainted = taint_at(s, i);
         uint32_t c = utf8_next(s.as.text, s.size, &i), out[3];
         int n = unicode_case(c, first ? CASE_TITLE : CASE_LOWER, out);
         for (int k = 0; !code && k < n; k++)
-            code = text_add_point(r, &t, out[k]);
+            code = text_add_point(r, &t, out[k], tainted);
     }
     return code ? code : text_value(r, &t, ret);
 }
@@ -86,16 +86,21 @@ int string_strip(struct run *r, struct jinja_value s, struct jinja_value chars, 
         to = last;
         points--;
     }
-    *ret = string_of(s.as.text + from, to - from, points);
-    return run_step(r, 1 + (s.size - (to - from)) / 16);
+    *ret = string_range(s, from, to, points);
+    uint64_t each = is_string(chars) ? chars.size : 1;
+    return run_step(r, 1 + (s.size - (to - from)) * each / 2);
 }
 
-static size_t find_text(struct jinja_value s, size_t from, struct jinja_value needle)
+/* Where needle stands in s at or behind from; SIZE_MAX: nowhere. Each search reads the needle, so
+ * many of a long one are work too. */
+static int find_text(struct run *r, struct jinja_value s, size_t from, struct jinja_value needle,
+                     size_t *ret)
 {
-    if (!needle.size)
-        return from;
-    const char *p = memmem(s.as.text + from, s.size - from, needle.as.text, needle.size);
-    return p ? (size_t)(p - s.as.text) : SIZE_MAX;
+    const char *p = s.as.text + from;
+    if (needle.size)
+        p = from < s.size ? memmem(p, s.size - from, needle.as.text, needle.size) : NULL;
+    *ret = p ? (size_t)(p - s.as.text) : SIZE_MAX;
+    return run_step(r, 1 + ((p ? *ret : s.size) - from + needle.size) / 16);
 }
 
 /* The piece [from, to) of s. */
@@ -104,17 +109,17 @@ static struct jinja_value piece(struct jinja_value s, size_t from, size_t to)
     size_t points = to - from;
     if (s.points != s.size)
         utf8_check(bytes_of(s.as.text + from, to - from), &points);
-    return string_of(s.as.text + from, to - from, points);
+    return string_range(s, from, to, points);
 }
 
 static int replace_empty(struct run *r, struct jinja_value s, struct jinja_value fresh,
                          int64_t count, struct jinja_value *ret)
 {
     struct text t = { 0 };
-    int code = 0;
+    int code = run_chars(r, s.size);
     for (size_t i = 0; !code && i <= s.size;) {
         if (count-- != 0)
-            code = text_add(r, &t, fresh.as.text, fresh.size);
+            code = text_string(r, &t, fresh);
         else
             count = 0;
         if (i == s.size)
@@ -122,7 +127,7 @@ static int replace_empty(struct run *r, struct jinja_value s, struct jinja_value
         size_t start = i;
         utf8_next(s.as.text, s.size, &i);
         if (!code)
-            code = text_add(r, &t, s.as.text + start, i - start);
+            code = text_part(r, &t, s, start, i);
     }
     return code ? code : text_value(r, &t, ret);
 }
@@ -131,21 +136,21 @@ int string_replace(struct run *r, struct jinja_value s, struct jinja_value old,
                    struct jinja_value fresh, int64_t count, struct jinja_value *ret)
 {
     struct text t = { 0 };
-    int code = run_step(r, 1 + s.size / 64);
     if (!old.size)
-        return code ? code : replace_empty(r, s, fresh, count, ret);
-    size_t i = 0;
+        return replace_empty(r, s, fresh, count, ret);
+    size_t i = 0, at;
+    int code = 0;
     while (!code && count-- != 0) {
-        size_t at = find_text(s, i, old);
-        if (at == SIZE_MAX)
+        code = find_text(r, s, i, old, &at);
+        if (code || at == SIZE_MAX)
             break;
-        code = text_add(r, &t, s.as.text + i, at - i);
+        code = text_part(r, &t, s, i, at);
         if (!code)
-            code = text_add(r, &t, fresh.as.text, fresh.size);
+            code = text_string(r, &t, fresh);
         i = at + old.size;
     }
     if (!code)
-        code = text_add(r, &t, s.as.text + i, s.size - i);
+        code = text_part(r, &t, s, i, s.size);
     return code ? code : text_value(r, &t, ret);
 }
 
@@ -181,11 +186,11 @@ static int split_space(struct run *r, struct jinja_value s, int64_t most, struct
 static int split_at(struct run *r, struct jinja_value s, struct jinja_value by, int64_t most,
                     struct jinja_value *list)
 {
-    size_t i = 0;
+    size_t i = 0, at;
     int code = 0;
     while (!code && most-- != 0) {
-        size_t at = find_text(s, i, by);
-        if (at == SIZE_MAX)
+        code = find_text(r, s, i, by, &at);
+        if (code || at == SIZE_MAX)
             break;
         code = list_add(r, list, piece(s, i, at));
         i = at + by.size;
@@ -265,7 +270,9 @@ static int split_any(struct run *r, struct jinja_value s, const struct jinja_val
     struct jinja_value list;
     int code = list_new(r, JINJA_LIST, 0, &list);
     if (!code)
-        code = run_step(r, 1 + s.size / 16);
+        code = run_chars(r, s.size);
+    if (!code)
+        code = right && !space ? run_step(r, (uint64_t)(s.size / 16) * (1 + arg[0].size / 64)) : 0;
     if (!code)
         code = right   ? split_right(r, s, arg[0], most, &list)
                : space ? split_space(r, s, most, &list)
@@ -295,6 +302,8 @@ int string_splitlines(struct run *r, struct jinja_value s, bool keep, struct jin
 {
     struct jinja_value list;
     int code = list_new(r, JINJA_LIST, 0, &list);
+    if (!code)
+        code = run_chars(r, s.size);
     size_t from = 0;
     for (size_t i = 0; !code && i < s.size;) {
         size_t end = i;
@@ -328,9 +337,14 @@ static int partition(struct run *r, struct jinja_value s, struct jinja_value by,
         return code;
     if (!by.size)
         return run_fail(r, FAIL_FORMAT, "empty separator");
-    size_t at = find_text(s, 0, by);
-    for (size_t next = at; right && next != SIZE_MAX; next = find_text(s, next + 1, by))
+    size_t at;
+    code = find_text(r, s, 0, by, &at);
+    for (size_t next = at; !code && right && next != SIZE_MAX;) {
         at = next;
+        code = find_text(r, s, next + 1, by, &next);
+    }
+    if (code)
+        return code;
     struct jinja_value part[3] = { s, string_const(""), string_const("") }, list;
     if (at == SIZE_MAX && right) {
         part[2] = s;
@@ -375,12 +389,13 @@ static int search_window(struct run *r, struct jinja_value self, const struct ji
         int64_t v = as_int(range[i]);
         bound[i] = v < -n ? 0 : v < 0 ? v + n : v > n && i ? n : v;
     }
+    int code = run_step(r, 1 + (self.points == self.size ? 0 : self.size / 8));
     *inside = bound[0] <= bound[1];
     *first = bound[0];
-    if (*inside)
+    if (!code && *inside)
         *part = piece(self, string_offset(self, (size_t)bound[0]),
                       string_offset(self, (size_t)bound[1]));
-    return run_step(r, 1 + self.size / 64);
+    return code;
 }
 
 static int find_index(struct run *r, struct jinja_value self, const struct jinja_value *arg,
@@ -395,15 +410,18 @@ static int find_index(struct run *r, struct jinja_value self, const struct jinja
     *ret = -1;
     if (code || !inside)
         return code;
-    size_t at = find_text(part, 0, arg[0]);
+    size_t at;
+    code = find_text(r, part, 0, arg[0], &at);
     if (right && !arg[0].size)
         at = part.size;
     else if (right)
-        for (size_t next = at; next != SIZE_MAX; next = find_text(part, next + 1, arg[0]))
+        for (size_t next = at; !code && next != SIZE_MAX;) {
             at = next;
-    if (at != SIZE_MAX)
+            code = find_text(r, part, next + 1, arg[0], &next);
+        }
+    if (!code && at != SIZE_MAX)
         *ret = first + piece(part, 0, at).points;
-    return 0;
+    return code;
 }
 
 METHOD(method_find)
@@ -453,10 +471,11 @@ METHOD(method_count)
     if (inside && !arg[0].size)
         n = (int64_t)part.points + 1;
     else if (inside)
-        for (size_t at = 0; (at = find_text(part, at, arg[0])) != SIZE_MAX; at += arg[0].size)
+        for (size_t at = 0; !(code = find_text(r, part, at, arg[0], &at)) && at != SIZE_MAX;
+             at += arg[0].size)
             n++;
     *ret = jinja_int(n);
-    return 0;
+    return code;
 }
 
 static int affix(struct run *r, struct jinja_value self, const struct jinja_value *arg, bool end,
@@ -474,6 +493,8 @@ static int affix(struct run *r, struct jinja_value self, const struct jinja_valu
     int code = search_window(r, self, arg + 1, &part, &first, &inside);
     for (size_t i = 0; !code && i < count; i++) {
         code = need_string(r, options[i], end ? "endswith first arg" : "startswith first arg");
+        if (!code)
+            code = run_bytes(r, options[i].size);
         if (!code && inside && options[i].size <= part.size)
             hit = hit || memcmp(part.as.text + (end ? part.size - options[i].size : 0),
                                 options[i].as.text, options[i].size) == 0;
@@ -499,7 +520,7 @@ METHOD(method_removeprefix)
     bool hit =
         !code && arg[0].size <= self.size && memcmp(self.as.text, arg[0].as.text, arg[0].size) == 0;
     *ret = hit ? piece(self, arg[0].size, self.size) : self;
-    return code;
+    return code ? code : run_bytes(r, self.size);
 }
 
 METHOD(method_removesuffix)
@@ -508,7 +529,7 @@ METHOD(method_removesuffix)
     bool hit = !code && arg[0].size <= self.size &&
                memcmp(self.as.text + self.size - arg[0].size, arg[0].as.text, arg[0].size) == 0;
     *ret = hit ? piece(self, 0, self.size - arg[0].size) : self;
-    return code;
+    return code ? code : run_bytes(r, self.size);
 }
 
 /* ---- case, blanks, joining ---- */
@@ -541,14 +562,15 @@ METHOD(method_capitalize)
 METHOD(method_swapcase)
 {
     struct text t = { 0 };
-    int code = 0;
+    int code = run_chars(r, self.size);
     for (size_t i = 0; !code && i < self.size;) {
+        bool tainted = taint_at(self, i);
         uint32_t c = utf8_next(self.as.text, self.size, &i), out[3] = { c };
         int n = unicode_is_upper(c)   ? unicode_case(c, CASE_LOWER, out)
                 : unicode_is_lower(c) ? unicode_case(c, CASE_UPPER, out)
                                       : 1;
         for (int k = 0; !code && k < n; k++)
-            code = text_add_point(r, &t, out[k]);
+            code = text_add_point(r, &t, out[k], tainted);
     }
     return code ? code : text_value(r, &t, ret);
 }
@@ -594,12 +616,14 @@ METHOD(method_join)
             return run_fail(r, FAIL_FORMAT, "sequence item %zu: expected str instance, %s found", i,
                             type_name(items[i]));
         if (i)
-            code = text_add(r, &t, self.as.text, self.size);
+            code = text_string(r, &t, self);
         struct jinja_value item = items[i];
         if (!code && is_markup(self))
             code = string_escape(r, item, &item);
         if (!code)
-            code = text_add(r, &t, item.as.text, item.size);
+            code = run_step(r, 1);
+        if (!code)
+            code = text_string(r, &t, item);
     }
     return code ? code : text_value(r, &t, ret);
 }
@@ -620,11 +644,11 @@ static int pad(struct run *r, struct jinja_value self, const struct jinja_value 
     }
     int64_t left = sides == LEFT ? n : sides == RIGHT ? 0 : n / 2 + (n & width & 1);
     struct text t = { 0 };
-    int code = text_fill(r, &t, fill.as.text, fill.size, (uint64_t)left);
+    int code = text_fill(r, &t, fill, (uint64_t)left);
     if (!code)
-        code = text_add(r, &t, self.as.text, self.size);
+        code = text_string(r, &t, self);
     if (!code)
-        code = text_fill(r, &t, fill.as.text, fill.size, (uint64_t)(n - left));
+        code = text_fill(r, &t, fill, (uint64_t)(n - left));
     return code ? code : text_value(r, &t, ret);
 }
 
@@ -650,11 +674,11 @@ METHOD(method_zfill)
         return run_fail(r, FAIL_FORMAT, "the width must be an integer, not %s", type_name(arg[0]));
     int64_t n = as_int(arg[0]) - self.points;
     struct text t = { 0 };
-    int code = text_add(r, &t, self.as.text, sign);
+    int code = text_part(r, &t, self, 0, sign);
     if (!code)
-        code = text_fill(r, &t, "0", 1, n > 0 ? (uint64_t)n : 0);
+        code = text_fill(r, &t, string_const("0"), n > 0 ? (uint64_t)n : 0);
     if (!code)
-        code = text_add(r, &t, self.as.text + sign, self.size - sign);
+        code = text_part(r, &t, self, sign, self.size);
     return code ? code : text_value(r, &t, ret);
 }
 
@@ -662,17 +686,18 @@ METHOD(method_expandtabs)
 {
     int64_t size = is_absent(arg[0]) ? 8 : is_integral(arg[0]) ? as_int(arg[0]) : 8, column = 0;
     struct text t = { 0 };
-    int code = 0;
+    int code = run_chars(r, self.size);
     for (size_t i = 0; !code && i < self.size;) {
+        bool tainted = taint_at(self, i);
         uint32_t c = utf8_next(self.as.text, self.size, &i);
         if (c == '\t') {
             int64_t n = size > 0 ? size - column % size : 0;
-            code = text_fill(r, &t, " ", 1, (uint64_t)n);
+            code = text_fill(r, &t, string_const(" "), (uint64_t)n);
             column += n;
             continue;
         }
         column = c == '\n' || c == '\r' ? 0 : column + 1;
-        code = text_add_point(r, &t, c);
+        code = text_add_point(r, &t, c, tainted);
     }
     return code ? code : text_value(r, &t, ret);
 }
@@ -692,7 +717,8 @@ METHOD(method_format_map)
     struct jinja_value *values = arena_array(&r->arena, struct jinja_value, d->count);
     if (!names || !values)
         return run_nomem(r);
-    for (size_t i = 0; i < d->count; i++) {
+    int code = run_step(r, d->count);
+    for (size_t i = 0; !code && i < d->count; i++) {
         if (!is_string(d->entries[i].key))
             continue;
         names[c.keyword_count] = string_bytes(d->entries[i].key);
@@ -700,7 +726,7 @@ METHOD(method_format_map)
     }
     c.names = names;
     c.keywords = values;
-    return format_braces(r, self, &c, ret);
+    return code ? code : format_braces(r, self, &c, ret);
 }
 
 const struct builtin jinja_string_methods[] = {

@@ -88,41 +88,101 @@ size_t string_offset(struct jinja_value s, size_t n)
     return i;
 }
 
-static int text_reserve(struct run *r, struct text *t, size_t more)
+/* Moves the text to memory of this capacity, with marks if it is mixed from now on. */
+static int text_move(struct run *r, struct text *t, size_t capacity, enum text_taint taint)
 {
-    if (t->capacity - t->size >= more)
-        return 0;
-    if (more > r->j->limits.memory || t->size + more > UINT32_MAX)
+    if (capacity >= TAINT_ALL)
         return run_nomem(r);
-    size_t capacity = t->capacity ? t->capacity * 2 : 64;
-    while (capacity < t->size + more)
-        capacity *= 2;
-    char *grown = arena_alloc(&r->arena, capacity);
+    char *grown = arena_alloc(&r->arena, taint == TEXT_MIXED ? capacity * 2 : capacity);
     if (!grown)
         return run_nomem(r);
     if (t->size)
         memcpy(grown, t->data, t->size);
-    t->data = grown;
-    t->capacity = capacity;
-    return 0;
+    if (t->size && taint == TEXT_MIXED) {
+        if (t->taint == TEXT_MIXED)
+            memcpy(grown + capacity, t->data + t->capacity, t->size);
+        else
+            memset(grown + capacity, t->taint == TEXT_TAINTED, t->size);
+    }
+    *t = (struct text){ .data = grown, .size = t->size, .capacity = capacity, .taint = taint };
+    return run_step(r, t->size / 64);
+}
+
+/* Room for `more` bytes of this taint. */
+static int text_reserve(struct run *r, struct text *t, size_t more, enum text_taint taint)
+{
+    if (!t->size && taint != TEXT_MIXED)
+        t->taint = taint; /* what it was of says nothing any more */
+    else if (t->taint != taint)
+        taint = TEXT_MIXED;
+    if (t->taint == taint && t->capacity - t->size >= more)
+        return 0;
+    if (more > r->j->limits.memory || t->size + more > UINT32_MAX)
+        return run_nomem(r);
+    size_t capacity = t->capacity ? t->capacity : 64;
+    while (capacity < t->size + more)
+        capacity *= 2;
+    return text_move(r, t, capacity, taint);
+}
+
+/* Takes in bytes whose room is reserved. */
+static void text_take(struct text *t, const void *data, size_t size, bool tainted)
+{
+    memcpy(t->data + t->size, data, size);
+    if (t->taint == TEXT_MIXED)
+        memset(t->data + t->capacity + t->size, tainted, size);
+    t->size += size;
+}
+
+int text_put(struct run *r, struct text *t, const void *data, size_t size, bool tainted)
+{
+    if (!size)
+        return 0;
+    int code = text_reserve(r, t, size, tainted ? TEXT_TAINTED : TEXT_CLEAN);
+    if (code)
+        return code;
+    text_take(t, data, size, tainted);
+    return size < 64 ? 0 : run_step(r, size / 64);
 }
 
 int text_add(struct run *r, struct text *t, const void *data, size_t size)
 {
-    if (!size)
-        return 0;
-    int code = text_reserve(r, t, size);
-    if (code)
-        return code;
-    memcpy(t->data + t->size, data, size);
-    t->size += size;
-    return size < 64 ? 0 : run_step(r, size / 64);
+    return text_put(r, t, data, size, false);
 }
 
-int text_add_point(struct run *r, struct text *t, uint32_t point)
+int text_part(struct run *r, struct text *t, struct jinja_value s, size_t from, size_t to)
+{
+    if (!s.taint || s.taint == TAINT_ALL || from == to)
+        return text_put(r, t, s.as.text + from, to - from, s.taint);
+    int code = text_reserve(r, t, to - from, TEXT_MIXED);
+    if (code)
+        return code;
+    memcpy(t->data + t->size, s.as.text + from, to - from);
+    memcpy(t->data + t->capacity + t->size, s.as.text + from + s.taint, to - from);
+    t->size += to - from;
+    return run_step(r, (to - from) / 64);
+}
+
+int text_string(struct run *r, struct text *t, struct jinja_value s)
+{
+    return text_part(r, t, s, 0, s.size);
+}
+
+int text_join(struct run *r, struct text *t, struct jinja_value a, struct jinja_value b)
+{
+    size_t size = (size_t)a.size + b.size;
+    bool plain = a.taint == b.taint && (!a.taint || a.taint == TAINT_ALL);
+    enum text_taint taint = !plain ? TEXT_MIXED : a.taint ? TEXT_TAINTED : TEXT_CLEAN;
+    int code = text_move(r, t, size ? size : 1, taint);
+    if (!code)
+        code = text_string(r, t, a);
+    return code ? code : text_string(r, t, b);
+}
+
+int text_add_point(struct run *r, struct text *t, uint32_t point, bool tainted)
 {
     char raw[4];
-    return text_add(r, t, raw, utf8_encode(point, raw));
+    return text_put(r, t, raw, utf8_encode(point, raw), tainted);
 }
 
 int text_cstr(struct run *r, struct text *t, const char *s)
@@ -139,20 +199,30 @@ int text_printf(struct run *r, struct text *t, const char *format, ...)
     va_end(args);
     if (n < 0 || n >= (int)sizeof(small))
         return run_fail(r, FAIL_LIMIT, "a number is too long");
-    return text_add(r, t, small, (size_t)n);
+    int code = run_step(r, 4);
+    return code ? code : text_add(r, t, small, (size_t)n);
 }
 
-int text_fill(struct run *r, struct text *t, const char *unit, size_t unit_size, uint64_t times)
+int text_fill(struct run *r, struct text *t, struct jinja_value unit, uint64_t times)
 {
     uint64_t total;
-    if (size_mul_overflow(unit_size, times, &total) || total > r->j->limits.memory)
+    if (size_mul_overflow(unit.size, times, &total) || total > r->j->limits.memory)
         return run_nomem(r);
-    int code = text_reserve(r, t, (size_t)total);
-    for (uint64_t i = 0; !code && unit_size && i < times; i++) {
-        memcpy(t->data + t->size, unit, unit_size);
-        t->size += unit_size;
+    if (!total)
+        return 0;
+    enum text_taint taint = !unit.taint               ? TEXT_CLEAN
+                            : unit.taint == TAINT_ALL ? TEXT_TAINTED
+                                                      : TEXT_MIXED;
+    int code = run_step(r, total / 16);
+    if (!code)
+        code = text_reserve(r, t, (size_t)total, taint);
+    for (uint64_t i = 0; !code && i < times; i++) {
+        size_t at = t->size;
+        text_take(t, unit.as.text, unit.size, unit.taint == TAINT_ALL);
+        if (taint == TEXT_MIXED)
+            memcpy(t->data + t->capacity + at, unit.as.text + unit.taint, unit.size);
     }
-    return code ? code : run_step(r, total / 16);
+    return code;
 }
 
 int text_value(struct run *r, const struct text *t, struct jinja_value *ret)
@@ -161,7 +231,21 @@ int text_value(struct run *r, const struct text *t, struct jinja_value *ret)
     if (!utf8_check(bytes_of(t->data, t->size), &points))
         return run_fail(r, FAIL_FORMAT, "text is not UTF-8");
     *ret = string_of(t->data, t->size, points);
-    return 0;
+    if (t->size && t->taint != TEXT_CLEAN)
+        ret->taint = t->taint == TEXT_MIXED ? (uint32_t)t->capacity : TAINT_ALL;
+    return run_step(r, t->size / 32);
+}
+
+int call_name(struct run *r, const struct call *c, int i, struct jinja_value *ret)
+{
+    if (c->taints && c->taints[i]) { /* borrowed from the dict that it was a key of */
+        size_t points = 0;
+        utf8_check(c->names[i], &points);
+        *ret = string_of((const char *)c->names[i].data, c->names[i].size, points);
+        ret->taint = c->taints[i];
+        return run_bytes(r, c->names[i].size);
+    }
+    return string_copy(r, c->names[i], ret);
 }
 
 int string_copy(struct run *r, struct bytes text, struct jinja_value *ret)
@@ -175,6 +259,9 @@ int string_copy(struct run *r, struct bytes text, struct jinja_value *ret)
 int float_repr(struct run *r, struct text *t, double f)
 {
     char raw[40], out[64];
+    int code = run_step(r, 200); /* up to 18 conversions there and back */
+    if (code)
+        return code;
     if (isnan(f) || isinf(f))
         return text_cstr(r, t, isnan(f) ? "nan" : f < 0 ? "-inf" : "inf");
     int precision = 0;
@@ -196,20 +283,25 @@ int float_repr(struct run *r, struct text *t, double f)
 static int string_repr(struct run *r, struct text *t, struct jinja_value v)
 {
     bool single = memchr(v.as.text, '\'', v.size), twin = memchr(v.as.text, '"', v.size);
-    char quote = single && !twin ? '"' : '\'';
-    int code = text_add(r, t, &quote, 1);
+    char quote = single && !twin ? '"' : '\'', raw[16];
+    int code = run_chars(r, v.size);
+    if (!code)
+        code = text_add(r, t, &quote, 1);
     for (size_t i = 0; !code && i < v.size;) {
+        bool tainted = taint_at(v, i);
         uint32_t c = utf8_next(v.as.text, v.size, &i);
+        int n = 0;
         if (c == (uint32_t)quote || c == '\\')
-            code = text_printf(r, t, "\\%c", (int)c);
+            n = snprintf(raw, sizeof raw, "\\%c", (int)c);
         else if (c == '\n' || c == '\r' || c == '\t')
-            code = text_cstr(r, t, c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
+            n = snprintf(raw, sizeof raw, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
         else if (unicode_is_printable(c))
-            code = text_add_point(r, t, c);
+            n = (int)utf8_encode(c, raw);
         else if (c < 0x100)
-            code = text_printf(r, t, "\\x%02x", (unsigned)c);
+            n = snprintf(raw, sizeof raw, "\\x%02x", (unsigned)c);
         else
-            code = text_printf(r, t, c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
+            n = snprintf(raw, sizeof raw, c < 0x10000 ? "\\u%04x" : "\\U%08x", (unsigned)c);
+        code = text_put(r, t, raw, (size_t)n, tainted);
     }
     return code ? code : text_add(r, t, &quote, 1);
 }
@@ -331,7 +423,7 @@ int value_repr(struct run *r, struct text *t, struct jinja_value v)
 int value_str(struct run *r, struct text *t, struct jinja_value v)
 {
     if (is_string(v))
-        return text_add(r, t, v.as.text, v.size);
+        return text_string(r, t, v);
     if (v.kind == JINJA_UNDEFINED)
         return 0;
     return value_repr(r, t, v);

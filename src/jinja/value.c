@@ -16,6 +16,13 @@ struct jinja_value string_of(const char *text, size_t size, size_t points)
                                  .as.text = size ? text : "" };
 }
 
+struct jinja_value string_range(struct jinja_value s, size_t from, size_t to, size_t points)
+{
+    struct jinja_value part = string_of(s.as.text + from, to - from, points);
+    part.taint = to > from ? s.taint : 0;
+    return part;
+}
+
 struct jinja_value string_const(const char *text)
 {
     size_t n = strlen(text);
@@ -31,6 +38,14 @@ int jinja_string(struct bytes text, struct jinja_value *ret, struct error *e)
         return fail(e, FAIL_FORMAT, "text is not UTF-8");
     *ret = string_of((const char *)text.data, text.size, points);
     return 0;
+}
+
+int jinja_user_string(struct bytes text, struct jinja_value *ret, struct error *e)
+{
+    int code = jinja_string(text, ret, e);
+    if (!code && text.size)
+        ret->taint = TAINT_ALL;
+    return code;
 }
 
 struct jinja_value undefined_hint(const char *hint)
@@ -211,105 +226,137 @@ int tuple_of(struct run *r, struct jinja_value a, struct jinja_value b, struct j
 
 /* ---- dicts ---- */
 
-bool is_hashable(struct jinja_value v, int depth)
+/* Hashing and comparing keys count their work: a tuple of tuples holds itself many times over, a
+ * text may have megabytes. Without a run (values that a caller makes) keys are texts, which cost
+ * what making them did. */
+static int key_work(struct run *r, struct jinja_value v)
 {
-    if (v.kind == JINJA_LIST || v.kind == JINJA_DICT || v.kind == JINJA_VIEW)
-        return false;
-    if (v.kind != JINJA_TUPLE)
-        return true;
-    for (size_t i = 0; i < v.as.list->count; i++)
-        if (depth >= 50 || !is_hashable(v.as.list->items[i], depth + 1))
-            return false;
-    return true;
+    return r ? run_step(r, 1 + (is_string(v) ? v.size / 32 : 0)) : 0;
 }
 
 /* Equal values have equal hashes, whatever their kind. Seeded by the dict's address, which an
  * outsider who chooses keys doesn't know. */
-static uint64_t hash(struct jinja_value v, uint64_t seed)
+static uint64_t hash_text(struct jinja_value v, uint64_t h)
+{
+    for (uint32_t i = 0; i < v.size; i += 8) {
+        uint64_t part = 0;
+        memcpy(&part, v.as.text + i, v.size - i < 8 ? v.size - i : 8);
+        h = random_mix(h ^ part) + i;
+    }
+    return random_mix(h ^ v.size);
+}
+
+static int hash(struct run *r, struct jinja_value v, uint64_t seed, uint64_t *ret)
 {
     uint64_t h = seed;
+    int code = key_work(r, v);
     switch (v.kind) {
     case JINJA_STRING:
-        for (uint32_t i = 0; i < v.size; i += 8) {
-            uint64_t part = 0;
-            memcpy(&part, v.as.text + i, v.size - i < 8 ? v.size - i : 8);
-            h = random_mix(h ^ part) + i;
-        }
-        return random_mix(h ^ v.size);
+        h = code ? 0 : hash_text(v, h);
+        break;
     case JINJA_FLOAT:
-        if (v.as.real >= -9.2e18 && v.as.real <= 9.2e18 && v.as.real == floor(v.as.real))
-            return random_mix(h ^ (uint64_t)(int64_t)v.as.real);
+        if (v.as.real >= -9.2e18 && v.as.real <= 9.2e18 && v.as.real == floor(v.as.real)) {
+            h = random_mix(h ^ (uint64_t)(int64_t)v.as.real);
+            break;
+        }
         memcpy(&h, &v.as.real, sizeof(h));
-        return random_mix(h ^ seed);
+        h = random_mix(h ^ seed);
+        break;
     case JINJA_BOOL:
     case JINJA_INT:
-        return random_mix(h ^ (uint64_t)as_int(v));
+        h = random_mix(h ^ (uint64_t)as_int(v));
+        break;
     case JINJA_TUPLE:
-        for (size_t i = 0; i < v.as.list->count; i++)
-            h = random_mix(h ^ hash(v.as.list->items[i], seed));
-        return h;
+        for (size_t i = 0; !code && i < v.as.list->count; i++) {
+            uint64_t item = 0;
+            code = hash(r, v.as.list->items[i], seed, &item);
+            h = random_mix(h ^ item);
+        }
+        break;
     case JINJA_NONE:
     case JINJA_UNDEFINED:
-        return random_mix(h ^ (uint64_t)(v.kind + 1000));
+        h = random_mix(h ^ (uint64_t)(v.kind + 1000));
+        break;
     default:
-        return random_mix(h ^ (uint64_t)(uintptr_t)v.as.list);
+        h = random_mix(h ^ (uint64_t)(uintptr_t)v.as.list);
     }
+    *ret = h;
+    return code;
 }
 
-/* Equality of hashable values, which need no run and can't fail. */
-static bool key_equal(struct jinja_value a, struct jinja_value b)
+/* Equality of two numbers. */
+static bool numbers_equal(struct jinja_value a, struct jinja_value b)
 {
+    if (is_integral(a) && is_integral(b))
+        return as_int(a) == as_int(b);
+    double x = as_float(a), y = as_float(b);
+    if (x != y || (a.kind == JINJA_FLOAT && b.kind == JINJA_FLOAT))
+        return x == y;
+    /* One is an int: equal only if the float is that very int. */
+    double f = a.kind == JINJA_FLOAT ? x : y;
+    int64_t i = a.kind == JINJA_FLOAT ? as_int(b) : as_int(a);
+    return f < 0x1p63 && (int64_t)f == i;
+}
+
+/* Equality of hashable values. */
+static int key_equal(struct run *r, struct jinja_value a, struct jinja_value b, bool *ret)
+{
+    int code = 0;
     if (is_number(a) && is_number(b)) {
-        if (is_integral(a) && is_integral(b))
-            return as_int(a) == as_int(b);
-        double x = as_float(a), y = as_float(b);
-        if (x != y || (a.kind == JINJA_FLOAT && b.kind == JINJA_FLOAT))
-            return x == y;
-        /* One is an int: equal only if the float is that very int. */
-        double f = a.kind == JINJA_FLOAT ? x : y;
-        int64_t i = a.kind == JINJA_FLOAT ? as_int(b) : as_int(a);
-        return f < 0x1p63 && (int64_t)f == i;
+        *ret = numbers_equal(a, b);
+        return 0;
     }
-    if (a.kind != b.kind)
-        return false;
+    *ret = a.kind == b.kind;
+    if (!*ret)
+        return 0;
     switch (a.kind) {
     case JINJA_STRING:
-        return a.size == b.size && memcmp(a.as.text, b.as.text, a.size) == 0;
+        *ret = a.size == b.size;
+        if (*ret && a.as.text != b.as.text) {
+            code = key_work(r, a);
+            *ret = !code && memcmp(a.as.text, b.as.text, a.size) == 0;
+        }
+        return code;
     case JINJA_TUPLE:
-        if (a.as.list->count != b.as.list->count)
-            return false;
-        for (size_t i = 0; i < a.as.list->count; i++)
-            if (!key_equal(a.as.list->items[i], b.as.list->items[i]))
-                return false;
-        return true;
+        *ret = a.as.list->count == b.as.list->count;
+        code = key_work(r, a);
+        for (size_t i = 0; !code && *ret && i < a.as.list->count; i++)
+            code = key_equal(r, a.as.list->items[i], b.as.list->items[i], ret);
+        return code;
     case JINJA_NONE:
     case JINJA_UNDEFINED:
-        return true;
+        return 0;
     default:
-        return a.as.list == b.as.list;
+        *ret = a.as.list == b.as.list;
+        return 0;
     }
 }
 
-static struct dict_entry *find(const struct jinja_dict *d, struct jinja_value key, uint64_t h)
+/* *ret: the key's entry, or NULL. */
+static int find(struct run *r, const struct jinja_dict *d, struct jinja_value key, uint64_t h,
+                struct dict_entry **ret)
 {
-    if (!d->slots) {
-        for (size_t i = 0; i < d->count; i++)
-            if (d->entries[i].hash == h && key_equal(d->entries[i].key, key))
-                return &d->entries[i];
-        return NULL;
+    size_t mask = d->slots ? d->slot_count - 1 : 0, i = d->slots ? h & mask : 0;
+    *ret = NULL;
+    for (;; i = d->slots ? (i + 1) & mask : i + 1) {
+        if (d->slots ? !d->slots[i] : i == d->count)
+            return 0;
+        struct dict_entry *entry = &d->entries[d->slots ? (size_t)d->slots[i] - 1 : i];
+        bool same = false;
+        int code = entry->hash == h ? key_equal(r, entry->key, key, &same) : 0;
+        if (code)
+            return code;
+        if (same) {
+            *ret = entry;
+            return 0;
+        }
     }
-    size_t mask = d->slot_count - 1;
-    for (size_t i = h & mask; d->slots[i]; i = (i + 1) & mask) {
-        struct dict_entry *entry = &d->entries[d->slots[i] - 1];
-        if (entry->hash == h && key_equal(entry->key, key))
-            return entry;
-    }
-    return NULL;
 }
 
-static uint64_t dict_hash(const struct jinja_dict *d, struct jinja_value key)
+static int dict_hash(struct run *r, const struct jinja_dict *d, struct jinja_value key,
+                     uint64_t *ret)
 {
-    return hash(key, (uint64_t)(uintptr_t)d * 0x9e3779b97f4a7c15u);
+    return hash(r, key, (uint64_t)(uintptr_t)d * 0x9e3779b97f4a7c15u, ret);
 }
 
 static void slot_put(struct jinja_dict *d, size_t entry)
@@ -356,11 +403,17 @@ int jinja_dict_new(struct arena *a, size_t capacity, struct jinja_value *ret, st
     return 0;
 }
 
-static int dict_add(struct arena *a, struct jinja_dict *d, struct jinja_value key,
+/* FAIL_NOMEM is the arena's; others are recorded. */
+static int dict_add(struct run *r, struct arena *a, struct jinja_dict *d, struct jinja_value key,
                     struct jinja_value value)
 {
-    uint64_t h = dict_hash(d, key);
-    struct dict_entry *entry = find(d, key, h);
+    struct dict_entry *entry;
+    uint64_t h;
+    int code = dict_hash(r, d, key, &h);
+    if (!code)
+        code = find(r, d, key, h, &entry);
+    if (code)
+        return code;
     if (entry) {
         entry->value = value;
         return 0;
@@ -374,14 +427,28 @@ static int dict_add(struct arena *a, struct jinja_dict *d, struct jinja_value ke
     return 0;
 }
 
+static int set(struct arena *a, struct jinja_value *dict, struct jinja_value key,
+               struct jinja_value value, struct error *e)
+{
+    return dict_add(NULL, a, dict->as.dict, key, value)
+               ? fail(e, FAIL_NOMEM, "no memory for a dict")
+               : 0;
+}
+
 int jinja_dict_set(struct arena *a, struct jinja_value *dict, struct bytes key,
                    struct jinja_value value, struct error *e)
 {
     struct jinja_value k;
     int r = jinja_string(key, &k, e);
-    if (!r && dict_add(a, dict->as.dict, k, value))
-        r = fail(e, FAIL_NOMEM, "no memory for a dict");
-    return r;
+    return r ? r : set(a, dict, k, value, e);
+}
+
+int jinja_dict_set_user(struct arena *a, struct jinja_value *dict, struct bytes key,
+                        struct jinja_value value, struct error *e)
+{
+    struct jinja_value k;
+    int r = jinja_user_string(key, &k, e);
+    return r ? r : set(a, dict, k, value, e);
 }
 
 int dict_new(struct run *r, size_t capacity, struct jinja_value *ret)
@@ -389,29 +456,58 @@ int dict_new(struct run *r, size_t capacity, struct jinja_value *ret)
     return jinja_dict_new(&r->arena, capacity, ret, NULL) ? run_nomem(r) : 0;
 }
 
+/* Whether v can be a key; counts what it looks at. */
+static int is_hashable(struct run *r, struct jinja_value v, int depth, bool *ret)
+{
+    *ret = v.kind != JINJA_LIST && v.kind != JINJA_DICT && v.kind != JINJA_VIEW;
+    if (v.kind != JINJA_TUPLE)
+        return 0;
+    int code = run_step(r, 1 + v.as.list->count / 8);
+    *ret = depth < 50;
+    for (size_t i = 0; !code && *ret && i < v.as.list->count; i++)
+        code = is_hashable(r, v.as.list->items[i], depth + 1, ret);
+    return code;
+}
+
+int need_hashable(struct run *r, struct jinja_value v)
+{
+    bool is;
+    int code = is_hashable(r, v, 0, &is);
+    if (code || is)
+        return code;
+    return run_fail(r, FAIL_FORMAT, "unhashable type: '%s'", type_name(v));
+}
+
 int dict_put(struct run *r, struct jinja_value *dict, struct jinja_value key,
              struct jinja_value value)
 {
-    if (!is_hashable(key, 0))
-        return run_fail(r, FAIL_FORMAT, "unhashable type: '%s'", type_name(key));
-    if (dict_add(&r->arena, dict->as.dict, key, value))
+    int code = need_hashable(r, key);
+    if (!code)
+        code = dict_add(r, &r->arena, dict->as.dict, key, value);
+    if (code == FAIL_NOMEM)
         return run_nomem(r);
-    return run_step(r, 1);
+    return code ? code : run_step(r, 1);
 }
 
-const struct jinja_value *dict_find(struct run *r, const struct jinja_dict *d,
-                                    struct jinja_value key)
+int dict_find(struct run *r, const struct jinja_dict *d, struct jinja_value key,
+              const struct jinja_value **ret)
 {
-    (void)r;
-    if (!d->count || !is_hashable(key, 0))
-        return NULL;
-    struct dict_entry *entry = find(d, key, dict_hash(d, key));
-    return entry ? &entry->value : NULL;
+    struct dict_entry *entry = NULL;
+    bool is = false;
+    uint64_t h;
+    int code = d->count ? is_hashable(r, key, 0, &is) : 0;
+    if (!code && is)
+        code = dict_hash(r, d, key, &h);
+    if (!code && is)
+        code = find(r, d, key, h, &entry);
+    *ret = entry ? &entry->value : NULL;
+    return code;
 }
 
-const struct jinja_value *dict_find_text(const struct jinja_dict *d, struct bytes key)
+int dict_find_text(struct run *r, const struct jinja_dict *d, struct bytes key,
+                   const struct jinja_value **ret)
 {
-    return dict_find(NULL, d, string_of((const char *)key.data, key.size, 0));
+    return dict_find(r, d, string_of((const char *)key.data, key.size, 0), ret);
 }
 
 /* ---- equality and order ---- */
@@ -433,9 +529,10 @@ static int dicts_equal(struct run *r, const struct jinja_dict *a, const struct j
     *ret = a->count == b->count;
     int code = run_enter(r);
     for (size_t i = 0; !code && *ret && i < a->count; i++) {
-        const struct jinja_value *other = dict_find(r, b, a->entries[i].key);
-        *ret = other;
-        if (other)
+        const struct jinja_value *other;
+        code = dict_find(r, b, a->entries[i].key, &other);
+        *ret = !code && other;
+        if (*ret)
             code = value_equal(r, a->entries[i].value, *other, ret);
     }
     run_leave(r);
@@ -452,8 +549,7 @@ int value_equal(struct run *r, struct jinja_value a, struct jinja_value b, bool 
         return items_equal(r, a.as.list, b.as.list, ret);
     if (a.kind == JINJA_DICT && b.kind == JINJA_DICT)
         return dicts_equal(r, a.as.dict, b.as.dict, ret);
-    *ret = key_equal(a, b);
-    return 0;
+    return key_equal(r, a, b, ret);
 }
 
 static int compare_numbers(struct jinja_value a, struct jinja_value b)
@@ -501,7 +597,7 @@ int value_compare(struct run *r, struct jinja_value a, struct jinja_value b, enu
         uint32_t n = a.size < b.size ? a.size : b.size;
         int c = memcmp(a.as.text, b.as.text, n);
         *ret = c ? (c > 0) - (c < 0) : (a.size > b.size) - (a.size < b.size);
-        return 0;
+        return run_bytes(r, n);
     }
     if (a.kind == b.kind && (a.kind == JINJA_LIST || a.kind == JINJA_TUPLE))
         return compare_items(r, a, b, op, ret);
@@ -539,14 +635,18 @@ int value_contains(struct run *r, struct jinja_value in, struct jinja_value item
         if (!is_string(item))
             return run_fail(r, FAIL_FORMAT, "'in <string>' requires string as left operand, not %s",
                             type_name(item));
-        *ret = item.size == 0 || memmem(in.as.text, in.size, item.as.text, item.size);
-        return run_step(r, 1 + in.size / 64);
+        int code = run_step(r, 1 + ((uint64_t)in.size + item.size) / 16);
+        if (!code)
+            *ret = item.size == 0 || memmem(in.as.text, in.size, item.as.text, item.size);
+        return code;
     }
     if (in.kind == JINJA_DICT) {
-        if (!is_hashable(item, 0))
-            return run_fail(r, FAIL_FORMAT, "unhashable type: '%s'", type_name(item));
-        *ret = dict_find(r, in.as.dict, item);
-        return 0;
+        const struct jinja_value *found = NULL;
+        int code = need_hashable(r, item);
+        if (!code)
+            code = dict_find(r, in.as.dict, item, &found);
+        *ret = found;
+        return code;
     }
     const struct jinja_value *items;
     size_t count;
@@ -585,6 +685,9 @@ bool is_iterable(struct jinja_value v)
 
 static int string_items(struct run *r, struct jinja_value v, const struct jinja_value **items)
 {
+    int code = run_step(r, v.points);
+    if (code)
+        return code;
     struct jinja_value *out = arena_array(&r->arena, struct jinja_value, v.points);
     if (!out)
         return run_nomem(r);
@@ -592,10 +695,10 @@ static int string_items(struct run *r, struct jinja_value v, const struct jinja_
     for (size_t i = 0; i < v.size;) {
         size_t start = i;
         utf8_next(v.as.text, v.size, &i);
-        out[n++] = string_of(v.as.text + start, i - start, 1);
+        out[n++] = string_range(v, start, i, 1);
     }
     *items = out;
-    return run_step(r, n);
+    return 0;
 }
 
 int value_items(struct run *r, struct jinja_value v, const struct jinja_value **items,

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "engine/chat.h"
 #include "engine/executor.h"
 #include "os/clock.h"
 #include "os/process.h"
@@ -245,7 +246,7 @@ static void provide_at(void *arg, int index, struct api_model *ret)
     *ret = (struct api_model){ .id = "Mock-1",
                                .engine = r->engine,
                                .vocab = r->vocab,
-                               .chat_template = template,
+                               .chat_template = r->chat_template,
                                .context = MOCK_CONTEXT,
                                .ready = r->engine != NULL,
                                .created_s = 1234 };
@@ -276,6 +277,7 @@ void rig_open(struct rig *r, struct server_options options, int keepalive_ms)
     process_ignore_broken_pipes();
     r->base = event_base_new();
     r->vocab = mock_vocab();
+    assert_int_equal(chat_template_parse(&r->chat_template, bytes_text(template), NULL, &e), 0);
     const struct engine_options engine = { .executor = mock_executor(&r->mock),
                                            .vocab = MOCK_VOCAB,
                                            .is_eog = is_eog,
@@ -301,6 +303,7 @@ void rig_close(struct rig *r)
     engine_close(r->engine);
     api_close(r->api);
     vocab_close(r->vocab);
+    chat_template_close(r->chat_template);
     event_base_free(r->base);
 }
 

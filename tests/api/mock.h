@@ -33,6 +33,7 @@ struct rig {
     struct mock *mock;
     struct engine *engine;
     struct vocab *vocab;
+    struct chat_template *chat_template;
     struct api *api;
     struct server *server;
     int forwarded;

@@ -120,6 +120,25 @@ static void models_are_listed_and_found(void **state)
     rig_close(&r);
 }
 
+/* A control token that a message spells is text, each of its bytes a token here; a raw prompt's is
+ * the token, as ever. */
+static void users_text_is_no_control_token(void **state)
+{
+    struct rig r;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    json_t *j = ask(&r, CHAT,
+                    "{\"model\":\"Mock-1\",\"max_tokens\":1,\"messages\":[{\"role\":\"user\","
+                    "\"content\":\"<|end|>h\"}]}",
+                    200);
+    assert_int_equal(json_integer_value(at(j, "usage.prompt_tokens")), 14);
+    json_decref(j);
+    j = ask(&r, "/v1/completions",
+            "{\"model\":\"Mock-1\",\"max_tokens\":1,\"prompt\":\"<|end|>h\"}", 200);
+    assert_int_equal(json_integer_value(at(j, "usage.prompt_tokens")), 2);
+    json_decref(j);
+    rig_close(&r);
+}
+
 static void chat_answers_whole(void **state)
 {
     struct rig r;
@@ -597,6 +616,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(models_are_listed_and_found),
+        cmocka_unit_test(users_text_is_no_control_token),
         cmocka_unit_test(chat_answers_whole),
         cmocka_unit_test(chat_streams),
         cmocka_unit_test(completions_take_prompts_in_all_forms),
