@@ -39,7 +39,7 @@ static int invite(const char *home, int64_t hours, const struct option_list *add
     }
     invitation_format(text, &i);
     print_out("%s\n", text);
-    print_err("for one device, within %d hours: shoal up %s--invite TEXT\n", (int)hours,
+    print_err("for one device, within %d hours: shoal up %s--invite-file -\n", (int)hours,
               addresses->n > 0 ? "" : "--join THIS-MACHINE ");
     return 0;
 }

@@ -8,6 +8,7 @@
 #include "api/server.h"
 #include "backend/backend.h"
 #include "cli/folders.h"
+#include "cli/invited.h"
 #include "cli/options.h"
 #include "cli/peer_reply.h"
 #include "cli/print.h"
@@ -29,10 +30,11 @@
 #define FINISH_MS 1000
 
 struct up {
-    const char *home, *models, *join, *invite, *split, *isa, *name;
+    const char *home, *models, *join, *invite, *invite_file, *split, *isa, *name;
+    char invitation[INVITATION_TEXT];
     int64_t port, peer_port, threads, context;
     struct option_list model;
-    bool seal, exact;
+    bool seal, exact, replace;
     struct folders folders;
 
     struct event_base *base;
@@ -87,30 +89,36 @@ static int find_folders(struct up *u, struct error *e)
 
 static int open_cluster(struct up *u, struct error *e)
 {
+    int code = invited_take(u->invitation, (char *)u->invite, u->invite_file, e);
+    code = code || !u->invitation[0] ? code : invited_agree(u->folders.home, u->replace, e);
+    if (code != 0) {
+        return code;
+    }
     const struct kernels *kernels = kernels_choose(u->isa, e);
     if (kernels == NULL) {
         return FAIL_ARG;
     }
     int peer_port = u->peer_port >= 0 ? (int)u->peer_port : u->port > 0 ? (int)u->port + 1 : 0;
-    int code = cluster_open(&u->cluster,
-                            &(struct cluster_options){ .base = u->base,
-                                                       .home = u->folders.home,
-                                                       .models_dir = u->folders.models,
-                                                       .name = u->name,
-                                                       .peer_port = peer_port,
-                                                       .join = u->join,
-                                                       .invite = u->invite,
-                                                       .split = u->split,
-                                                       .threads = (int)u->threads,
-                                                       .backend = &backend_cpu,
-                                                       .kernels = kernels,
-                                                       .isa = kernels->name,
-                                                       .context = (int)u->context,
-                                                       .exact = u->exact,
-                                                       .seal = u->seal,
-                                                       .on_request = peer_request,
-                                                       .arg = &u->api },
-                            e);
+    code =
+        cluster_open(&u->cluster,
+                     &(struct cluster_options){ .base = u->base,
+                                                .home = u->folders.home,
+                                                .models_dir = u->folders.models,
+                                                .name = u->name,
+                                                .peer_port = peer_port,
+                                                .join = u->join,
+                                                .invite = u->invitation[0] ? u->invitation : NULL,
+                                                .split = u->split,
+                                                .threads = (int)u->threads,
+                                                .backend = &backend_cpu,
+                                                .kernels = kernels,
+                                                .isa = kernels->name,
+                                                .context = (int)u->context,
+                                                .exact = u->exact,
+                                                .seal = u->seal,
+                                                .on_request = peer_request,
+                                                .arg = &u->api },
+                     e);
     for (int i = 0; i < u->model.n && code == 0; i++) {
         struct error why = { 0 }; /* the others, and this machine's part in the cluster, go on */
         if (cluster_add_model(u->cluster, u->model.values[i], &why) != 0) {
@@ -150,7 +158,7 @@ static int show(const struct up *u, struct error *e)
     if (cluster_is_head(u->cluster)) {
         print_out("to join    on another machine, once: shoal invite%s%s (here), then there:\n",
                   u->home ? " --home " : "", u->home ? u->home : "");
-        print_out("           shoal up --join THIS-MACHINE:%d --invite TEXT\n",
+        print_out("           shoal up --join THIS-MACHINE:%d --invite-file -\n",
                   cluster_peer_port(u->cluster));
     }
     if (u->model.n == 0 && cluster_is_head(u->cluster)) {
@@ -167,28 +175,41 @@ static void on_signal(evutil_socket_t fd, short what, void *arg)
     event_base_loopbreak(arg);
 }
 
+static void on_second(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg;
+    log_flush(false);
+}
+
 /* Until a signal ends it. */
 static int run(struct up *u, struct error *e)
 {
-    struct event *interrupt = evsignal_new(u->base, PROCESS_INTERRUPT, on_signal, u->base);
-    struct event *terminate = evsignal_new(u->base, PROCESS_TERMINATE, on_signal, u->base);
-    int code = 0;
-    if (interrupt == NULL || terminate == NULL || event_add(interrupt, NULL) != 0 ||
-        event_add(terminate, NULL) != 0 || event_base_dispatch(u->base) < 0) {
-        code = fail(e, FAIL_IO, "the event loop does not run");
+    static const int ends[] = { PROCESS_INTERRUPT, PROCESS_TERMINATE, PROCESS_HANG_UP };
+    enum { N_ENDS = sizeof ends / sizeof ends[0] };
+    const struct timeval second = { .tv_sec = 1 };
+    struct event *events[N_ENDS + 1] = { event_new(u->base, -1, EV_PERSIST, on_second, NULL) };
+    int n = 1;
+    bool failed = events[0] == NULL || event_add(events[0], &second) != 0;
+    for (int i = 0; i < N_ENDS && !failed; i++) {
+        if (!process_ignores(ends[i])) {
+            events[n] = evsignal_new(u->base, ends[i], on_signal, u->base);
+            failed = events[n] == NULL || event_add(events[n], NULL) != 0;
+            n += events[n] != NULL;
+        }
     }
+    failed = failed || event_base_dispatch(u->base) < 0;
     log_info("up", "ending");
-    if (interrupt != NULL) {
-        event_free(interrupt);
+    for (int i = 0; i < n && events[i] != NULL; i++) {
+        event_free(events[i]);
     }
-    if (terminate != NULL) {
-        event_free(terminate);
-    }
-    return code;
+    return failed ? fail(e, FAIL_IO, "the event loop does not run") : 0;
 }
 
 static int up(struct up *u, struct error *e)
 {
+    event_set_log_callback(log_libevent);
     if (evthread_use_pthreads() != 0 || (u->base = event_base_new()) == NULL) {
         return fail(e, FAIL_NOMEM, "memory for the event loop");
     }
@@ -206,6 +227,7 @@ static int up(struct up *u, struct error *e)
     api_close(u->api);
     cluster_close(u->cluster);
     event_base_free(u->base);
+    log_flush(true);
     return code;
 }
 
@@ -220,6 +242,9 @@ int cmd_up(int argc, char **argv)
         OPTION_INT("peer-port", &u.peer_port, 0, 65535, "N", "for other devices (port + 1)"),
         OPTION_TEXT("join", &u.join, "ADDRESS", "peer address of a member: host or host:port"),
         OPTION_TEXT("invite", &u.invite, "TEXT", "an invitation, made by shoal invite"),
+        OPTION_TEXT("invite-file", &u.invite_file, "FILE",
+                    "the same from a file, or - for standard input: ps shows nobody"),
+        OPTION_FLAG("replace", &u.replace, "join even if this device heads a cluster of its own"),
         OPTION_LIST("model", &u.model, "NAME", "model to serve: NAME.gguf of the models folder"),
         OPTION_TEXT("split", &u.split, "SPEC", "stages by '/', [LAYERS@]SHARES, shares by ':'"),
         OPTION_INT("threads", &u.threads, 0, 256, "N", "of compute (all usable cores)"),

@@ -65,6 +65,12 @@ static int choose_kernels(const char *names, int n_ranks, const struct kernels *
                           struct error *e)
 {
     const char *at = names;
+    int n_names = 1;
+    for (const char *c = names; c && (c = strchr(c, ',')); c++)
+        n_names++;
+    if (n_names > n_ranks)
+        return fail(e, FAIL_ARG, "--isa names %d instruction sets, but there %s %d rank%s", n_names,
+                    n_ranks == 1 ? "is" : "are", n_ranks, n_ranks == 1 ? "" : "s");
     for (int i = 0; i < n_ranks; i++) {
         char name[ISA_NAME];
         size_t n = at ? strcspn(at, ",") : 0;

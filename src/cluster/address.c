@@ -1,6 +1,7 @@
 /* Splitting and joining addresses. Pure. */
 #include "cluster/address.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,6 +20,21 @@ static int parse_port(const char *text, int *ret)
     return port > 0 ? 0 : -1;
 }
 
+/* An IPv6 address, with or without a scope ("fe80::1%eth0"). */
+static bool is_six(const char *text, size_t n)
+{
+    char plain[INET6_ADDRSTRLEN];
+    struct in6_addr parsed;
+    const char *scope = memchr(text, '%', n);
+    n = scope != NULL ? (size_t)(scope - text) : n;
+    if (n >= sizeof plain) {
+        return false;
+    }
+    memcpy(plain, text, n);
+    plain[n] = '\0';
+    return inet_pton(AF_INET6, plain, &parsed) == 1;
+}
+
 int address_parse(const char *text, int default_port, char host[static ADDRESS_TEXT], int *port,
                   struct error *e)
 {
@@ -35,6 +51,12 @@ int address_parse(const char *text, int default_port, char host[static ADDRESS_T
     }
     int n = default_port;
     size_t length = end != NULL ? (size_t)(end - begin) : 0;
+    bool colons = length > 0 && memchr(begin, ':', length) != NULL;
+    if ((colons || text[0] == '[') && !is_six(begin, length)) {
+        return fail(e, FAIL_ARG,
+                    "'%.100s' is not an address (an IPv6 address with a port: [ADDRESS]:PORT)",
+                    text);
+    }
     /* Room is kept for brackets, colon and port. */
     if (length == 0 || length + 9 > ADDRESS_TEXT || (*after != '\0' && *after != ':') ||
         (*after == ':' && parse_port(after + 1, &n) != 0)) {

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/display.h"
 #include "cluster/data.h"
 #include "cluster/link.h"
 #include "cluster/listen.h"
@@ -41,12 +42,18 @@ static void on_local(evutil_socket_t fd, short what, void *arg)
     dispatch_local(arg);
 }
 
+/* Where to join now: as told, or the addresses of the invitation in turn. */
+static const char *next_address(struct cluster *c)
+{
+    return c->options.join != NULL ? c->options.join : security_invited_to(c, c->join_next++);
+}
+
 static void dial_members(struct cluster *c, uint64_t now)
 {
     struct error e = { 0 };
     if (c->join_at != 0 && now >= c->join_at && device_head(c) == NULL) {
         c->join_at = now + RETRY_NS;
-        if (!link_dialing(c, NULL) && link_dial(c, c->options.join, NULL, &e) != 0) {
+        if (!link_dialing(c, NULL) && link_dial(c, next_address(c), NULL, &e) != 0) {
             log_warn("cluster", "%s", e.text);
         }
     }
@@ -132,11 +139,10 @@ static int open_self(struct cluster *c, struct error *e)
         return code;
     }
     me->head = o->join == NULL && o->invite == NULL;
-    if (o->name != NULL) {
-        snprintf(me->name, sizeof me->name, "%s", o->name);
-    } else {
-        host_name(me->name, sizeof me->name);
-    }
+    char host[HOST_NAME_TEXT];
+    host_name(host, sizeof host);
+    /* Whole characters that JSON and a terminal take, whatever it is called. */
+    display_copy(me->name, sizeof me->name, bytes_text(o->name != NULL ? o->name : host));
     snprintf(me->isa, sizeof me->isa, "%s", o->isa ? o->isa : "");
     me->memory_total = memory_total();
     me->memory_usable = memory_usable();
@@ -147,22 +153,26 @@ static int open_self(struct cluster *c, struct error *e)
     return models_scan(&c->models, o->models_dir, &changed, e);
 }
 
-/* Where this device joins: as told, or as its invitation says. */
+/* Checks where this device joins before it tries. */
 static int open_join(struct cluster *c, struct error *e)
 {
+    const char *next = NULL;
     char host[ADDRESS_TEXT];
     int port = 0;
     if (c->self->head) {
         return 0;
     }
-    if (c->options.join == NULL) {
-        c->options.join = security_invited_to(c);
-    }
-    if (c->options.join[0] == '\0') {
+    if (c->options.join == NULL && security_invited_to(c, 0) == NULL) {
         return fail(e, FAIL_ARG, "the invitation names no address: give --join ADDRESS too");
     }
+    const char *first = next_address(c);
+    int code = address_parse(first, 1, host, &port, e);
+    while (code == 0 && c->options.join == NULL && (next = next_address(c)) != first) {
+        code = address_parse(next, 1, host, &port, e);
+    }
+    c->join_next = 0;
     c->join_at = c->time.now_ns;
-    return address_parse(c->options.join, 1, host, &port, e);
+    return code;
 }
 
 int cluster_open(struct cluster **ret, const struct cluster_options *options, struct error *e)

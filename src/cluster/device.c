@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/display.h"
 #include "cluster/data.h"
 #include "cluster/link.h"
 #include "cluster/part.h"
@@ -129,16 +130,6 @@ static int take_models(struct device *d, const json_t *array, struct error *e)
     return 0;
 }
 
-/* Names come from outside and go to terminals and logs. */
-static void take_name(struct device *d, const char *name)
-{
-    size_t n = 0;
-    for (const char *p = name; *p != '\0' && n + 1 < sizeof d->name; p++) {
-        d->name[n++] = (unsigned char)*p >= ' ' && *p != 0x7f ? *p : '?';
-    }
-    d->name[n] = '\0';
-}
-
 int device_take_hello(struct cluster *c, struct device *d, const json_t *m, struct error *e)
 {
     const char *name = "", *isa = "", *id = "";
@@ -162,7 +153,7 @@ int device_take_hello(struct cluster *c, struct device *d, const json_t *m, stru
     if (strcmp(id, d->id) != 0) {
         return fail(e, FAIL_AUTH, "hello under another id than the link's key has");
     }
-    take_name(d, name);
+    display_copy(d->name, sizeof d->name, bytes_text(name));
     snprintf(d->isa, sizeof d->isa, "%s", isa);
     d->memory_total = (uint64_t)memory;
     d->memory_usable = (uint64_t)usable;
@@ -261,7 +252,7 @@ int on_members(struct cluster *c, struct device *from, const json_t *m, struct e
         if (d == NULL || d->self || d->link != NULL) {
             continue;
         }
-        take_name(d, name);
+        display_copy(d->name, sizeof d->name, bytes_text(name));
         snprintf(d->address, sizeof d->address, "%s", address);
         if (message_flag(item, "head") && !c->self->head && device_head(c) == NULL) {
             d->head = true;

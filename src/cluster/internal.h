@@ -118,6 +118,7 @@ struct cluster {
     struct served *served;   /* what the head told a member about its models */
     struct secure_state *secure;
     struct loop_time time; /* every deadline here is in its now_ns; turned by each tick */
+    unsigned join_next;    /* which address of the invitation comes next */
     uint64_t join_at;      /* when to dial --join again; 0: not now */
     uint64_t scan_at;
     uint64_t status_at;

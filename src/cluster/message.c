@@ -83,7 +83,9 @@ static int close_frame(struct buffer *out, size_t start, struct error *e)
 int message_encode(json_t *body, struct buffer *out, struct error *e)
 {
     if (body == NULL) {
-        return fail(e, FAIL_NOMEM, "memory for a control message");
+        /* jansson makes none of a text that is no UTF-8, and none without memory. */
+        return fail(e, FAIL_FORMAT,
+                    "a control message can't be made: a text in it is not UTF-8, or memory is out");
     }
     size_t start = out->size;
     buffer_u32(out, 0);

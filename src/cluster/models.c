@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "base/display.h"
 #include "gguf/gguf.h"
 #include "os/file.h"
 #include "os/log.h"
@@ -73,9 +74,8 @@ static void stem_of(const char *path, char id[static MODEL_ID_TEXT])
     if (part_number(name, n) > 0) {
         n -= PART_TEXT;
     }
-    n = n < MODEL_ID_TEXT - 1 ? n : MODEL_ID_TEXT - 1;
-    memcpy(id, name, n);
-    id[n] = '\0';
+    /* Names of files may be any bytes; an id goes into JSON, logs and terminals. */
+    display_copy(id, MODEL_ID_TEXT, bytes_of(name, n));
 }
 
 int model_identify(const char *path, struct model_file *ret, struct error *e)

@@ -124,10 +124,11 @@ int security_take_key(struct cluster *c, const char *text, struct error *e)
     return code;
 }
 
-const char *security_invited_to(const struct cluster *c)
+const char *security_invited_to(const struct cluster *c, unsigned turn)
 {
     const struct secure_state *s = c->secure;
-    return s->has_invitation && s->invitation.n_addresses > 0 ? s->invitation.addresses[0] : "";
+    unsigned n = s->has_invitation ? (unsigned)s->invitation.n_addresses : 0;
+    return n > 0 ? s->invitation.addresses[turn % n] : NULL;
 }
 
 void security_try_other(struct cluster *c)

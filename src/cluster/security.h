@@ -50,8 +50,9 @@ void security_key_text(const struct cluster *c, char out[static SECURITY_KEY_TEX
 /* Stores it in the home folder. FAIL_FORMAT, FAIL_IO. */
 int security_take_key(struct cluster *c, const char *text, struct error *e);
 
-/* An address that the invitation names, "" when there is none. */
-const char *security_invited_to(const struct cluster *c);
+/* The addresses that the invitation names, one after the other as turn counts up; NULL when there
+ * is none. */
+const char *security_invited_to(const struct cluster *c, unsigned turn);
 
 /* Tickets of data channels, for a live link's TLS object. */
 int security_issue(struct cluster *c, struct ssl_st *ssl, uint64_t purpose, bool must_seal,

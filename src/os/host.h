@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define HOST_NAME_TEXT 256 /* POSIX: at most 255 bytes, NUL not counted */
+
 /* The host's name, cut at size; "device" where it has none. size > 0. */
 static inline void host_name(char *out, size_t size)
 {

@@ -4,10 +4,19 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <unistd.h>
 
 /* Signals that ask a program to end, for the event loop. */
-enum { PROCESS_INTERRUPT = SIGINT, PROCESS_TERMINATE = SIGTERM };
+enum { PROCESS_INTERRUPT = SIGINT, PROCESS_TERMINATE = SIGTERM, PROCESS_HANG_UP = SIGHUP };
+
+/* Whether whoever started us wants a signal to mean nothing (nohup). */
+static inline bool process_ignores(int signal_number)
+{
+    struct sigaction now;
+    return sigaction(signal_number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
 
 /* A peer that went away is an error of the write, not the end of the process. Once at start. */
 static inline void process_ignore_broken_pipes(void)

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "os/file.h"
+#include "os/output.h"
 #include "secure/internal.h"
 #include "secure/text.h"
 
@@ -236,7 +237,7 @@ int cluster_key_load(uint8_t key[static CLUSTER_KEY], const char *home, struct e
     return good ? 0 : fail(e, FAIL_FORMAT, "%s is not %d bytes as hex", path, CLUSTER_KEY);
 }
 
-int cluster_key_store(const uint8_t key[static CLUSTER_KEY], const char *home, struct error *e)
+static int write_key(const uint8_t key[static CLUSTER_KEY], const char *home, struct error *e)
 {
     char path[SECURE_PATH], text[2 * CLUSTER_KEY + 2];
     int code = secure_path(path, home, "cluster.key", e);
@@ -251,6 +252,28 @@ int cluster_key_store(const uint8_t key[static CLUSTER_KEY], const char *home, s
     return code;
 }
 
+bool cluster_key_is_own(const char *home)
+{
+    char path[SECURE_PATH];
+    return secure_path(path, home, "cluster.own", NULL) == 0 && file_exists(path);
+}
+
+int cluster_key_store(const uint8_t key[static CLUSTER_KEY], const char *home, struct error *e)
+{
+    char path[SECURE_PATH], old[SECURE_PATH], own[SECURE_PATH];
+    int code = secure_path(path, home, "cluster.key", e);
+    code = code == 0 ? secure_path(old, home, "cluster.key.old", e) : code;
+    code = code == 0 ? secure_path(own, home, "cluster.own", e) : code;
+    if (code == 0 && file_exists(own) && file_exists(path)) {
+        code = file_rename(path, old, e);
+    }
+    code = code == 0 ? write_key(key, home, e) : code;
+    if (code == 0) {
+        file_remove(own);
+    }
+    return code;
+}
+
 int cluster_key_create(uint8_t key[static CLUSTER_KEY], const char *home, struct error *e)
 {
     int code = cluster_key_load(key, home, e);
@@ -259,7 +282,10 @@ int cluster_key_create(uint8_t key[static CLUSTER_KEY], const char *home, struct
     }
     uint8_t fresh[CLUSTER_KEY];
     code = secure_random(fresh, sizeof fresh, e);
-    code = code == 0 ? cluster_key_store(fresh, home, e) : code;
+    code = code == 0 ? write_key(fresh, home, e) : code;
+    char own[SECURE_PATH];
+    code = code == 0 ? secure_path(own, home, "cluster.own", e) : code;
+    code = code == 0 ? file_write_atomic(own, bytes_text(""), 0600, e) : code;
     if (code == 0) {
         memcpy(key, fresh, sizeof fresh);
     }

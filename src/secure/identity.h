@@ -4,6 +4,8 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 #include <stdint.h>
 
 #define IDENTITY_KEY 32  /* bytes of an Ed25519 public key */
@@ -45,9 +47,14 @@ void identity_short(char out[static IDENTITY_SHORT], const char *id);
 
 /* HOME/cluster.key: 32 random bytes as hex, mode 0600. load: FAIL_NOT_FOUND where there is none
  * yet, FAIL_FORMAT, FAIL_AUTH where others may read it. create makes a new one, or loads the one
- * that is there. store replaces it (when a joiner is given the cluster's). */
+ * that is there. store replaces it (when a joiner is given the cluster's); one that this home made
+ * itself is kept as cluster.key.old. */
 int cluster_key_load(uint8_t key[static CLUSTER_KEY], const char *home, struct error *e);
 int cluster_key_create(uint8_t key[static CLUSTER_KEY], const char *home, struct error *e);
 int cluster_key_store(const uint8_t key[static CLUSTER_KEY], const char *home, struct error *e);
+
+/* Whether this home made its key itself: it heads a cluster, which ends for it, and for those who
+ * joined it, once the key is replaced. HOME/cluster.own says so. */
+bool cluster_key_is_own(const char *home);
 
 #endif

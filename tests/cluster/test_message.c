@@ -49,6 +49,8 @@ static void what_is_too_large_is_refused(void **state)
     buffer_init(&out, 4u << 20);
     buffer_text(&out, "before");
     assert_int_equal(message_encode(json_pack("{s:s}", "type", text), &out, &e), FAIL_LIMIT);
+    assert_int_equal(message_encode(json_pack("{s:s}", "type", "gr\xfc"), &out, &e), FAIL_FORMAT);
+    assert_non_null(strstr(e.text, "is not UTF-8"));
     assert_string_equal(buffer_cstr(&out), "before");
     assert_int_equal(message_encode_data(1, bytes_of(text, MESSAGE_DATA_MAX + 1), &out, &e),
                      FAIL_LIMIT);
@@ -187,6 +189,9 @@ static void addresses(void **state)
         { "[::1]:7", "::1", 7, true },
         { "fe80::1", "fe80::1", 5, false },
         { "[fe80::1]", "fe80::1", 5, false },
+        { "fe80::1%eth0", "fe80::1%eth0", 5, false },
+        { "[fe80::1%eth0]:7", "fe80::1%eth0", 7, false },
+        { "::1:2150", "::1:2150", 5, false }, /* an address too */
         { "localhost:1", "localhost", 1, true },
         { "10.127.0.1:80", "10.127.0.1", 80, false },
     };
@@ -198,7 +203,9 @@ static void addresses(void **state)
         assert_int_equal(port, good[i].port);
         assert_int_equal(address_is_loopback(good[i].text), good[i].loopback);
     }
-    static const char *const bad[] = { "", ":5", "a:", "a:0", "a:65536", "[::1", "[::1]x", "a:1x" };
+    static const char *const bad[] = { "",      ":5",       "a:",   "a:0",       "a:65536",
+                                       "[::1",  "[::1]x",   "a:1x", "::1:21501", "fe80::1::2",
+                                       "1:2:3", "[nas]:99", "[]:1", "a:1:2" };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct error e = { 0 };
         assert_int_equal(address_parse(bad[i], 5, host, &port, &e), FAIL_ARG);

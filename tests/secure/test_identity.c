@@ -34,8 +34,9 @@ static const char *in_home(struct home *h, const char *name)
 static int tear_down(void **state)
 {
     struct home *h = *state;
-    static const char *const names[] = { "device.key", "cluster.key", "invitations",
-                                         "invitations.lock", "device.lock" };
+    static const char *const names[] = { "device.key",       "cluster.key", "invitations",
+                                         "invitations.lock", "device.lock", "cluster.key.old",
+                                         "cluster.own" };
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         unlink(in_home(h, names[i]));
     }
@@ -113,11 +114,23 @@ static void the_cluster_key_is_made_once(void **state)
     struct error e = { 0 };
     uint8_t one[CLUSTER_KEY], two[CLUSTER_KEY];
     assert_int_equal(cluster_key_load(one, h->path, &e), FAIL_NOT_FOUND);
+    assert_false(cluster_key_is_own(h->path));
     assert_int_equal(cluster_key_create(one, h->path, &e), 0);
     assert_int_equal(cluster_key_create(two, h->path, &e), 0);
     assert_memory_equal(one, two, CLUSTER_KEY);
+    assert_true(cluster_key_is_own(h->path));
     memset(one, 7, CLUSTER_KEY);
-    assert_int_equal(cluster_key_store(one, h->path, &e), 0);
+    for (int i = 0; i < 2; i++) { /* what was its own is kept once, not replaced by a given one */
+        assert_int_equal(cluster_key_store(one, h->path, &e), 0);
+        assert_false(cluster_key_is_own(h->path));
+    }
+    FILE *old = fopen(in_home(h, "cluster.key.old"), "r");
+    char kept[2 * CLUSTER_KEY + 1] = "", made[2 * CLUSTER_KEY + 1];
+    assert_non_null(old);
+    assert_non_null(fgets(kept, sizeof kept, old));
+    fclose(old);
+    hex_format(made, two, CLUSTER_KEY);
+    assert_string_equal(kept, made);
     assert_int_equal(cluster_key_load(two, h->path, &e), 0);
     assert_memory_equal(one, two, CLUSTER_KEY);
     FILE *f = fopen(in_home(h, "cluster.key"), "w");
