@@ -23,8 +23,6 @@
 #include <string.h>
 
 #define DEFAULT_PORT 8420
-/* Positions of one session unless told otherwise: a long conversation, and little memory. */
-#define DEFAULT_CONTEXT 4096
 
 /* At the end: how long clients have to take their last answers. */
 #define FINISH_MS 1000
@@ -233,7 +231,7 @@ static int up(struct up *u, struct error *e)
 
 int cmd_up(int argc, char **argv)
 {
-    struct up u = { .port = DEFAULT_PORT, .peer_port = -1, .context = DEFAULT_CONTEXT };
+    struct up u = { .port = DEFAULT_PORT, .peer_port = -1 };
     const struct option_row rows[] = {
         OPTION_TEXT("home", &u.home, "DIR", "keys of this device (~/.local/share/shoal)"),
         OPTION_TEXT("models", &u.models, "DIR", "GGUF files (HOME/models)"),
@@ -250,7 +248,7 @@ int cmd_up(int argc, char **argv)
         OPTION_INT("threads", &u.threads, 0, 256, "N", "of compute (all usable cores)"),
         OPTION_TEXT("isa", &u.isa, "NAME", "kernels (the best that the processor has)"),
         OPTION_INT("context", &u.context, 16, CLUSTER_MAX_CONTEXT, "N",
-                   "most tokens of a session (4096)"),
+                   "most tokens of a session (what fits, up to 32768)"),
         OPTION_FLAG("exact", &u.exact, "f32 activations and KV, for checking"),
         OPTION_FLAG("seal", &u.seal, "encrypt data channels within this machine too"),
     };

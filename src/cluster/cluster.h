@@ -36,7 +36,7 @@ struct cluster_options {
     const struct backend *backend; /* that computes this device's parts */
     const struct kernels *kernels;
     const char *isa; /* name of the kernels, for people */
-    int context;     /* most positions of one session */
+    int context;     /* most positions of one session; 0: as fits, see plan/context.h */
     bool exact;
     uint32_t protocol_version; /* 0: this program's; another one only in tests */
     bool seal;                 /* also data channels within this host are sealed */

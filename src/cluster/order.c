@@ -11,11 +11,6 @@ const char *part_order_device(const struct part_order *o, int rank)
     return rank == WIRE_HEAD ? o->head : o->devices[rank];
 }
 
-uint64_t part_order_context(const struct part_order *o)
-{
-    return o->state_tokens / (uint64_t)o->max_sessions;
-}
-
 json_t *part_order_json(const struct part_order *o)
 {
     json_t *stages = json_array(), *ranks = json_array();
@@ -30,11 +25,12 @@ json_t *part_order_json(const struct part_order *o)
                                         o->devices[r], "address", o->addresses[r]));
     }
     return json_pack(
-        "{s:s, s:I, s:I, s:{s:s, s:I, s:s}, s:o, s:o, s:i, s:s, s:i, s:i, s:I, s:b}", "type",
+        "{s:s, s:I, s:I, s:{s:s, s:I, s:s}, s:o, s:o, s:i, s:s, s:i, s:i, s:i, s:I, s:b}", "type",
         "load", "placement", (json_int_t)o->placement, "epoch", (json_int_t)o->epoch, "model", "id",
         o->model_id, "size", (json_int_t)o->model_size, "sha256", o->model_sha256, "stages", stages,
         "ranks", ranks, "rank", o->rank, "head", o->head, "max_rows", o->max_rows, "max_sessions",
-        o->max_sessions, "state_tokens", (json_int_t)o->state_tokens, "exact", (int)o->exact);
+        o->max_sessions, "context", o->context, "state_tokens", (json_int_t)o->state_tokens,
+        "exact", (int)o->exact);
 }
 
 static int parse_ranks(const json_t *ranks, struct part_order *o, struct error *e)
@@ -92,6 +88,12 @@ static int parse_numbers(const json_t *m, struct part_order *o, struct error *e)
     code = code ? code
                 : message_integer(m, "state_tokens", o->max_sessions,
                                   (int64_t)o->max_sessions * CLUSTER_MAX_CONTEXT, &tokens, e);
+    /* Heads that don't say give each session an equal share. */
+    o->context = code ? 0 : (int)(tokens / o->max_sessions);
+    if (code == 0 && json_object_get(m, "context") != NULL) {
+        int64_t most = tokens < CLUSTER_MAX_CONTEXT ? tokens : CLUSTER_MAX_CONTEXT;
+        code = message_int(m, "context", 1, (int)most, &o->context, e);
+    }
     o->epoch = (uint32_t)epoch;
     o->state_tokens = (uint64_t)tokens;
     o->exact = message_flag(m, "exact");

@@ -279,7 +279,7 @@ static int part_start(struct cluster *c, struct part *p, struct error *e)
                                              .max_rows = o->max_rows,
                                              .max_sessions = o->max_sessions,
                                              .state_tokens = o->state_tokens,
-                                             .session_tokens = part_order_context(o),
+                                             .session_tokens = (uint64_t)o->context,
                                              .step_timeout_ns = STEP_TIMEOUT_NS,
                                              .on_state = on_rank_state,
                                              .arg = p },

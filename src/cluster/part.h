@@ -21,16 +21,14 @@ struct part_order {
     char addresses[PLAN_MAX_RANKS][ADDRESS_TEXT]; /* by rank, as this device reaches them */
     char head[DEVICE_ID_TEXT];
     int max_rows, max_sessions;
-    uint64_t state_tokens; /* positions over all sessions, an equal share for each */
+    int context;           /* most positions of one session */
+    uint64_t state_tokens; /* positions over all sessions, at least one context */
     bool exact;
 };
 
 /* The order as a message and back. Pure. */
 json_t *part_order_json(const struct part_order *o);
 int part_order_parse(const json_t *m, struct part_order *ret, struct error *e);
-
-/* The most positions of one session. */
-uint64_t part_order_context(const struct part_order *o);
 
 /* The device that holds one end of a link: a rank's, or the head's. */
 const char *part_order_device(const struct part_order *o, int rank);

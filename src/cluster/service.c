@@ -269,13 +269,21 @@ void services_tick(struct cluster *c)
 static int measure(struct service *s, struct error *e)
 {
     const struct program *program = service_program(s);
-    s->layer_bytes = calloc((size_t)program->n_layers, sizeof *s->layer_bytes);
-    if (s->layer_bytes == NULL) {
+    size_t n = (size_t)program->n_layers;
+    int element = s->owner->options.exact ? 4 : 2;
+    s->layer_bytes = calloc(n, sizeof *s->layer_bytes);
+    s->weight_bytes = calloc(n, sizeof *s->weight_bytes);
+    s->token_bytes = calloc(n, sizeof *s->token_bytes);
+    if (s->layer_bytes == NULL || s->weight_bytes == NULL || s->token_bytes == NULL) {
         return fail(e, FAIL_NOMEM, "memory for a plan");
     }
-    s->need = (struct split_need){ .n_layers = program->n_layers, .layer_bytes = s->layer_bytes };
-    return source_need(s->source, 2 * (uint64_t)s->context, s->owner->options.exact ? 4 : 2,
-                       s->layer_bytes, &s->need, e);
+    s->need = (struct split_need){ .n_layers = (int)n, .layer_bytes = s->weight_bytes };
+    int code = source_need(s->source, 0, element, s->weight_bytes, &s->need, e);
+    code = code ? code : source_need(s->source, 1, element, s->token_bytes, &s->need, e);
+    for (size_t i = 0; i < n; i++) {
+        s->token_bytes[i] -= s->weight_bytes[i];
+    }
+    return code;
 }
 
 static void service_free(struct service *s)
@@ -284,6 +292,8 @@ static void service_free(struct service *s)
         served_text_close(s->text);
         source_close(s->source);
         free(s->layer_bytes);
+        free(s->weight_bytes);
+        free(s->token_bytes);
         free(s);
     }
 }
@@ -332,8 +342,14 @@ int service_add(struct cluster *c, const char *name, struct error *e)
     int code = find_model(c, name, &s->file, e);
     code = code ? code : source_open(&s->source, s->file.path, e);
     if (code == 0) {
-        int native = service_program(s)->context;
-        s->context = c->options.context < native ? c->options.context : native;
+        int native = service_program(s)->context, asked = c->options.context;
+        int most = asked > 0 ? asked : CONTEXT_MOST;
+        s->context = most < native ? most : native;
+        if (asked > native) {
+            log_warn("cluster",
+                     "%s: a context of %d tokens was asked for, the model's own %d is given",
+                     s->file.id, asked, native);
+        }
         code = served_text_open(&s->text, source_gguf(s->source), service_program(s)->vocab, e);
     }
     code = code ? code : measure(s, e);

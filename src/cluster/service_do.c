@@ -26,6 +26,14 @@ struct retired {
 
 /* --- orders --- */
 
+/* What all sessions share. */
+static uint64_t state_tokens(int context)
+{
+    uint64_t most = (uint64_t)SERVICE_MAX_SESSIONS * (uint64_t)context;
+    most = most < SERVICE_STATE_TOKENS ? most : SERVICE_STATE_TOKENS;
+    return most > (uint64_t)context ? most : (uint64_t)context;
+}
+
 static void begin_attempt(struct service *s, uint32_t epoch)
 {
     struct attempt *a = service_attempt(s, 0);
@@ -37,7 +45,8 @@ static void begin_attempt(struct service *s, uint32_t epoch)
                               .plan = s->planned,
                               .max_rows = SERVICE_MAX_ROWS,
                               .max_sessions = SERVICE_MAX_SESSIONS,
-                              .state_tokens = (uint64_t)SERVICE_MAX_SESSIONS * (uint64_t)s->context,
+                              .context = s->context,
+                              .state_tokens = state_tokens(s->context),
                               .exact = s->owner->options.exact };
     snprintf(o->model_id, sizeof o->model_id, "%s", s->file.id);
     snprintf(o->model_sha256, sizeof o->model_sha256, "%s", s->file.sha256);
@@ -206,8 +215,13 @@ static void show_devices(struct service *s, const struct attempt *a)
         log_info("cluster", "%s: %s holds layers %d-%d%s: %.1f MB of weights", s->file.id, label,
                  stage->first, stage->end - 1, share, (double)a->ranks[r].weight_bytes / 1e6);
     }
-    log_info("cluster", "%s: serving on %d device%s, context %d", s->file.id, n, n == 1 ? "" : "s",
-             s->context);
+    int native = service_program(s)->context;
+    log_info("cluster", "%s: serving on %d device%s, context %d%s", s->file.id, n,
+             n == 1 ? "" : "s", s->context,
+             s->context == native            ? ", all of the model's"
+             : s->owner->options.context > 0 ? ""
+             : s->context == CONTEXT_MOST    ? " unless --context says more"
+                                             : ", what fits into memory");
 }
 
 void service_retire(struct service *s, uint32_t epoch, const char *why)

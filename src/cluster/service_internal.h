@@ -5,6 +5,7 @@
 #include "cluster/part.h"
 #include "cluster/service.h"
 #include "cluster/service_core.h"
+#include "plan/context.h"
 
 struct channel;
 struct source;
@@ -16,6 +17,8 @@ struct source;
 #define SERVICE_MAX_QUEUE 256
 /* Sessions: requests and remembered prefixes. */
 #define SERVICE_MAX_SESSIONS (2 * SERVICE_MAX_REQUESTS)
+/* Positions of KV that all sessions share, where that is more than one context. */
+#define SERVICE_STATE_TOKENS (SERVICE_MAX_SESSIONS * CONTEXT_LEAST)
 _Static_assert(SERVICE_MAX_SESSIONS <= PART_MAX_SESSIONS, "or devices refuse the order");
 
 /* The driver's side of one placement. */
@@ -47,9 +50,11 @@ struct service {
     struct model_file file;
     struct source *source;
     struct served_text *text;
-    uint64_t *layer_bytes; /* (n_layers) weights and KV of one context */
-    struct split_need need;
-    int context;
+    uint64_t *layer_bytes;  /* (n_layers) weights and KV of one context, as last planned */
+    uint64_t *weight_bytes; /* (n_layers) weights alone */
+    uint64_t *token_bytes;  /* (n_layers) KV of one position */
+    struct split_need need; /* layer_bytes: weight_bytes */
+    int context;            /* of the plan; before one the most that it may be */
     int64_t created_s;
 
     struct service_core core;

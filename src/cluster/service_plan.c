@@ -58,21 +58,51 @@ static uint64_t memory_for(struct service *s, struct device *d)
     return usable > MEMORY_RESERVE ? usable - MEMORY_RESERVE : 0;
 }
 
-static int make_plan(struct service *s, struct device **devices, int n, int n_with,
-                     struct placement_plan *plan, struct error *e)
+static int parse_split(const struct service *s, int n, struct placement_plan *plan, struct error *e)
 {
     const char *spec = s->owner->options.split;
-    if (spec == NULL) {
-        uint64_t memory[CLUSTER_MAX_DEVICES];
-        for (int i = 0; i < n_with; i++) {
-            memory[i] = memory_for(s, devices[i]);
-        }
-        return split_by_memory(&s->need, memory, n_with, plan, e);
-    }
     int code = split_parse(spec, service_program(s)->n_layers, plan, e);
     if (code == 0 && plan->n_ranks > n) {
         code = fail(e, FAIL_NOT_FOUND, "waits for %d more device%s (split %s)", plan->n_ranks - n,
                     plan->n_ranks - n == 1 ? "" : "s", spec);
+    }
+    return code;
+}
+
+/* The context that was asked for, or as long a one as fits. plan: NULL, or the split. */
+static int choose_context(struct service *s, const struct placement_plan *plan,
+                          const uint64_t *memory, int n, struct error *e)
+{
+    int asked = s->owner->options.context, native = service_program(s)->context;
+    const struct context_need need = { .weights = &s->need,
+                                       .token_bytes = s->token_bytes,
+                                       .layer_bytes = s->layer_bytes,
+                                       .plan = plan,
+                                       .most = native < CONTEXT_MOST ? native : CONTEXT_MOST };
+    int code = 0;
+    if (asked == 0) {
+        code = context_by_memory(&need, memory, n, &s->context, e);
+    }
+    for (int i = 0; i < s->need.n_layers; i++) {
+        s->layer_bytes[i] = s->weight_bytes[i] + s->token_bytes[i] * (uint64_t)s->context;
+    }
+    return code;
+}
+
+static int make_plan(struct service *s, struct device **devices, int n, int n_with,
+                     struct placement_plan *plan, struct error *e)
+{
+    bool given = s->owner->options.split != NULL;
+    uint64_t memory[CLUSTER_MAX_DEVICES];
+    for (int i = 0; i < n; i++) {
+        memory[i] = memory_for(s, devices[i]);
+    }
+    int code = given ? parse_split(s, n, plan, e) : 0;
+    code = code ? code : choose_context(s, given ? plan : NULL, memory, given ? n : n_with, e);
+    if (code == 0 && !given) {
+        struct split_need need = s->need;
+        need.layer_bytes = s->layer_bytes;
+        code = split_by_memory(&need, memory, n_with, plan, e);
     }
     return code;
 }

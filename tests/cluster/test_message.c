@@ -71,6 +71,7 @@ static void orders_come_back(void **state)
                              .rank = 2,
                              .max_rows = 16,
                              .max_sessions = 2,
+                             .context = 300,
                              .state_tokens = 512,
                              .exact = true };
     assert_int_equal(split_parse("4@1:3/3@2/1@1", 8, &o.plan, &e), 0);
@@ -88,13 +89,25 @@ static void orders_come_back(void **state)
     assert_string_equal(back.devices[3], "d3");
     assert_int_equal(back.rank, 2);
     assert_true(back.exact);
+    assert_int_equal(back.context, 300);
+    assert_int_equal(back.state_tokens, 512);
     assert_string_equal(part_order_device(&back, WIRE_HEAD), "d0");
     json_object_set_new(m, "rank", json_integer(4));
     assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
     json_object_set_new(m, "rank", json_integer(0));
     json_object_set_new(m, "state_tokens", json_integer(2 * CLUSTER_MAX_CONTEXT));
     assert_int_equal(part_order_parse(m, &back, &e), 0);
-    assert_int_equal(part_order_context(&back), CLUSTER_MAX_CONTEXT);
+    assert_int_equal(back.context, 300);
+    json_object_del(m, "context"); /* an equal share for each */
+    assert_int_equal(part_order_parse(m, &back, &e), 0);
+    assert_int_equal(back.context, CLUSTER_MAX_CONTEXT);
+    json_object_set_new(m, "context", json_integer(CLUSTER_MAX_CONTEXT + 1));
+    assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
+    json_object_set_new(m, "context", json_integer(513));
+    json_object_set_new(m, "state_tokens", json_integer(512)); /* not even one */
+    assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
+    json_object_set_new(m, "context", json_integer(512));
+    assert_int_equal(part_order_parse(m, &back, &e), 0);
     json_object_set_new(m, "state_tokens", json_integer(INT64_C(1) << 32));
     assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
     json_object_set_new(m, "state_tokens", json_integer(512));
