@@ -9,6 +9,8 @@
 #include "os/clock.h"
 
 #define KEEPALIVE_MS 5000
+/* Of a target with its query, NUL included: as long as HTTP lets it be. */
+#define API_MAX_PATH 2080
 
 /* What has a path, and what it answers to. */
 struct route {
@@ -61,30 +63,65 @@ static const struct route *find_route(const char *path, size_t size)
     return NULL;
 }
 
+/* Also of paths that aren't there: a page then reads why, from the request itself. */
 static void reply_options(struct responder *r, const struct route *route)
 {
     char headers[256];
-    snprintf(headers, sizeof headers,
-             "Allow: %s\r\nAccess-Control-Allow-Methods: %s\r\n"
-             "Access-Control-Allow-Headers: authorization, content-type\r\n",
-             route->methods, route->methods);
+    const char *methods = route != NULL ? route->methods : "GET, HEAD, POST, OPTIONS";
+    snprintf(headers, sizeof headers, "Allow: %s\r\nAccess-Control-Allow-Methods: %s\r\n", methods,
+             methods);
     r->ops->begin(r, 204, NULL, false, headers);
     r->ops->end(r);
 }
 
-void api_handle(struct api *a, const struct api_request *request, struct responder *responder)
+/* Copies a path with single slashes and none at its end, as clients put base URLs and paths
+ * together; its query stays. */
+static void clean_path(const char *path, char ret[static API_MAX_PATH])
 {
-    size_t size = strcspn(request->path, "?#");
-    const struct route *route = find_route(request->path, size);
+    size_t n = 0, end = strcspn(path, "?#");
+    for (size_t i = 0; i < end && n + 1 < API_MAX_PATH; i++) {
+        if (path[i] != '/' || n == 0 || ret[n - 1] != '/') {
+            ret[n++] = path[i];
+        }
+    }
+    n -= n > 1 && ret[n - 1] == '/';
+    snprintf(ret + n, API_MAX_PATH - n, "%s", path + end);
+}
+
+/* What was probably meant by a path that isn't there; "" when nothing is near. */
+static const char *hint(const char *path, size_t size)
+{
+    char with[API_MAX_PATH + 4];
+    snprintf(with, sizeof with, "/v1%.*s", (int)size, path);
+    if (find_route(with, strlen(with)) != NULL) {
+        return " Did you forget /v1? The API's base URL ends with it.";
+    }
+    if (size > 3 && strncmp(path, "/v1/v1", 6) == 0) {
+        return " The path begins with /v1 twice: the base URL has one already.";
+    }
+    if (size <= 4 && (strncmp(path, "/v1", size) == 0)) {
+        return " This is shoal: the API's base URL ends with /v1, GET /v1/models lists its models.";
+    }
+    return "";
+}
+
+void api_handle(struct api *a, const struct api_request *original, struct responder *responder)
+{
+    char path[API_MAX_PATH];
+    clean_path(original->path, path);
+    const struct api_request clean = { original->method, path, original->body };
+    const struct api_request *request = &clean;
+    size_t size = strcspn(path, "?#");
+    const struct route *route = find_route(path, size);
     struct api_problem p = { 0 };
     if (a->stopped) {
         problem_set(&p, 503, "service_unavailable", NULL, "The server is shutting down.");
         reply_problem(responder, &p);
         return;
     }
-    if (route == NULL) {
-        problem_set(&p, 404, "unknown_url", NULL, "Unknown request URL: %.16s %.200s.",
-                    request->method, request->path);
+    if (route == NULL && strcmp(request->method, "OPTIONS") != 0) {
+        problem_set(&p, 404, "unknown_url", NULL, "Unknown request URL: %.16s %.200s.%s",
+                    request->method, request->path, hint(path, size));
         reply_problem(responder, &p);
         return;
     }

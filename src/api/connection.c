@@ -6,11 +6,14 @@
 #include "api/connection.h"
 
 #include <event2/buffer.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "api/allow.h"
+#include "api/id.h"
 #include "api/problem.h"
 #include "os/clock.h"
 #include "os/socket.h"
@@ -21,6 +24,10 @@
 #define MAX_ANSWER (256u << 20)
 /* How long a client has to close after the last answer. */
 #define LINGER_MS 1000
+/* Header names of a preflight: the openai packages ask for about 250 bytes. */
+#define MAX_ASKED 1024
+/* How long a browser keeps a preflight's answer. */
+#define PREFLIGHT_S 600
 /* When a client may come again: a queue moves on within a second; a model is loaded, or placed
  * again after a loss, within some. */
 #define BUSY_S 1
@@ -44,8 +51,12 @@ struct connection {
     struct http_chunks chunks;
     uint64_t body_left;
     struct buffer body, answer;
+    uint64_t since_ns; /* the present state */
     int status;
-    char type[64], extra[320], origin[256];
+    char type[64], extra[320];
+    char request_id[API_ID_TEXT];
+    char origin[ALLOW_TEXT];       /* of a page that may use the server; "": no page */
+    char asked_headers[MAX_ASKED]; /* of its preflight */
 };
 
 static void advance(struct connection *c);
@@ -146,6 +157,23 @@ static void set_deadline(struct connection *c, int ms)
 
 /* --- writing --- */
 
+/* What a page of another origin may do and see. Source: the Fetch Standard, "CORS protocol". */
+static void put_cors(const struct connection *c, struct evbuffer *out)
+{
+    evbuffer_add_printf(out,
+                        "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n"
+                        "Access-Control-Expose-Headers: x-request-id, retry-after\r\n",
+                        c->origin);
+    if (strcmp(c->head.method, "OPTIONS") != 0) {
+        return;
+    }
+    evbuffer_add_printf(out, "Access-Control-Allow-Headers: %s\r\nAccess-Control-Max-Age: %d\r\n",
+                        c->asked_headers, PREFLIGHT_S);
+    if (c->head.private_network) {
+        evbuffer_add_printf(out, "Access-Control-Allow-Private-Network: true\r\n");
+    }
+}
+
 static void put_head(struct connection *c, int64_t length)
 {
     struct evbuffer *out = bufferevent_get_output(c->bev);
@@ -161,8 +189,9 @@ static void put_head(struct connection *c, int64_t length)
         evbuffer_add_printf(out, "Content-Type: %s\r\nX-Content-Type-Options: nosniff\r\n",
                             c->type);
     }
+    evbuffer_add_printf(out, "X-Request-Id: %s\r\n", c->request_id);
     if (c->origin[0] != '\0') {
-        evbuffer_add_printf(out, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n", c->origin);
+        put_cors(c, out);
     }
     int wait_s = c->status == 429 ? BUSY_S : c->status == 503 ? UNAVAILABLE_S : 0;
     if (wait_s > 0) {
@@ -278,22 +307,49 @@ static void refuse(struct connection *c, int status, const char *text)
 
 /* --- reading --- */
 
+/* Header names that a preflight asks for, as they may be said back: all of them, for a page whose
+ * origin is allowed may do what a program may. */
+static void take_asked_headers(struct connection *c)
+{
+    struct bytes asked = c->head.asked_headers;
+    bool plain = asked.size > 0 && asked.size < sizeof c->asked_headers;
+    for (size_t i = 0; i < asked.size; i++) {
+        plain = plain && asked.data[i] < 0x7f;
+    }
+    snprintf(c->asked_headers, sizeof c->asked_headers, "%.*s", plain ? (int)asked.size : INT_MAX,
+             plain ? (const char *)asked.data : "authorization, content-type");
+}
+
 /* Refuses what a page of another site could send here. */
-static bool is_local(struct connection *c)
+static bool is_allowed(struct connection *c)
 {
     const struct http_head *h = &c->head;
-    if (h->host.size > 0 && !http_is_loopback(h->host)) {
-        refuse(c, 403, "The Host header doesn't name this machine; use 127.0.0.1 or localhost.");
-        return false;
+    const struct allow *allow = &c->server->options.allow;
+    bool origin =
+        h->origin.size > 0 && h->origin.size < sizeof c->origin && allow_origin(allow, h->origin);
+    char text[400];
+    if (h->host.size > 0 && !allow_host(allow, h->host)) {
+        snprintf(text, sizeof text,
+                 "The Host header doesn't name this machine; use 127.0.0.1 or localhost, or start "
+                 "with: shoal up --allow-host %.*s",
+                 (int)(h->host.size < 200 ? h->host.size : 200), (const char *)h->host.data);
+        refuse(c, 403, text);
+    } else if (h->origin.size > 0 && !origin) {
+        snprintf(text, sizeof text,
+                 "Pages of this origin may not use this server, unless it is started with: shoal "
+                 "up --allow-origin %.*s",
+                 (int)(h->origin.size < 200 ? h->origin.size : 200), (const char *)h->origin.data);
+        refuse(c, 403, text);
+    } else if (h->cross_site && !origin && !(h->navigation && strcmp(h->method, "GET") == 0)) {
+        /* An image, a form, a script: without an Origin nobody can say whose it is. */
+        refuse(c, 403, "Pages of other sites may not use this server.");
+    } else {
+        snprintf(c->origin, sizeof c->origin, "%.*s", origin ? (int)h->origin.size : 0,
+                 origin ? (const char *)h->origin.data : "");
+        take_asked_headers(c);
+        return true;
     }
-    if (h->origin.size > 0 && !http_origin_is_loopback(h->origin)) {
-        refuse(c, 403, "Pages of this origin may not use this server.");
-        return false;
-    }
-    snprintf(c->origin, sizeof c->origin, "%.*s",
-             (int)(h->origin.size < 255 ? h->origin.size : 255),
-             (const char *)(h->origin.size > 0 ? h->origin.data : (const uint8_t *)""));
-    return true;
+    return false;
 }
 
 /* Takes a head from the input. False when the connection waits or is done. */
@@ -306,6 +362,8 @@ static bool read_head(struct connection *c)
     }
     if (!c->started) {
         c->started = true;
+        c->since_ns = clock_now_ns();
+        id_make(c->request_id, "req_");
         set_deadline(c, c->server->options.head_timeout_ms);
     }
     n = n < HTTP_MAX_HEAD ? n : HTTP_MAX_HEAD;
@@ -329,11 +387,11 @@ static bool read_head(struct connection *c)
     }
     c->keep_alive = c->head.keep_alive;
     c->head_only = strcmp(c->head.method, "HEAD") == 0;
-    if (!is_local(c)) {
+    if (!is_allowed(c)) {
         return false;
     }
-    evbuffer_drain(in, (size_t)size); /* host and origin end here */
-    c->head.host = c->head.origin = (struct bytes){ 0 };
+    evbuffer_drain(in, (size_t)size); /* what is borrowed ends here */
+    c->head.host = c->head.origin = c->head.asked_headers = (struct bytes){ 0 };
     if (c->head.content_length > (int64_t)c->server->options.max_body) {
         char text[80];
         snprintf(text, sizeof text, "The body is larger than %zu bytes.",

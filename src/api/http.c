@@ -23,6 +23,7 @@ static const struct status_text reasons[] = {
     { 411, "Length Required" },
     { 413, "Content Too Large" },
     { 414, "URI Too Long" },
+    { 415, "Unsupported Media Type" },
     { 429, "Too Many Requests" },
     { 431, "Request Header Fields Too Large" },
     { 500, "Internal Server Error" },
@@ -134,6 +135,28 @@ static int refuse(struct error *e, int status, const char *text)
     return status;
 }
 
+/* Takes "http://HOST" off a target, which proxies and some clients send (RFC 9112, 3.2.2). */
+static struct bytes take_authority(struct bytes *target)
+{
+    const char *const schemes[] = { "http://", "https://" };
+    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+        size_t start = strlen(schemes[i]), end = start;
+        if (target->size <= start || !equal_nocase(bytes_of(target->data, start), schemes[i])) {
+            continue;
+        }
+        while (end < target->size && target->data[end] != '/' && target->data[end] != '?') {
+            end++;
+        }
+        struct bytes host = bytes_of(target->data + start, end - start);
+        if (host.size == 0) {
+            break;
+        }
+        *target = bytes_of(target->data + end, target->size - end);
+        return host;
+    }
+    return (struct bytes){ 0 };
+}
+
 static int parse_request_line(struct bytes line, struct http_head *ret, struct error *e)
 {
     struct bytes method = take_word(&line), target = take_word(&line);
@@ -151,7 +174,10 @@ static int parse_request_line(struct bytes line, struct http_head *ret, struct e
             return refuse(e, 400, "The path has bytes that must be percent-encoded.");
         }
     }
-    if (target.size == 0 || (target.data[0] != '/' && !bytes_equal_text(target, "*"))) {
+    ret->host = take_authority(&target);
+    if (ret->host.size > 0 && (target.size == 0 || target.data[0] == '?')) {
+        ret->target[0] = '/'; /* "http://host" and "http://host?query" have no path */
+    } else if (target.size == 0 || (target.data[0] != '/' && !bytes_equal_text(target, "*"))) {
         return refuse(e, 400, "The path doesn't begin with '/'.");
     }
     if (line.size != 8 || !bytes_starts_with(line, "HTTP/") || line.data[6] != '.') {
@@ -161,7 +187,7 @@ static int parse_request_line(struct bytes line, struct http_head *ret, struct e
         return refuse(e, 505, "Only HTTP/1.0 and HTTP/1.1 are spoken here.");
     }
     memcpy(ret->method, method.data, method.size);
-    memcpy(ret->target, target.data, target.size);
+    memcpy(ret->target + strlen(ret->target), target.data, target.size);
     ret->minor = line.data[7] - '0';
     return 0;
 }
@@ -202,6 +228,29 @@ static void parse_connection(struct bytes value, struct http_head *ret)
     }
 }
 
+static int take_once(struct bytes *ret, struct bytes value, const char *twice, struct error *e)
+{
+    if (ret->data != NULL) {
+        return refuse(e, 400, twice);
+    }
+    *ret = value;
+    return 0;
+}
+
+/* Headers that only browsers send: Fetch Metadata and CORS. */
+static void parse_browser(struct bytes name, struct bytes value, struct http_head *ret)
+{
+    if (equal_nocase(name, "sec-fetch-site")) {
+        ret->cross_site = equal_nocase(value, "cross-site");
+    } else if (equal_nocase(name, "sec-fetch-dest")) {
+        ret->navigation = equal_nocase(value, "document");
+    } else if (equal_nocase(name, "access-control-request-headers")) {
+        ret->asked_headers = value;
+    } else if (equal_nocase(name, "access-control-request-private-network")) {
+        ret->private_network = equal_nocase(value, "true");
+    }
+}
+
 static int parse_header(struct bytes line, struct http_head *ret, struct error *e)
 {
     const uint8_t *colon = memchr(line.data, ':', line.size);
@@ -227,13 +276,18 @@ static int parse_header(struct bytes line, struct http_head *ret, struct error *
         parse_connection(value, ret);
     } else if (equal_nocase(name, "expect")) {
         ret->expect_continue = equal_nocase(value, "100-continue");
-    } else if (equal_nocase(name, "host")) {
-        if (ret->host.size > 0) {
-            return refuse(e, 400, "Two Host headers.");
+    } else if (equal_nocase(name, "content-encoding")) {
+        if (value.size > 0 && !equal_nocase(value, "identity")) {
+            return refuse(e, 415,
+                          "The body is compressed (Content-Encoding), which isn't understood "
+                          "here; send it as it is.");
         }
-        ret->host = value;
+    } else if (equal_nocase(name, "host")) {
+        return take_once(&ret->host, value, "Two Host headers.", e);
     } else if (equal_nocase(name, "origin")) {
-        ret->origin = value;
+        return take_once(&ret->origin, value, "Two Origin headers.", e);
+    } else {
+        parse_browser(name, value, ret);
     }
     return 0;
 }
@@ -245,6 +299,8 @@ int http_head_parse(struct bytes head, struct http_head *ret, struct error *e)
     while (next_line(&head, &line) && line.size == 0) {
     }
     int status = parse_request_line(line, &h, e);
+    struct bytes authority = h.host;
+    h.host = (struct bytes){ 0 };
     h.keep_alive = h.minor == 1;
     for (int n = 0; status == 0 && next_line(&head, &line) && line.size > 0; n++) {
         status =
@@ -262,6 +318,7 @@ int http_head_parse(struct bytes head, struct http_head *ret, struct error *e)
     if (!h.chunked && h.content_length < 0 && strcmp(h.method, "POST") == 0) {
         return refuse(e, 411, "A POST needs Content-Length or Transfer-Encoding: chunked.");
     }
+    h.host = authority.size > 0 ? authority : h.host;
     *ret = h;
     return 0;
 }
@@ -275,24 +332,58 @@ static int hex(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* One byte of a chunk-size line; its LF starts the data. */
+/* A line of a chunked body ends with CR LF and has neither within (a bare LF is read differently by
+ * different servers, which lets requests be smuggled). True: byte belongs to a line's end; *ended
+ * when it is the last of it. */
+static bool feed_line_end(struct http_chunks *c, uint8_t byte, bool *ended, int *status,
+                          struct error *e)
+{
+    bool due = c->cr;
+    *ended = due && byte == '\n';
+    c->cr = !due && byte == '\r';
+    if (due != (byte == '\n')) {
+        *status = refuse(e, 400, "A line of the chunked body doesn't end with CR LF.");
+    }
+    return due || c->cr || *status != 0;
+}
+
+/* One byte of a chunk-size line; its end starts the data. */
 static int feed_size(struct http_chunks *c, uint8_t byte, struct error *e)
 {
-    int digit = hex(byte);
+    int digit = hex(byte), status = 0;
+    bool ended = false;
+    if (c->line == 0 && digit < 0) {
+        return refuse(e, 400, "A chunk's size isn't a hexadecimal number.");
+    }
+    if (feed_line_end(c, byte, &ended, &status, e)) {
+        c->state = ended ? (c->left > 0 ? CHUNK_DATA : CHUNK_TRAILER) : c->state;
+        c->line = ended ? 0 : c->line;
+        return status;
+    }
     if (++c->line > HTTP_MAX_CHUNK_LINE) {
         return refuse(e, 400, "A chunk's size line is too long.");
     }
-    if (byte == '\n' && c->line > 1) {
-        c->state = c->left > 0 ? CHUNK_DATA : CHUNK_TRAILER;
-        c->line = 0;
-    } else if (c->state == CHUNK_SIZE && digit >= 0 && c->line <= 8) {
+    if (c->state == CHUNK_SIZE && digit >= 0 && c->line <= 8) {
         c->left = c->left * 16 + (uint64_t)digit;
-    } else if (c->line > 1 && (byte == '\r' || byte == ';' || byte == ' ' || byte == '\t')) {
+    } else if (byte == ';' || byte == ' ' || byte == '\t') {
         c->state = CHUNK_EXTENSION;
     } else if (c->state == CHUNK_SIZE) {
         return refuse(e, 400, "A chunk's size isn't a hexadecimal number.");
     }
     return 0;
+}
+
+/* One byte of the trailers, which are read and ignored; an empty line ends the body. */
+static int feed_trailer(struct http_chunks *c, uint8_t byte, struct error *e)
+{
+    bool ended = false;
+    int status = 0;
+    if (feed_line_end(c, byte, &ended, &status, e)) {
+        c->done = ended && c->line == 0;
+        c->line = ended ? 0 : c->line;
+        return status;
+    }
+    return ++c->line > HTTP_MAX_CHUNK_LINE ? refuse(e, 400, "A trailer is too long.") : 0;
 }
 
 int http_chunks_feed(struct http_chunks *c, struct bytes input, struct buffer *body, size_t *used,
@@ -322,13 +413,8 @@ int http_chunks_feed(struct http_chunks *c, struct bytes input, struct buffer *b
                 c->state = CHUNK_SIZE;
             }
             break;
-        case CHUNK_TRAILER: /* trailers are read and ignored; an empty line ends the body */
-            if (byte == '\n') {
-                c->done = c->line == 0;
-                c->line = 0;
-            } else if (byte != '\r' && ++c->line > HTTP_MAX_CHUNK_LINE) {
-                status = refuse(e, 400, "A trailer is too long.");
-            }
+        case CHUNK_TRAILER:
+            status = feed_trailer(c, byte, e);
             break;
         default:
             status = feed_size(c, byte, e);
@@ -338,45 +424,4 @@ int http_chunks_feed(struct http_chunks *c, struct bytes input, struct buffer *b
     }
     *used = i;
     return status;
-}
-
-bool http_is_loopback(struct bytes authority)
-{
-    struct bytes host = authority, port = { 0 };
-    for (size_t i = authority.size; i > 0 && authority.data[i - 1] != ']'; i--) {
-        if (authority.data[i - 1] == ':') {
-            host = bytes_of(authority.data, i - 1);
-            port = bytes_of(authority.data + i, authority.size - i);
-            break;
-        }
-    }
-    for (size_t i = 0; i < port.size; i++) {
-        if (port.data[i] < '0' || port.data[i] > '9') {
-            return false;
-        }
-    }
-    if (equal_nocase(host, "localhost") || equal_nocase(host, "[::1]")) {
-        return true;
-    }
-    if (!bytes_starts_with(host, "127.")) {
-        return false;
-    }
-    for (size_t i = 0; i < host.size; i++) { /* "127.0.0.1.example" is a name, not an address */
-        if (host.data[i] != '.' && (host.data[i] < '0' || host.data[i] > '9')) {
-            return false;
-        }
-    }
-    return true;
-}
-
-bool http_origin_is_loopback(struct bytes origin)
-{
-    const char *schemes[] = { "http://", "https://" };
-    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
-        size_t n = strlen(schemes[i]);
-        if (origin.size > n && equal_nocase(bytes_of(origin.data, n), schemes[i])) {
-            return http_is_loopback(bytes_of(origin.data + n, origin.size - n));
-        }
-    }
-    return false;
 }

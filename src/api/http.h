@@ -27,15 +27,20 @@ struct http_head {
     bool chunked;
     bool keep_alive;
     bool expect_continue;
-    struct bytes host, origin; /* empty: not given */
+    /* What browsers say: a page of another site caused it; it is to be shown as a page itself; a
+     * preflight from a public page to a private address. */
+    bool cross_site, navigation, private_network;
+    /* Borrowed; empty: not given. host: of an absolute target where there is one (RFC 9112,
+     * 3.2.2). asked_headers: of a preflight, a list of names. */
+    struct bytes host, origin, asked_headers;
 };
 
 /* Finds the end of a head: bytes up to and with its empty line, 0 when it isn't all there yet, -1
  * when a line ends without CR (then no more bytes help). Leading empty lines are a part of it. */
 int64_t http_head_size(struct bytes input);
 
-/* Parses a whole head. Returns 0 or the HTTP status that refuses it (400, 411, 414, 431, 501, 505),
- * with the reason in e. */
+/* Parses a whole head. Returns 0 or the HTTP status that refuses it (400, 411, 414, 415, 431, 501,
+ * 505), with the reason in e. */
 int http_head_parse(struct bytes head, struct http_head *ret, struct error *e);
 
 /* Decoder of a chunked body. Caller's struct; zero bytes is a new body. */
@@ -43,6 +48,7 @@ struct http_chunks {
     int state;
     uint64_t left; /* of the present chunk */
     size_t line;   /* bytes of the present line */
+    bool cr;       /* its CR has come, LF is due */
     bool done;
 };
 
@@ -53,12 +59,5 @@ int http_chunks_feed(struct http_chunks *c, struct bytes input, struct buffer *b
 
 /* "OK" of 200. */
 const char *http_reason(int status);
-
-/* Whether a Host or an Origin's authority names this machine: localhost, 127.0.0.0/8, [::1], any
- * port. What else a name server may claim to be us is refused (DNS rebinding). */
-bool http_is_loopback(struct bytes authority);
-
-/* The same of a whole Origin, "http://localhost:3000". */
-bool http_origin_is_loopback(struct bytes origin);
 
 #endif

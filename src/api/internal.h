@@ -3,6 +3,7 @@
 #define SHOAL_API_INTERNAL_H
 
 #include "api/api.h"
+#include "api/id.h"
 #include "api/openai_parse.h"
 #include "api/problem.h"
 #include "engine/generate.h"
@@ -17,7 +18,6 @@
  * context of 32,768 tokens with 20 alternatives each fits. */
 #define API_MAX_LOGPROBS (128u << 20)
 #define API_MAX_ALL_LOGPROBS (256u << 20)
-#define API_ID_TEXT 48
 
 struct job;
 struct pieces;

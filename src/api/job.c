@@ -405,19 +405,6 @@ void jobs_close(struct api *a)
 
 /* --- start --- */
 
-static void make_id(char to[static API_ID_TEXT], const char *prefix)
-{
-    static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX";
-    uint8_t noise[24];
-    evutil_secure_rng_get_bytes(noise, sizeof noise);
-    size_t n = strlen(prefix);
-    memcpy(to, prefix, n);
-    for (size_t i = 0; i < sizeof noise; i++) {
-        to[n++] = letters[noise[i] % (sizeof letters - 1)];
-    }
-    to[n] = '\0';
-}
-
 static int start_choice(struct choice *c, const struct api_model *model,
                         const struct job_prompt *prompt, struct error *e)
 {
@@ -483,7 +470,7 @@ static struct job *job_new(struct api *a, struct responder *responder,
                          .n_choices = n,
                          .choices = choices };
     job->format = request->endpoint == OPENAI_CHAT ? &job_format_chat : &job_format_text;
-    make_id(job->id, job->format->id_prefix);
+    id_make(job->id, job->format->id_prefix);
     for (int i = 0; i < n; i++) {
         struct choice *c = &choices[i];
         c->job = job;

@@ -2,6 +2,7 @@
 #ifndef SHOAL_API_SERVER_H
 #define SHOAL_API_SERVER_H
 
+#include "api/allow.h"
 #include "api/api.h"
 
 #include <event2/util.h>
@@ -13,6 +14,7 @@ struct server_options {
     struct event_base *base;
     struct api *api;
     int port;             /* 0: any free one */
+    struct allow allow;   /* beside this machine's own names and origins; borrowed */
     int max_connections;  /* 512; more wait in the system's queue */
     size_t max_body;      /* bytes of one body, 8 MiB */
     size_t max_bodies;    /* bytes of all bodies under way, 256 MiB */

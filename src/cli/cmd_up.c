@@ -7,6 +7,7 @@
 #include "api/api.h"
 #include "api/server.h"
 #include "backend/backend.h"
+#include "cli/allowed.h"
 #include "cli/folders.h"
 #include "cli/invited.h"
 #include "cli/options.h"
@@ -31,9 +32,10 @@ struct up {
     const char *home, *models, *join, *invite, *invite_file, *split, *isa, *name;
     char invitation[INVITATION_TEXT];
     int64_t port, peer_port, threads, context;
-    struct option_list model;
+    struct option_list model, origins, hosts;
     bool seal, exact, replace;
     struct folders folders;
+    struct allowed allowed;
 
     struct event_base *base;
     struct cluster *cluster;
@@ -139,13 +141,23 @@ static int open_api(struct up *u, struct error *e)
     if (code == 0) {
         code = server_open(
             &u->server,
-            &(struct server_options){ .base = u->base, .api = u->api, .port = (int)u->port }, e);
+            &(struct server_options){
+                .base = u->base, .api = u->api, .port = (int)u->port, .allow = u->allowed.allow },
+            e);
     }
     if (code == FAIL_BUSY) {
         return fail(e, code, "port %d is taken (another shoal?): give another one by --port N",
                     (int)u->port);
     }
     return code;
+}
+
+/* After the cluster, which makes the home. */
+static int open_allowed(struct up *u, struct error *e)
+{
+    const struct allowed_more more = { u->origins.values, u->origins.n, u->hosts.values,
+                                       u->hosts.n };
+    return allowed_open(&u->allowed, u->folders.home, &more, e);
 }
 
 static int show(const struct up *u, struct error *e)
@@ -162,6 +174,12 @@ static int show(const struct up *u, struct error *e)
     if (u->model.n == 0 && cluster_is_head(u->cluster)) {
         print_out("models     none asked for: start with --model NAME (GGUF files in %s)\n",
                   u->folders.models);
+    }
+    for (int i = 0; i < u->allowed.allow.n_origins; i++) {
+        print_out("allowed    pages of %s\n", u->allowed.allow.origins[i]);
+    }
+    for (int i = 0; i < u->allowed.allow.n_hosts; i++) {
+        print_out("allowed    to be called %s\n", u->allowed.allow.hosts[i]);
     }
     return print_flush(e);
 }
@@ -213,6 +231,7 @@ static int up(struct up *u, struct error *e)
     }
     int code = find_folders(u, e);
     code = code ? code : open_cluster(u, e);
+    code = code ? code : open_allowed(u, e);
     code = code ? code : open_api(u, e);
     code = code ? code : show(u, e);
     code = code ? code : run(u, e);
@@ -224,6 +243,7 @@ static int up(struct up *u, struct error *e)
     server_close(u->server);
     api_close(u->api);
     cluster_close(u->cluster);
+    allowed_close(&u->allowed);
     event_base_free(u->base);
     log_flush(true);
     return code;
@@ -249,6 +269,10 @@ int cmd_up(int argc, char **argv)
         OPTION_TEXT("isa", &u.isa, "NAME", "kernels (the best that the processor has)"),
         OPTION_INT("context", &u.context, 16, CLUSTER_MAX_CONTEXT, "N",
                    "most tokens of a session (what fits, up to 32768)"),
+        OPTION_LIST("allow-origin", &u.origins, "ORIGIN",
+                    "web pages that may use it, kept: SCHEME://HOST (none: forget all)"),
+        OPTION_LIST("allow-host", &u.hosts, "NAME",
+                    "it may be called by, kept: host.docker.internal (none: forget all)"),
         OPTION_FLAG("exact", &u.exact, "f32 activations and KV, for checking"),
         OPTION_FLAG("seal", &u.seal, "encrypt data channels within this machine too"),
     };

@@ -1,6 +1,9 @@
 /* HTTP heads and chunks, as pure functions. */
 #include "tests/test.h"
 
+#include <stdio.h>
+
+#include "api/allow.h"
 #include "api/http.h"
 
 static int parse(const char *head, struct http_head *h)
@@ -25,7 +28,26 @@ static void heads_are_understood(void **state)
     assert_int_equal(h.content_length, 12);
     assert_true(bytes_equal_text(h.host, "a.b:80"));
     assert_true(h.expect_continue && !h.keep_alive && !h.chunked);
-    assert_true(http_origin_is_loopback(h.origin));
+    assert_true(bytes_equal_text(h.origin, "http://[::1]"));
+    const struct {
+        const char *target, *path;
+    } absolute[] = { { "http://a.b:80/v1/models", "/v1/models" },
+                     { "HTTP://a.b:80", "/" },
+                     { "https://a.b:80?x=/1", "/?x=/1" } };
+    for (size_t i = 0; i < 3; i++) {
+        char head[200];
+        snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nHost: other\r\n\r\n", absolute[i].target);
+        assert_int_equal(parse(head, &h), 0);
+        assert_string_equal(h.target, absolute[i].path);
+        assert_true(bytes_equal_text(h.host, "a.b:80")); /* not what the header says */
+    }
+    assert_int_equal(parse("OPTIONS /v1 HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\n"
+                           "Access-Control-Request-Headers: a, b\r\nSec-Fetch-Dest: document\r\n"
+                           "Access-Control-Request-Private-Network: true\r\n\r\n",
+                           &h),
+                     0);
+    assert_true(h.cross_site && h.navigation && h.private_network);
+    assert_true(bytes_equal_text(h.asked_headers, "a, b"));
     assert_int_equal(parse("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", &h), 0);
     assert_true(h.keep_alive && h.minor == 0 && h.content_length == -1);
     assert_int_equal(parse("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", &h), 0);
@@ -60,6 +82,13 @@ static void bad_heads_are_refused(void **state)
                "\r\n" },
         { 501, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n" },
         { 411, "POST / HTTP/1.1\r\nHost: x\r\n\r\n" },
+        { 415,
+          "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Encoding: gzip\r\n\r\n" },
+        { 400, "GET / HTTP/1.1\r\nHost: x\r\nOrigin: http://a\r\nOrigin: http://a\r\n\r\n" },
+        { 400, "GET http:// HTTP/1.1\r\nHost: x\r\n\r\n" },
+        { 400, "GET http:///x HTTP/1.1\r\nHost: x\r\n\r\n" },
+        { 400, "GET http://a/x HTTP/1.1\r\n\r\n" },
+        { 400, "GET ftp://a/x HTTP/1.1\r\nHost: x\r\n\r\n" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct http_head h;
@@ -105,8 +134,20 @@ static void chunks_are_put_together(void **state)
         assert_string_equal(buffer_cstr(&out), "Wikipedia in \r\n\r\nchunks.");
         buffer_done(&out);
     }
-    const char *const bad[] = { "x\r\n",          "\r\n",          ";\r\n",   "-1\r\n",
-                                "123456789\r\na", "2\r\nabc\r\n0", "1\r\na\n" };
+    const char *const bad[] = { "x\r\n",
+                                "\r\n",
+                                ";\r\n",
+                                "-1\r\n",
+                                "123456789\r\na",
+                                "2\r\nabc\r\n0",
+                                "1\r\na\n",
+                                "1\na\r\n0\r\n\r\n",     /* bare LF after a size, */
+                                "1;x=y\na\r\n0\r\n\r\n", /* an extension, */
+                                "0\r\nX: y\n\r\n",       /* a trailer, */
+                                "0\r\n\n",               /* at the end; */
+                                "1\ra\r\n0\r\n\r\n",     /* bare CR */
+                                "1;\rx\r\na\r\n0\r\n\r\n",
+                                "0\r\n\rx" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct buffer out;
         bool done = false;
@@ -124,6 +165,7 @@ static void chunks_are_put_together(void **state)
 
 static void only_this_machine_is_loopback(void **state)
 {
+    const struct allow none = { 0 };
     const char *const good[] = { "localhost", "LOCALHOST:1", "127.0.0.1:8420",
                                  "127.1.2.3", "[::1]",       "[::1]:99" };
     const char *const bad[] = { "",
@@ -136,15 +178,58 @@ static void only_this_machine_is_loopback(void **state)
                                 "::1:80",
                                 "[::1]x" };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
-        assert_true(http_is_loopback(bytes_text(good[i])));
+        assert_true(allow_host(&none, bytes_text(good[i])));
     }
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        assert_false(http_is_loopback(bytes_text(bad[i])));
+        assert_false(allow_host(&none, bytes_text(bad[i])));
     }
-    assert_true(http_origin_is_loopback(bytes_text("https://localhost:3000")));
-    assert_false(http_origin_is_loopback(bytes_text("null")));
-    assert_false(http_origin_is_loopback(bytes_text("http://")));
-    assert_false(http_origin_is_loopback(bytes_text("http://localhost@evil.example")));
+    assert_true(allow_origin(&none, bytes_text("https://localhost:3000")));
+    assert_false(allow_origin(&none, bytes_text("null")));
+    assert_false(allow_origin(&none, bytes_text("http://")));
+    assert_false(allow_origin(&none, bytes_text("http://localhost@evil.example")));
+}
+
+static void others_are_allowed_by_name(void **state)
+{
+    const char *const origins[] = { "https://app.example", "app://*", "chrome-extension://abc" };
+    const char *const hosts[] = { "host.docker.internal", "[fe80::1]" };
+    const struct allow a = { origins, 3, hosts, 2 };
+    const char *const pages[] = { "https://app.example", "HTTPS://App.Example", "app://obsidian.md",
+                                  "chrome-extension://abc", "http://127.0.0.1" };
+    const char *const strangers[] = { "https://app.example:444", "https://app.example.evil",
+                                      "http://app.example",      "app://",
+                                      "chrome-extension://abcd", "apps://x",
+                                      "https://evil/app://x",    "" };
+    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
+        assert_true(allow_origin(&a, bytes_text(pages[i])));
+    }
+    for (size_t i = 0; i < sizeof strangers / sizeof strangers[0]; i++) {
+        assert_false(allow_origin(&a, bytes_text(strangers[i])));
+    }
+    assert_true(allow_host(&a, bytes_text("host.docker.internal:8420")));
+    assert_true(allow_host(&a, bytes_text("HOST.docker.internal")));
+    assert_true(allow_host(&a, bytes_text("[fe80::1]:1")));
+    assert_false(allow_host(&a, bytes_text("docker.internal")));
+    assert_false(allow_host(&a, bytes_text("host.docker.internal.evil")));
+    const char *const any[] = { "*" };
+    const struct allow all = { any, 1, any, 1 };
+    assert_true(allow_origin(&all, bytes_text("null")));
+    assert_true(allow_host(&all, bytes_text("whatever:1")));
+    assert_false(allow_host(&all, bytes_text("whatever:x")));
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(allow_check_origin(origins[i], NULL), 0);
+    }
+    const char *const no_origins[] = { "app.example", "https://", "https://a/b", "https://a b",
+                                       "" };
+    for (size_t i = 0; i < sizeof no_origins / sizeof no_origins[0]; i++) {
+        assert_int_equal(allow_check_origin(no_origins[i], NULL), FAIL_ARG);
+    }
+    assert_int_equal(allow_check_host("host.docker.internal", NULL), 0);
+    assert_int_equal(allow_check_host("[fe80::1]", NULL), 0);
+    const char *const no_hosts[] = { "a:80", "http://a", "a/b", "" };
+    for (size_t i = 0; i < sizeof no_hosts / sizeof no_hosts[0]; i++) {
+        assert_int_equal(allow_check_host(no_hosts[i], NULL), FAIL_ARG);
+    }
 }
 
 int main(void)
@@ -154,6 +239,7 @@ int main(void)
         cmocka_unit_test(bad_heads_are_refused),
         cmocka_unit_test(chunks_are_put_together),
         cmocka_unit_test(only_this_machine_is_loopback),
+        cmocka_unit_test(others_are_allowed_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -424,6 +424,124 @@ static void bad_http_is_refused_in_json(void **state)
     rig_close(&r);
 }
 
+static void paths_are_taken_as_meant(void **state)
+{
+    struct rig r;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    const struct {
+        const char *request, *part;
+    } cases[] = {
+        { "GET /v1/models/", "\"object\":\"list\"" },
+        { "GET //v1//models", "\"object\":\"list\"" },
+        { "GET http://localhost:1/v1/models?x=//", "\"object\":\"list\"" },
+        { "GET /models", "Did you forget /v1?" },
+        { "GET /chat/completions", "Did you forget /v1?" },
+        { "GET /v1/v1/models", "/v1 twice" },
+        { "GET /", "the API's base URL ends with /v1" },
+        { "GET /v1/", "the API's base URL ends with /v1" },
+        { "GET http://evil.example/v1/models", "--allow-host evil.example" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct client c;
+        char request[200], *text = NULL;
+        snprintf(request, sizeof request, "%s HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                 cases[i].request);
+        client_open(&c, &r);
+        client_send(&c, request);
+        client_answer(&c, &text);
+        if (strstr(text, cases[i].part) == NULL) {
+            fprintf(stderr, "%s: %s\n", request, text);
+            assert_true(false);
+        }
+        free(text);
+        client_close(&c);
+    }
+    rig_close(&r);
+}
+
+/* The head of the answer to one request. */
+static void head_of(struct rig *r, const char *request, char ret[static 1024])
+{
+    struct client c;
+    client_open(&c, r);
+    client_send(&c, request);
+    assert_true(client_wait(&c, "\r\n\r\n"));
+    snprintf(ret, 1024, "%s", buffer_cstr(&c.in));
+    client_close(&c);
+}
+
+static void pages_of_allowed_origins_may_do_all(void **state)
+{
+    const char *const origins[] = { "https://app.example", "app://*" };
+    const char *const hosts[] = { "host.docker.internal" };
+    struct rig r;
+    char head[1024];
+    rig_open(&r, (struct server_options){ .allow = { origins, 2, hosts, 1 } }, 0);
+    head_of(&r,
+            "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: host.docker.internal:8420\r\n"
+            "Origin: app://x\r\nSec-Fetch-Site: cross-site\r\nAccess-Control-Request-Method: "
+            "POST\r\nAccess-Control-Request-Headers: x-stainless-os,x-api-key\r\n"
+            "Access-Control-Request-Private-Network: true\r\n\r\n",
+            head);
+    const char *const parts[] = { " 204 ",
+                                  "Access-Control-Allow-Origin: app://x\r\n",
+                                  "Access-Control-Allow-Headers: x-stainless-os,x-api-key\r\n",
+                                  "Access-Control-Allow-Methods: POST, OPTIONS\r\n",
+                                  "Access-Control-Allow-Private-Network: true\r\n",
+                                  "Access-Control-Max-Age: 600\r\n",
+                                  "Access-Control-Expose-Headers: x-request-id",
+                                  "Vary: Origin\r\n",
+                                  "X-Request-Id: req_" };
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        assert_non_null(strstr(head, parts[i]));
+    }
+    head_of(&r, "GET /v1/none HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\n\r\n",
+            head);
+    assert_non_null(strstr(head, " 404 "));
+    assert_non_null(strstr(head, "Access-Control-Allow-Origin: https://app.example\r\n"));
+    assert_null(strstr(head, "Access-Control-Allow-Headers"));
+    head_of(&r,
+            "OPTIONS /v1/none HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\n\r\n",
+            head);
+    assert_non_null(strstr(head, " 204 ")); /* the page then reads the 404 */
+    rig_close(&r);
+}
+
+static void pages_of_other_sites_are_refused(void **state)
+{
+    struct rig r;
+    char head[1024];
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    const struct {
+        const char *headers;
+        int status;
+    } cases[] = {
+        { "Origin: https://app.example", 403 },
+        { "Origin: null", 403 },
+        { "Sec-Fetch-Site: cross-site", 403 },
+        { "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: image", 403 },
+        { "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: document", 200 }, /* a link */
+        { "Sec-Fetch-Site: same-site", 200 },
+        { "Sec-Fetch-Site: cross-site\r\nOrigin: http://127.0.0.1:3000", 200 },
+        { "Origin: http://localhost\r\nOrigin: http://localhost", 400 },
+        { "Content-Encoding: gzip", 415 },
+        { "Content-Encoding: identity", 200 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char request[300], status[16];
+        snprintf(request, sizeof request, "GET /health HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n",
+                 cases[i].headers);
+        snprintf(status, sizeof status, "HTTP/1.1 %d ", cases[i].status);
+        head_of(&r, request, head);
+        if (strncmp(head, status, strlen(status)) != 0) {
+            fprintf(stderr, "%s: %s\n", request, head);
+            assert_true(false);
+        }
+        assert_non_null(strstr(head, "\r\nX-Request-Id: req_"));
+    }
+    rig_close(&r);
+}
+
 static void other_methods_and_encodings(void **state)
 {
     struct rig r;
@@ -626,6 +744,9 @@ int main(void)
         cmocka_unit_test(a_model_without_numbers_is_told),
         cmocka_unit_test(bad_requests_are_named),
         cmocka_unit_test(bad_http_is_refused_in_json),
+        cmocka_unit_test(paths_are_taken_as_meant),
+        cmocka_unit_test(pages_of_allowed_origins_may_do_all),
+        cmocka_unit_test(pages_of_other_sites_are_refused),
         cmocka_unit_test(other_methods_and_encodings),
         cmocka_unit_test(a_client_that_closes_ends_its_request),
         cmocka_unit_test(a_silent_stream_is_kept_alive),
