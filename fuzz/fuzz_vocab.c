@@ -47,9 +47,10 @@ static void read_source(struct cursor *c, struct description *d, struct vocab_so
     static const char *const models[] = { "gpt2", "llama", "bert", "gemma4", "none" };
     static const char *const pres[] = { "smollm", "llama-bpe",      "qwen35", "falcon",
                                         "gpt-4o", "deepseek-llm",   "viking", "default",
-                                        "",       "deepseek-coder", "tekken", "nobody" };
+                                        "",       "deepseek-coder", "tekken", "nobody",
+                                        "qwen2" };
     s->model = bytes_text(models[cursor_u8(c, "kind") % 5]);
-    s->pre = bytes_text(pres[cursor_u8(c, "pre") % 12]);
+    s->pre = bytes_text(pres[cursor_u8(c, "pre") % 13]);
     uint8_t flags = cursor_u8(c, "flags");
     s->name = bytes_text(flags & 1 ? "Phi-3" : "modern-bert");
     s->add_bos = flags >> 1 & 1 ? VOCAB_YES : VOCAB_DEFAULT;

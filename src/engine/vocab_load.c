@@ -9,7 +9,7 @@
 #define KEY "tokenizer.ggml."
 
 struct loader {
-    const struct gguf_value *tokens, *merges, *scores, *types;
+    const struct gguf_value *tokens, *merges, *scores, *types, *ends;
 };
 
 static struct bytes token_text(void *arg, int32_t id)
@@ -36,6 +36,12 @@ static int32_t type(void *arg, int32_t id)
 {
     const struct loader *l = arg;
     return (int32_t)gguf_array_int(l->types, (uint64_t)id);
+}
+
+static int64_t end_at(void *arg, int32_t i)
+{
+    const struct loader *l = arg;
+    return gguf_array_int(l->ends, (uint64_t)i);
 }
 
 enum element_kind { ELEMENT_TEXT, ELEMENT_INT, ELEMENT_NUMBER };
@@ -74,14 +80,21 @@ static int read_arrays(const struct gguf *g, struct loader *l, struct vocab_sour
     uint64_t n = l->tokens->count;
     if ((r = find_array(g, KEY "scores", ELEMENT_NUMBER, n, &l->scores, e)) ||
         (r = find_array(g, KEY "token_type", ELEMENT_INT, n, &l->types, e)) ||
-        (r = find_array(g, KEY "merges", ELEMENT_TEXT, 0, &l->merges, e)))
+        (r = find_array(g, KEY "merges", ELEMENT_TEXT, 0, &l->merges, e)) ||
+        (r = find_array(g, KEY "eos_token_ids", ELEMENT_INT, 0, &l->ends, e)))
         return r;
+    if (l->ends && l->ends->count > n)
+        return gguf_refuse(g, KEY "eos_token_ids", e, FAIL_LIMIT,
+                           KEY "eos_token_ids has %llu elements, the vocabulary %llu tokens",
+                           (unsigned long long)l->ends->count, (unsigned long long)n);
     if (n > VOCAB_MAX_TOKENS || (l->merges && l->merges->count > VOCAB_MAX_MERGES))
         return gguf_refuse(g, n > VOCAB_MAX_TOKENS ? KEY "tokens" : KEY "merges", e, FAIL_LIMIT,
                            "a vocabulary of %llu tokens and %llu merges", (unsigned long long)n,
                            l->merges ? (unsigned long long)l->merges->count : 0ull);
     s->n_tokens = (int32_t)n;
     s->n_merges = l->merges ? (int32_t)l->merges->count : 0;
+    s->n_ends = l->ends ? (int32_t)l->ends->count : 0;
+    s->end = end_at;
     s->token_text = token_text;
     s->merge_text = merge_text;
     s->score = l->scores ? score : NULL;
@@ -95,7 +108,8 @@ struct role_key {
     enum vocab_role role;
 };
 
-/* The first key that is there counts; later ones of a role are older names. */
+/* The first key that names a token counts; later ones of a role are older names. A key with -1,
+ * 0xffffffff or another id that is no token says that there is none. */
 static const struct role_key role_keys[] = {
     { KEY "bos_token_id", VOCAB_BOS },         { KEY "cls_token_id", VOCAB_BOS },
     { KEY "eos_token_id", VOCAB_EOS },         { KEY "unknown_token_id", VOCAB_UNK },
@@ -109,18 +123,27 @@ static const struct role_key role_keys[] = {
     { KEY "fim_rep_token_id", VOCAB_FIM_REP }, { KEY "fim_sep_token_id", VOCAB_FIM_SEP },
 };
 
+/* As gguf_get_int, and -1 for what some writer took as "none" in 64 bits. */
+static int get_id(const struct gguf *g, const char *key, int64_t *ret, struct error *e)
+{
+    const struct gguf_value *v = gguf_find(g, key);
+    *ret = -1;
+    return v && v->type == GGUF_U64 && v->u > INT64_MAX ? 0 : gguf_get_int(g, key, -1, ret, e);
+}
+
 static int read_roles(const struct gguf *g, struct vocab_source *s, struct error *e)
 {
     for (size_t i = 0; i < sizeof(role_keys) / sizeof(role_keys[0]); i++) {
         enum vocab_role role = role_keys[i].role;
+        bool named = s->role_given[role] && s->role[role] >= 0 && s->role[role] < s->n_tokens;
         int64_t id;
-        int r = gguf_get_int(g, role_keys[i].key, -1, &id, e);
+        if (!gguf_find(g, role_keys[i].key) || named)
+            continue;
+        int r = get_id(g, role_keys[i].key, &id, e);
         if (r)
             return r;
-        if (id >= 0 && !s->role_given[role]) {
-            s->role_given[role] = true;
-            s->role[role] = id;
-        }
+        s->role_given[role] = true;
+        s->role[role] = id;
     }
     return 0;
 }

@@ -3,6 +3,7 @@
 #include "token/internal.h"
 #include "token/merge.h"
 #include "token/pretokenize.h"
+#include "token/unicode.h"
 #include "base/utf8.h"
 
 #include "base/random.h"
@@ -101,8 +102,23 @@ static int add_merge(struct vocab *v, struct bytes text, int32_t rank)
     return 0;
 }
 
+/* A plain token of several characters, which only merges can reach; -1: none. */
+static int32_t find_merged(const struct vocab *v)
+{
+    for (int32_t i = 0; i < v->n; i++)
+        if (v->type[i] == VOCAB_TOKEN_NORMAL && v->text[i].size &&
+            (size_t)utf8_length(v->text[i].data[0]) < v->text[i].size)
+            return i;
+    return -1;
+}
+
 int bpe_open(struct vocab *v, const struct vocab_source *source, struct error *e)
 {
+    int32_t merged = source->n_merges ? -1 : find_merged(v);
+    if (merged >= 0)
+        return fail(e, FAIL_FORMAT,
+                    "a byte-pair vocabulary without merges: nothing leads to token %d ('%.*s')",
+                    merged, BYTES_ARG(v->text[merged]));
     size_t slots = 16;
     while (slots < (size_t)source->n_merges * 2)
         slots *= 2;
@@ -230,8 +246,10 @@ static int on_word(void *arg, struct bytes word, struct error *e)
 int bpe_encode(struct encoder *c, struct bytes fragment, struct error *e)
 {
     struct merger merger;
-    struct buffer clean, marked;
+    struct buffer clean, composed, marked;
+    /* Composing makes nothing longer but a character that is excluded from it: three times. */
     buffer_init(&clean, fragment.size * 3 + 1);
+    buffer_init(&composed, fragment.size * 9 + 1);
     buffer_init(&marked, fragment.size * 9 + 1);
     merger_init(&merger, pair, c->v);
     c->merger = &merger;
@@ -239,6 +257,10 @@ int bpe_encode(struct encoder *c, struct bytes fragment, struct error *e)
     if (text_repair(fragment, &clean))
         r = fail(e, FAIL_NOMEM, "a text of %zu bytes", fragment.size);
     struct bytes text = buffer_bytes(&clean);
+    if (r == 0 && c->v->compose) {
+        r = unicode_compose(text, &composed, e);
+        text = buffer_bytes(&composed);
+    }
     if (r == 0 && !c->v->byte_level) {
         if (text_mark_spaces(text, &marked))
             r = fail(e, FAIL_NOMEM, "a text of %zu bytes", fragment.size);
@@ -250,6 +272,7 @@ int bpe_encode(struct encoder *c, struct bytes fragment, struct error *e)
         r = pretokenizer_run(c->pre, text, on_word, c, e);
     merger_done(&merger);
     buffer_done(&marked);
+    buffer_done(&composed);
     buffer_done(&clean);
     c->merger = NULL;
     return r;

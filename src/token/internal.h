@@ -61,9 +61,11 @@ struct vocab {
     struct bytes *piece; /* (n) the bytes they stand for */
     float *score;        /* (n), SPM only */
     uint8_t *type;       /* (n) enum vocab_token_type, corrected by special.c */
+    bool typed;          /* the file gives types */
     uint8_t *strip;      /* (n) STRIP_ bits */
     uint8_t *eog;        /* (n) */
     uint8_t *guarded;    /* (n) 1: control or unknown in the file, whatever type says */
+    uint8_t *shown;      /* (n) control tokens that are part of the text all the same */
     struct map ids;      /* text to id */
     size_t longest;      /* bytes of the longest token's text */
     int32_t role[VOCAB_ROLE_COUNT];
@@ -76,6 +78,7 @@ struct vocab {
     bool byte_level;    /* else text is UTF-8 with space marks, and bytes are <0xXX> tokens */
     bool whole_words;   /* a word that is a token is taken without merging */
     bool newline_words; /* likewise for words of line feeds only */
+    bool compose;       /* text is brought into normalization form C first */
     struct merge_slot *merges;
     size_t merge_mask;
     uint64_t seed;
@@ -108,6 +111,7 @@ struct encoder {
     struct merger *merger;
     struct buffer text; /* a fragment, escaped or spelt as the vocabulary's tokens are */
     struct pretokenizer_state *pre;
+    size_t word_chars;  /* WPM: characters of the word that is gathered in text */
     bool after_special; /* the fragment before was a special token, or there was none */
 };
 

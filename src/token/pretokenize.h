@@ -8,12 +8,12 @@
 
 /* What goes with a pre-tokenizer beside its expressions. */
 enum {
-    PRE_WHOLE_WORDS = 1,   /* a word that is a token is taken without merging */
-    PRE_ADD_BOS = 2,       /* the file's add_bos_token missing means yes */
-    PRE_NO_BOS = 4,        /* no BOS unless the file names one */
-    PRE_ADD_SEP = 8,       /* separator after the text */
-    PRE_SPACE_MARKS = 16,  /* UTF-8 with space marks instead of byte-level spelling */
-    PRE_NEWLINE_WORDS = 32 /* words of line feeds are taken without merging */
+    PRE_WHOLE_WORDS = 1,    /* a word that is a token is taken without merging */
+    PRE_ADD_BOS = 2,        /* the file's add_bos_token missing means yes */
+    PRE_ADD_SEP = 4,        /* separator after the text */
+    PRE_SPACE_MARKS = 8,    /* UTF-8 with space marks instead of byte-level spelling */
+    PRE_NEWLINE_WORDS = 16, /* words of line feeds are taken without merging */
+    PRE_COMPOSE = 32        /* text is brought into normalization form C first */
 };
 
 struct pretokenizer;       /* immutable, any thread */

@@ -17,6 +17,7 @@ static const struct spelling roles[] = {
     { VOCAB_EOT, "<|end_of_text|>" },
     { VOCAB_EOT, "<EOT>" },
     { VOCAB_EOT, "_<EOT>" },
+    { VOCAB_EOT, "▁<EOT>" },
     { VOCAB_EOT, "[EOT]" },
     { VOCAB_EOT, "<｜end▁of▁sentence｜>" },
     { VOCAB_EOT, "<end_of_utterance>" },
@@ -58,7 +59,7 @@ static const struct spelling roles[] = {
     { VOCAB_FIM_SEP, "<|file_sep|>" },
 };
 
-/* Every token spelt so ends a generation, whatever its type in the file. */
+/* Every token spelt so ends a generation, whatever its type in the file, unless it is doubtful. */
 static const char *const ends[] = {
     "<|eot_id|>",
     "<|im_end|>",
@@ -73,6 +74,7 @@ static const char *const ends[] = {
     "<|eom_id|>",
     "<EOT>",
     "_<EOT>",
+    "▁<EOT>",
     "[EOT]",
     "[EOS]",
     "<|end_of_text|>",
@@ -84,7 +86,16 @@ static const char *const ends[] = {
     "[e~[",
 };
 
-/* Markers inside a message (gpt-oss): they are shown and cut out of any text. */
+/* Spellings that text has for other reasons: HTML's strike-through, a tag of one's own, a word in
+ * brackets. Vocabularies hold them as plain pieces (Qwen's </s>) or as user-defined ones (Gemma's
+ * HTML), so they mean what the lists above say only where the file calls them control tokens. */
+static const char *const doubtful[] = {
+    "</s>",   "<eos>", "[EOS]",  "<EOT>", "_<EOT>", "▁<EOT>", "[EOT]", "[e~[",   "<PRE>",
+    "▁<PRE>", "<SUF>", "▁<SUF>", "<MID>", "▁<MID>", "<PAD>",  "[PAD]", "<REPO>", "<reponame>",
+};
+
+/* Markers inside a message (gpt-oss): control tokens that are shown, since the form of the answer
+ * is read from them. */
 static const char *const markers[] = { "<|channel|>", "<|message|>", "<|start|>", "<|constrain|>" };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -94,18 +105,22 @@ static int32_t find(const struct vocab *v, const char *text)
     return map_get(&v->ids, bytes_text(text), -1);
 }
 
-static void mark_control(struct vocab *v, int32_t id)
-{
-    if (v->type[id] != VOCAB_TOKEN_CONTROL)
-        v->type[id] = VOCAB_TOKEN_CONTROL;
-}
-
-static void take_back(struct vocab *v, const char *text, enum vocab_token_type type)
+/* The token that is spelt so and means what the lists say of it, or -1. */
+static int32_t find_meant(const struct vocab *v, const char *text)
 {
     int32_t id = find(v, text);
+    for (size_t i = 0; id >= 0 && i < COUNT(doubtful); i++)
+        if (strcmp(text, doubtful[i]) == 0 && v->type[id] != VOCAB_TOKEN_CONTROL)
+            return -1;
+    return id;
+}
+
+static void show(struct vocab *v, int32_t id)
+{
     if (id >= 0) {
         v->eog[id] = 0;
-        v->type[id] = (uint8_t)type;
+        v->type[id] = VOCAB_TOKEN_CONTROL;
+        v->shown[id] = 1;
     }
 }
 
@@ -119,16 +134,19 @@ static void assign_eog(struct vocab *v)
     static const enum vocab_role ending[] = { VOCAB_FIM_PAD, VOCAB_FIM_REP, VOCAB_FIM_SEP,
                                               VOCAB_EOS,     VOCAB_EOT,     VOCAB_EOM };
     for (size_t i = 0; i < COUNT(ends); i++) {
-        int32_t id = find(v, ends[i]);
+        int32_t id = find_meant(v, ends[i]);
         if (id >= 0) {
             v->eog[id] = 1;
-            mark_control(v, id);
+            v->type[id] = VOCAB_TOKEN_CONTROL;
         }
     }
-    for (size_t i = 0; i < COUNT(markers); i++) {
-        int32_t id = find(v, markers[i]);
-        if (id >= 0)
-            v->type[id] = VOCAB_TOKEN_USER_DEFINED;
+    for (size_t i = 0; i < COUNT(markers); i++)
+        show(v, find(v, markers[i]));
+    /* These two have an </s> that is HTML's, called a control token by some files. */
+    int32_t html = has(v, "<|tool_response>") || has(v, "<|plamo:eos|>") ? find(v, "</s>") : -1;
+    if (html >= 0) {
+        v->eog[html] = 0;
+        v->type[html] = VOCAB_TOKEN_NORMAL;
     }
     for (size_t i = 0; i < COUNT(ending); i++)
         if (v->role[ending[i]] >= 0)
@@ -137,10 +155,7 @@ static void assign_eog(struct vocab *v)
      * <|end|> only ends a message and more follows. */
     if ((has(v, "<|return|>") && (has(v, "<|call|>") || has(v, "<|calls|>"))) ||
         (has(v, "<|flush|>") && (has(v, "<|call|>") || has(v, "<|calls|>"))))
-        take_back(v, "<|end|>", VOCAB_TOKEN_USER_DEFINED);
-    /* These two have an </s> that is HTML's. */
-    if (has(v, "<|tool_response>") || has(v, "<|plamo:eos|>"))
-        take_back(v, "</s>", VOCAB_TOKEN_NORMAL);
+        show(v, find(v, "<|end|>"));
 }
 
 static bool contains_folded(struct bytes text, const char *lower)
@@ -180,10 +195,10 @@ static void assign_strip(struct vocab *v, struct bytes name)
 void special_assign(struct vocab *v, struct bytes model_name)
 {
     for (size_t i = 0; i < COUNT(roles); i++) {
-        int32_t id = find(v, roles[i].text);
+        int32_t id = find_meant(v, roles[i].text);
         if (id >= 0 && v->role[roles[i].role] < 0) {
             v->role[roles[i].role] = id;
-            mark_control(v, id);
+            v->type[id] = VOCAB_TOKEN_CONTROL;
         }
     }
     assign_eog(v);

@@ -22,3 +22,10 @@ int unicode_decompose(uint32_t c, uint32_t ret[static UNICODE_MAX_PARTS])
     ret[0] = c;
     return 1;
 }
+
+int unicode_compose(struct bytes text, struct buffer *out, struct error *e)
+{
+    (void)text;
+    (void)out;
+    return fail(e, FAIL_UNSUPPORTED, "normalizing text needs a build with utf8proc");
+}

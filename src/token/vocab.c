@@ -110,23 +110,32 @@ static bool flag(enum vocab_flag f, bool missing)
     return f == VOCAB_DEFAULT ? missing : f == VOCAB_YES;
 }
 
-/* The roles that a kind gives where the file is silent: Llama 2's, GPT-2's and BERT's own ids,
- * as llama.cpp has them. */
-static void assign_roles(struct vocab *v, const struct vocab_source *s, int flags)
+/* The token of a role about which the file is silent: one that is spelt as all vocabularies of its
+ * kind spell it, and is no plain piece. An id alone says nothing: token 11 of a BPE vocabulary is a
+ * comma, token 1 of Gemma's its EOS. BPE has no spelling that all share. */
+static int32_t missing_role(const struct vocab *v, int role)
 {
-    static const int32_t missing[][VOCAB_MASK + 1] = {
-        [VOCAB_BPE] = { 11, 11, -1, -1, -1, -1 },
-        [VOCAB_SPM] = { 1, 2, 0, -1, -1, -1 },
-        [VOCAB_WPM] = { 101, -1, 100, 102, 0, 103 },
+    static const char *const spelling[][VOCAB_MASK + 1] = {
+        [VOCAB_SPM] = { [VOCAB_BOS] = "<s>", [VOCAB_EOS] = "</s>", [VOCAB_UNK] = "<unk>" },
+        [VOCAB_WPM] = { [VOCAB_BOS] = "[CLS]",
+                        [VOCAB_UNK] = "[UNK]",
+                        [VOCAB_SEP] = "[SEP]",
+                        [VOCAB_PAD] = "[PAD]",
+                        [VOCAB_MASK] = "[MASK]" },
     };
-    bool silent = v->kind == VOCAB_BPE && !v->byte_level;
+    if (v->kind == VOCAB_BPE || role > VOCAB_MASK || !spelling[v->kind][role])
+        return -1;
+    int32_t id = map_get(&v->ids, bytes_text(spelling[v->kind][role]), -1);
+    bool plain = id >= 0 && v->typed && v->kind == VOCAB_SPM &&
+                 v->type[id] != VOCAB_TOKEN_CONTROL && v->type[id] != VOCAB_TOKEN_UNKNOWN;
+    return plain ? -1 : id;
+}
+
+static void assign_roles(struct vocab *v, const struct vocab_source *s)
+{
     for (int i = 0; i < VOCAB_ROLE_COUNT; i++) {
-        int32_t id = i <= VOCAB_MASK && !silent ? missing[v->kind][i] : -1;
-        if (i == VOCAB_BOS && flags & PRE_NO_BOS)
-            id = -1;
-        v->role[i] = id < v->n ? id : -1;
-        if (s->role_given[i] && s->role[i] >= 0 && s->role[i] < v->n)
-            v->role[i] = (int32_t)s->role[i];
+        bool inside = s->role[i] >= 0 && s->role[i] < v->n;
+        v->role[i] = !s->role_given[i] ? missing_role(v, i) : inside ? (int32_t)s->role[i] : -1;
     }
 }
 
@@ -147,7 +156,10 @@ static int open_kind(struct vocab *v, const struct vocab_source *s, struct error
     }
     if (v->kind == VOCAB_WPM && !unicode_available())
         return fail(e, FAIL_UNSUPPORTED, "BERT vocabularies need a build with utf8proc");
-    assign_roles(v, s, flags);
+    v->compose = flags & PRE_COMPOSE;
+    if (v->compose && !unicode_available())
+        return fail(e, FAIL_UNSUPPORTED, "this vocabulary needs a build with utf8proc");
+    assign_roles(v, s);
     bool bos = v->kind != VOCAB_BPE || flags & PRE_ADD_BOS;
     v->add_bos = flag(s->add_bos, bos) || (v->newline_words && v->role[VOCAB_BOS] >= 0);
     v->add_eos = flag(s->add_eos, false);
@@ -224,11 +236,19 @@ static int fill(struct vocab *v, const struct vocab_source *s, struct error *e)
     v->strip = arena_array(&v->arena, uint8_t, v->n);
     v->eog = arena_array(&v->arena, uint8_t, v->n);
     v->guarded = arena_array(&v->arena, uint8_t, v->n);
-    if (!v->text || !v->piece || !v->score || !v->type || !v->strip || !v->eog || !v->guarded)
+    v->shown = arena_array(&v->arena, uint8_t, v->n);
+    v->typed = s->type != NULL;
+    if (!v->text || !v->piece || !v->score || !v->type || !v->strip || !v->eog || !v->guarded ||
+        !v->shown)
         return fail(e, FAIL_NOMEM, "%d tokens", v->n);
     if ((r = copy_tokens(v, s, e)) || (r = open_kind(v, s, e)))
         return r;
     special_assign(v, s->name);
+    for (int32_t i = 0; i < s->n_ends; i++) {
+        int64_t id = s->end(s->arg, i);
+        if (id >= 0 && id < v->n)
+            v->eog[id] = 1;
+    }
     if ((r = index_tokens(v, e)))
         return r;
     return make_pieces(v, e);
@@ -287,7 +307,7 @@ int32_t vocab_find(const struct vocab *v, struct bytes text)
 
 bool vocab_is_control(const struct vocab *v, int32_t id)
 {
-    return inside(v, id) &&
+    return inside(v, id) && !v->shown[id] &&
            (v->type[id] == VOCAB_TOKEN_CONTROL || v->type[id] == VOCAB_TOKEN_UNKNOWN);
 }
 

@@ -71,8 +71,11 @@ struct vocab_source {
     float (*score)(void *arg, int32_t id);            /* NULL: all zero */
     int32_t (*type)(void *arg, int32_t id);           /* NULL: all normal */
     void *arg;
-    bool role_given[VOCAB_ROLE_COUNT]; /* else the kind's default, or none */
-    int64_t role[VOCAB_ROLE_COUNT];    /* ids outside the vocabulary count as not given */
+    bool role_given[VOCAB_ROLE_COUNT]; /* else the token with the kind's own spelling, or none */
+    int64_t role[VOCAB_ROLE_COUNT];    /* an id outside the vocabulary: none has this role */
+    int32_t n_ends; /* ids beside EOS, EOT and EOM that the file calls ends of a generation */
+    int64_t (*end)(void *arg,
+                   int32_t i); /* NULL when n_ends is 0; others than ids are passed over */
     enum vocab_flag add_bos, add_eos, add_sep, add_space_prefix, lowercase, strip_accents;
     uint64_t seed; /* of the hash tables; any number, best one that files can't know */
 };
@@ -96,10 +99,12 @@ struct bytes vocab_piece(const struct vocab *v, int32_t id);
 int32_t vocab_find(const struct vocab *v, struct bytes text);
 
 /* Control and unknown tokens: they are no text, and take part in encoding only when special
- * tokens are parsed. */
+ * tokens are parsed. Not those that structure a message and are shown (gpt-oss's <|channel|>),
+ * though they too are encoded only when special tokens are parsed. */
 bool vocab_is_control(const struct vocab *v, int32_t id);
 /* Ends a generation. The set: EOS, EOT and EOM as the file names them, every token with one of
- * the spellings that model families use to end a turn or a text (see special.c), and the
+ * the spellings that model families use to end a turn or a text (see special.c; those that text
+ * may contain too, as </s>, only where the file calls them control tokens), and the
  * fill-in-the-middle tokens that only stand between files (pad, repository, separator). */
 bool vocab_is_eog(const struct vocab *v, int32_t id);
 /* The token with this role, or -1. */

@@ -21,6 +21,20 @@ static bool is_ascii_mark(uint32_t c)
            (c >= 0x7b && c <= 0x7e);
 }
 
+/* The one letter whose small form is two characters. */
+#define CAPITAL_DOTTED_I 0x130
+#define DOT_ABOVE 0x307
+
+/* A longer word is unknown. The bound is part of BERT's tokenizer. */
+#define MAX_WORD_CHARS 100
+
+static void start_word(struct encoder *c)
+{
+    buffer_clear(&c->text);
+    buffer_text(&c->text, SPACE_MARK);
+    c->word_chars = 0;
+}
+
 /* Encodes the word gathered in c->text, which starts with a space mark, and forgets it. A word
  * of which some part is no token is unknown as a whole. */
 static int end_word(struct encoder *c, struct error *e)
@@ -32,7 +46,7 @@ static int end_word(struct encoder *c, struct error *e)
         return fail(e, FAIL_NOMEM, "a word of %zu bytes", word.size);
     if (word.size <= SPACE_MARK_SIZE)
         return 0;
-    for (size_t at = 0; at < word.size;) {
+    for (size_t at = 0; at < word.size && c->word_chars <= MAX_WORD_CHARS;) {
         int32_t node = trie_longest(&v->words, bytes_of(word.data + at, word.size - at));
         if (!node) {
             c->out->count = before;
@@ -43,8 +57,7 @@ static int end_word(struct encoder *c, struct error *e)
             return r;
         at += v->words.nodes[node].depth;
     }
-    buffer_clear(&c->text);
-    buffer_text(&c->text, SPACE_MARK);
+    start_word(c);
     if (c->out->count == before && v->role[VOCAB_UNK] >= 0)
         return token_list_add(c->out, v->role[VOCAB_UNK], e);
     return 0;
@@ -57,7 +70,7 @@ static int add_char(struct encoder *c, uint32_t ch, struct error *e)
     if (class == UNICODE_SPACE)
         return end_word(c, e);
     if (ch == 0 || ch == UTF8_REPLACEMENT || class == UNICODE_CONTROL ||
-        (class == UNICODE_MARK && v->strip_accents))
+        (class == UNICODE_ACCENT && v->strip_accents))
         return 0;
     uint8_t text[UTF8_MAX];
     int n = utf8_write(v->lowercase ? unicode_lower(ch) : ch, text);
@@ -66,14 +79,14 @@ static int add_char(struct encoder *c, uint32_t ch, struct error *e)
     if (r)
         return r;
     buffer_append(&c->text, bytes_of(text, (size_t)n));
+    c->word_chars++;
     return alone ? end_word(c, e) : 0;
 }
 
 int wpm_encode(struct encoder *c, struct bytes fragment, struct error *e)
 {
     int r = 0;
-    buffer_clear(&c->text);
-    buffer_text(&c->text, SPACE_MARK);
+    start_word(c);
     for (size_t i = 0; i < fragment.size && r == 0;) {
         uint32_t ch, parts[UNICODE_MAX_PARTS];
         int n = utf8_read(bytes_of(fragment.data + i, fragment.size - i), &ch);
@@ -82,6 +95,10 @@ int wpm_encode(struct encoder *c, struct bytes fragment, struct error *e)
             continue;
         parts[0] = ch;
         int count = c->v->strip_accents ? unicode_decompose(ch, parts) : 1;
+        if (parts[0] == CAPITAL_DOTTED_I && c->v->lowercase) {
+            parts[0] = 'i';
+            parts[count++] = DOT_ABOVE;
+        }
         for (int k = 0; k < count && r == 0; k++)
             r = add_char(c, parts[k], e);
     }

@@ -222,6 +222,175 @@ static void refusals_name_the_cause(void **state)
     assert_null(v);
 }
 
+/* What ends a generation by its spelling, by the token's type: spellings that text has for other
+ * reasons count only where the file calls them control tokens. */
+static void ends_by_spelling_and_type(void **state)
+{
+    static const struct {
+        const char *text;
+        bool doubtful;
+    } cases[] = {
+        { "<|im_end|>", false },
+        { "<|eot_id|>", false },
+        { "<end_of_turn>", false },
+        { "<|endoftext|>", false },
+        { "<|end|>", false },
+        { "<｜end▁of▁sentence｜>", false },
+        { "<end_of_utterance>", false },
+        { "</s>", true },
+        { "<eos>", true },
+        { "[EOS]", true },
+        { "[EOT]", true },
+        { "<EOT>", true },
+        { "▁<EOT>", true },
+        { "<PAD>", true },
+        { "[PAD]", true },
+        { "<REPO>", true },
+    };
+    static const int32_t type_list[] = { 1, 3, 4 };
+    static const char *const models[] = { "gpt2", "llama" };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        for (int k = 0; k < 6; k++) {
+            const char *tokens[] = { "a", "b", cases[i].text, "<", NULL };
+            const char *merges[] = { "a b", NULL };
+            const int32_t types[] = { 1, 1, type_list[k % 3], 1 };
+            struct lists l = { tokens, merges, types, NULL };
+            struct vocab_source s = source_of(models[k / 3], &l);
+            struct vocab *v = open_or_fail(&s);
+            bool want = !cases[i].doubtful || types[2] == VOCAB_TOKEN_CONTROL;
+            if (vocab_is_eog(v, 2) != want || vocab_is_control(v, 2) != want)
+                print_message("%s of type %d in %s\n", cases[i].text, types[2], models[k / 3]);
+            assert_int_equal(vocab_is_eog(v, 2), want);
+            assert_int_equal(vocab_is_control(v, 2), want);
+            vocab_close(v);
+        }
+    }
+}
+
+static int64_t end_at(void *arg, int32_t i)
+{
+    static const int64_t ends[] = { 0, 4, 99, -1, 0xffffffff };
+    return ends[i];
+}
+
+/* What the file names is an end, however it is spelt: by EOS, and by a list of several. */
+static void ends_by_name(void **state)
+{
+    const char *tokens[] = { "a", "b", "</s>", "c", "d", NULL };
+    const int32_t types[] = { 1, 1, 1, 1, 1 };
+    struct lists l = { tokens, NULL, types, NULL };
+    struct vocab_source s = source_of("gpt2", &l);
+    const char *merges[] = { "a b", NULL };
+    l.merges = merges;
+    s.n_merges = 1;
+    s.role_given[VOCAB_EOS] = true;
+    s.role[VOCAB_EOS] = 2;
+    s.n_ends = 5;
+    s.end = end_at;
+    struct vocab *v = open_or_fail(&s);
+    static const bool want[] = { true, false, true, false, true };
+    for (int32_t id = 0; id < 5; id++)
+        assert_int_equal(vocab_is_eog(v, id), want[id]);
+    vocab_close(v);
+}
+
+/* A role that the file leaves open, or gives to no token, by the vocabulary's kind. */
+static void roles_that_are_missing(void **state)
+{
+    enum { ABSENT = -2 };
+    static const char *const bpe[] = { "a", "b", "c", "d", "e",   "f",    "g", "h",
+                                       "i", "j", "k", ",", "<s>", "</s>", NULL };
+    static const int32_t bpe_types[] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3 };
+    static const char *const spm[] = { "<unk>", "<s>", "</s>", "a", NULL };
+    static const char *const gemma[] = { "<pad>", "<eos>", "<bos>", "<unk>", NULL };
+    static const char *const pieces[] = { "a", "<s>", "</s>", "b", NULL };
+    static const char *const wpm[] = { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁a", NULL };
+    static const int32_t spm_types[] = { 2, 3, 3, 1 }, gemma_types[] = { 3, 3, 3, 2 };
+    static const int32_t plain[] = { 1, 1, 1, 1 }, wpm_types[] = { 3, 1, 1, 1, 1, 1 };
+    static const struct {
+        const char *model;
+        const char *const *tokens;
+        const int32_t *types;
+        int64_t given;
+        int32_t bos, eos, unk;
+    } cases[] = {
+        { "gpt2", bpe, bpe_types, ABSENT, -1, -1, -1 },
+        { "gpt2", bpe, NULL, ABSENT, -1, -1, -1 },
+        { "gpt2", bpe, bpe_types, 0xffffffff, -1, -1, -1 },
+        { "gpt2", bpe, bpe_types, -1, -1, -1, -1 },
+        { "gpt2", bpe, bpe_types, 11, 11, 11, 11 },
+        { "llama", spm, spm_types, ABSENT, 1, 2, 0 },
+        { "llama", spm, NULL, ABSENT, 1, 2, 0 },
+        { "llama", spm, spm_types, 0xffffffff, -1, -1, -1 },
+        { "llama", spm, spm_types, 3, 3, 3, 3 },
+        { "llama", gemma, gemma_types, ABSENT, -1, -1, 3 },
+        { "llama", pieces, plain, ABSENT, -1, -1, -1 },
+        { "bert", wpm, wpm_types, ABSENT, 2, -1, 1 },
+        { "bert", wpm, wpm_types, 0xffffffff, -1, -1, -1 },
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct lists l = { cases[i].tokens, NULL, cases[i].types, NULL };
+        struct vocab_source s = source_of(cases[i].model, &l);
+        const char *merges[] = { "a b", NULL };
+        l.merges = merges;
+        s.n_merges = strcmp(cases[i].model, "gpt2") ? 0 : 1;
+        for (int role = VOCAB_BOS; role <= VOCAB_UNK; role++) {
+            s.role_given[role] = cases[i].given != ABSENT;
+            s.role[role] = cases[i].given;
+        }
+        struct error e = { 0 };
+        struct vocab *v = NULL;
+        if (vocab_open(&v, &s, &e) == FAIL_UNSUPPORTED && strcmp(cases[i].model, "bert") == 0) {
+            print_message("skipped in part: built without utf8proc\n");
+            continue;
+        }
+        assert_non_null(v);
+        assert_int_equal(vocab_bos(v), cases[i].bos);
+        assert_int_equal(vocab_eos(v), cases[i].eos);
+        assert_int_equal(vocab_role(v, VOCAB_UNK), cases[i].unk);
+        vocab_close(v);
+    }
+}
+
+/* The markers of gpt-oss are part of an answer's text, and yet no text of a user makes one. */
+static void markers_are_shown_control_tokens(void **state)
+{
+    const char *tokens[] = { "<|channel|>", "<|end|>", "<|return|>", "<|call|>", "<", "|", NULL };
+    const char *merges[] = { "< |", NULL };
+    const int32_t types[] = { 3, 3, 3, 3, 1, 1 };
+    struct lists l = { tokens, merges, types, NULL };
+    struct vocab_source s = source_of("gpt2", &l);
+    struct vocab *v = open_or_fail(&s);
+    static const int32_t ids[] = { 0, 1, 2 };
+    struct buffer out;
+    struct error e = { 0 };
+    buffer_init(&out, 100);
+    assert_string_equal(ids_of(v, "<|channel|><|end|>", true), "0 1");
+    assert_string_equal(ids_of(v, "<|end|>", false), "4 5 5");
+    assert_false(vocab_is_eog(v, 0) || vocab_is_eog(v, 1));
+    assert_true(vocab_is_eog(v, 2) && vocab_is_eog(v, 3));
+    assert_int_equal(vocab_decode(v, ids, 3, true, &out, &e), 0);
+    assert_string_equal(buffer_cstr(&out), "<|channel|><|end|>");
+    buffer_done(&out);
+    vocab_close(v);
+}
+
+/* Without merges nothing leads to a token of several characters; single ones need none. */
+static void bpe_without_merges(void **state)
+{
+    const char *tokens[] = { "a", "é", "<|im_end|>", "th", NULL };
+    const int32_t types[] = { 1, 1, 3, 1 };
+    struct lists l = { tokens, NULL, types, NULL };
+    struct error e = { 0 };
+    struct vocab *v = NULL;
+    struct vocab_source s = source_of("gpt2", &l);
+    assert_int_equal(vocab_open(&v, &s, &e), FAIL_FORMAT);
+    assert_non_null(strstr(e.text, "without merges"));
+    s.n_tokens = 3;
+    v = open_or_fail(&s);
+    vocab_close(v);
+}
+
 /* One word, one run of spaces and one run of special tokens of a megabyte each: a quadratic step
  * anywhere would take minutes. */
 static void long_texts_stay_linear(void **state)
@@ -267,6 +436,11 @@ int main(void)
         cmocka_unit_test(refusals_name_the_cause),
         cmocka_unit_test(long_texts_stay_linear),
         cmocka_unit_test(users_text_is_no_control_token),
+        cmocka_unit_test(ends_by_spelling_and_type),
+        cmocka_unit_test(ends_by_name),
+        cmocka_unit_test(roles_that_are_missing),
+        cmocka_unit_test(bpe_without_merges),
+        cmocka_unit_test(markers_are_shown_control_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
