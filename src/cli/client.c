@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "os/env.h"
+
 #define SILENCE_S 60L
 #define CONNECT_S 5L
 #define MAX_MODELS ((size_t)1 << 20)
@@ -15,6 +17,60 @@ struct transfer {
     const struct client_request *request;
     bool cancelled;
 };
+
+/* --- addresses --- */
+
+/* The length of text without slashes at its end. */
+static size_t without_slashes(const char *text, size_t n)
+{
+    while (n && text[n - 1] == '/')
+        n--;
+    return n;
+}
+
+static bool ends_with(const char *text, size_t n, const char *ending)
+{
+    size_t k = strlen(ending);
+    return n >= k && memcmp(text + n - k, ending, k) == 0;
+}
+
+int client_url(const char *given, char ret[static CLIENT_URL_TEXT], struct error *e)
+{
+    const char *url = given ? given : env_get("SHOAL_URL", CLIENT_DEFAULT_URL);
+    const char *scheme = strstr(url, "://") ? "" : "http://";
+    size_t n = without_slashes(url, strlen(url));
+    if (ends_with(url, n, "/v1"))
+        n = without_slashes(url, n - 3);
+    char text[CLIENT_URL_TEXT];
+    int size = n < sizeof text ? snprintf(text, sizeof text, "%s%.*s", scheme, (int)n, url) : -1;
+    bool http = strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
+    CURLU *parsed = curl_url();
+    bool good = size > 0 && size < (int)sizeof text && http && parsed &&
+                curl_url_set(parsed, CURLUPART_URL, text, 0) == CURLUE_OK;
+    curl_url_cleanup(parsed);
+    if (!good)
+        return fail(e, FAIL_ARG, "\"%.200s\" is no address of an endpoint, as " CLIENT_DEFAULT_URL,
+                    url);
+    memcpy(ret, text, (size_t)size + 1);
+    return 0;
+}
+
+/* Whether a proxy could only stand between this machine and itself. */
+static bool is_loopback(const char *url)
+{
+    char *host = NULL;
+    CURLU *parsed = curl_url();
+    bool found = false;
+    if (parsed && curl_url_set(parsed, CURLUPART_URL, url, 0) == CURLUE_OK &&
+        curl_url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK)
+        found = strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0 ||
+                strcmp(host, "localhost") == 0 || ends_with(host, strlen(host), ".localhost");
+    curl_free(host);
+    curl_url_cleanup(parsed);
+    return found;
+}
+
+/* --- requests --- */
 
 static size_t on_body(char *data, size_t size, size_t n, void *arg)
 {
@@ -63,6 +119,8 @@ int client_send(const struct client_request *r, long *status, struct error *e)
     if (!result) {
         curl_easy_setopt(curl, CURLOPT_URL, buffer_cstr(&address));
         curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+        if (is_loopback(r->url))
+            curl_easy_setopt(curl, CURLOPT_NOPROXY, "*");
         curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_S);
         curl_easy_setopt(curl, CURLOPT_TIMEOUT, r->timeout_s);
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);

@@ -8,6 +8,7 @@
 #include "cli/prompt.h"
 
 #include "os/file.h"
+#include "os/terminal.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -28,7 +29,10 @@ static void on_interrupt(int signal_number)
 struct run {
     struct conversation_options conversation;
     struct local_model_options local;
-    const char *prompt, *url;
+    struct option_list stop;
+    const char *prompt, *given_url;
+    bool json, quiet;
+    char url[CLIENT_URL_TEXT];
     struct local_model *model; /* NULL: the endpoint answers */
     struct conversation chat;
 };
@@ -38,7 +42,27 @@ static int take(void *arg, struct bytes data)
     return atomic_load(&interrupted) ? FAIL_CANCELLED : conversation_take(arg, data);
 }
 
-static int ask(struct run *r, const char *text, struct error *e)
+static int send_body(struct run *r, const char *body, long *status, struct error *e)
+{
+    static const char path[] = "/v1/chat/completions";
+    if (r->model)
+        return local_model_post(r->model,
+                                &(struct local_model_request){ .path = path,
+                                                               .body = body,
+                                                               .on_data = take,
+                                                               .arg = &r->chat,
+                                                               .stop = &interrupted },
+                                status, e);
+    return client_send(&(struct client_request){ .url = r->url,
+                                                 .path = path,
+                                                 .body = body,
+                                                 .on_data = take,
+                                                 .arg = &r->chat,
+                                                 .stop = &interrupted },
+                       status, e);
+}
+
+static int ask(struct run *r, struct bytes text, struct error *e)
 {
     char *body = NULL;
     long status = 0;
@@ -46,29 +70,18 @@ static int ask(struct run *r, const char *text, struct error *e)
     if (result)
         return result;
     atomic_store(&interrupted, false);
-    if (r->model)
-        result = local_model_post(r->model,
-                                  &(struct local_model_request){ .path = "/v1/chat/completions",
-                                                                 .body = body,
-                                                                 .on_data = take,
-                                                                 .arg = &r->chat,
-                                                                 .stop = &interrupted },
-                                  &status, e);
-    else
-        result = client_send(&(struct client_request){ .url = r->url,
-                                                       .path = "/v1/chat/completions",
-                                                       .body = body,
-                                                       .on_data = take,
-                                                       .arg = &r->chat,
-                                                       .stop = &interrupted },
-                             &status, e);
+    result = send_body(r, body, &status, e);
     free(body);
     result = conversation_finish(&r->chat, status, result, e);
-    if (!result || r->chat.answer.size || atomic_load(&interrupted)) /* "^C" stands there */
-        print_out("\n");
+    if (!r->json && (!result || r->chat.answer.size || atomic_load(&interrupted)))
+        print_out("\n"); /* also after the "^C" that stands there */
+    if (!result && r->json)
+        result = conversation_print_json(&r->chat, e);
     int written = print_flush(e); /* says better why the answer was stopped */
     result = written ? written : result;
     if (!result)
+        conversation_print_cut(&r->chat);
+    if (!result && !r->quiet)
         conversation_print_rates(&r->chat);
     return result;
 }
@@ -98,7 +111,8 @@ static bool run_bye(struct run *r)
 
 static const struct chat_command chat_commands[] = {
     { "/clear", "forget the conversation and begin a new one", run_clear },
-    { "/help", "this list", run_help },
+    { "/help", "this list; so does /?", run_help },
+    { "/?", NULL, run_help },
     { "/bye", "leave; so do /exit and Ctrl-D", run_bye },
     { "/exit", NULL, run_bye },
 };
@@ -144,7 +158,7 @@ static bool take_turn(struct run *r, struct prompt *prompt, char *message)
     if (is_command(message))
         return run_command(r, message);
     prompt_remember(prompt, message);
-    int result = ask(r, prompt_unquote(message), &e);
+    int result = ask(r, bytes_text(prompt_unquote(message)), &e);
     if (result && result != FAIL_CANCELLED)
         print_failure("run", &e);
     return true;
@@ -156,8 +170,9 @@ static void chat_with_person(struct run *r, struct prompt *prompt, struct buffer
     struct error e = { 0 };
     bool goes_on = true;
     const char *slash = strrchr(r->conversation.model, '/');
-    print_err("chat with %s; /help tells more, Ctrl-D leaves\n",
-              slash ? slash + 1 : r->conversation.model);
+    if (!r->quiet)
+        print_err("chat with %s; /help tells more, Ctrl-D leaves\n",
+                  slash ? slash + 1 : r->conversation.model);
     while (goes_on) {
         int result = prompt_read(prompt, message, &e);
         if (result == FAIL_CLOSED)
@@ -169,20 +184,6 @@ static void chat_with_person(struct run *r, struct prompt *prompt, struct buffer
     }
 }
 
-/* A line, a turn; the first that fails is the last. */
-static int chat_with_pipe(struct run *r, struct prompt *prompt, struct buffer *message,
-                          struct error *e)
-{
-    int result;
-    while ((result = prompt_read(prompt, message, e)) == 0) {
-        if (message->size)
-            result = ask(r, buffer_cstr(message), e);
-        if (result && result != FAIL_CANCELLED)
-            return result;
-    }
-    return result == FAIL_CLOSED ? 0 : result;
-}
-
 static int chat(struct run *r, struct error *e)
 {
     struct prompt *prompt = NULL;
@@ -191,16 +192,37 @@ static int chat(struct run *r, struct error *e)
     if (result)
         return result;
     buffer_init(&message, MAX_PROMPT);
-    if (prompt_has_person(prompt))
-        chat_with_person(r, prompt, &message);
-    else
-        result = chat_with_pipe(r, prompt, &message, e);
+    chat_with_person(r, prompt, &message);
     buffer_done(&message);
     prompt_close(prompt);
-    return result;
+    return 0;
 }
 
 /* --- start --- */
+
+/* What is piped in is the prompt, or stands behind the one that was given. An empty ret: nothing
+ * is. */
+static int read_piped(const char *given, struct buffer *ret, struct error *e)
+{
+    struct buffer piped;
+    if (terminal_on_input())
+        return given ? buffer_text(ret, given) : 0;
+    buffer_init(&piped, MAX_PROMPT);
+    int result = file_read_all("-", &piped, e);
+    while (piped.size && strchr(" \t\r\n", piped.data[piped.size - 1]))
+        piped.size--;
+    if (!result && given)
+        result = buffer_text(ret, given);
+    if (!result && given && piped.size)
+        result = buffer_text(ret, "\n\n");
+    if (!result)
+        result = buffer_append(ret, buffer_bytes(&piped));
+    if (!result && ret->size == 0)
+        result = fail(e, FAIL_ARG, "standard input is empty, and there is no PROMPT");
+    buffer_done(&piped);
+    return result == FAIL_LIMIT ? fail(e, FAIL_LIMIT, "a prompt of more than %zu bytes", MAX_PROMPT)
+                                : result;
+}
 
 /* A file's path, or a name that can only be meant as one. */
 static bool names_file(const char *model)
@@ -211,37 +233,60 @@ static bool names_file(const char *model)
 
 static int start(struct run *r, struct error *e)
 {
-    int result = conversation_init(&r->chat, &r->conversation, e);
+    struct buffer prompt;
+    buffer_init(&prompt, MAX_PROMPT);
+    int result = read_piped(r->prompt, &prompt, e);
+    if (!result && r->json && !prompt.size)
+        result = fail(e, FAIL_ARG, "--json is for one prompt, not for a chat");
+    if (!result)
+        result = conversation_init(&r->chat, &r->conversation, e);
     if (!result && names_file(r->conversation.model)) {
         r->local.path = r->conversation.model;
         result = local_model_open(&r->model, &r->local, e);
-    } else if (!result && !r->prompt) {
+    } else if (!result && !prompt.size) {
         result = client_find_model(r->url, r->conversation.model, e);
     }
     signal(SIGINT, on_interrupt); /* only now: until here Ctrl-C ends the program */
     if (!result)
-        result = r->prompt ? ask(r, r->prompt, e) : chat(r, e);
+        result = prompt.size ? ask(r, buffer_bytes(&prompt), e) : chat(r, e);
     local_model_close(r->model);
     conversation_done(&r->chat);
+    buffer_done(&prompt);
     return result;
+}
+
+/* What was given in two shapes, one of them for other files. */
+static int settle(struct run *r, struct error *e)
+{
+    r->conversation.stop = r->stop.values;
+    r->conversation.n_stop = r->stop.n;
+    r->conversation.silent = r->json;
+    r->quiet = r->quiet || r->json;
+    r->local.quiet = r->quiet;
+    return client_url(r->given_url, r->url, e);
 }
 
 int cmd_run(int argc, char **argv)
 {
-    struct run r = { .conversation = { .temperature = -1, .seed = -1 },
-                     .local = { .context = 4096 },
-                     .url = CLIENT_DEFAULT_URL };
+    struct run r = { .conversation = { .temperature = -1, .top_p = -1, .seed = -1 },
+                     .local = { .context = 4096 } };
     const struct option_row rows[] = {
         OPTION_ARGUMENT("MODEL", &r.conversation.model, "a served model's name, or a GGUF file"),
         OPTION_OPTIONAL_ARGUMENT("PROMPT", &r.prompt,
-                                 "without it: a chat, a line a turn; /help tells more"),
+                                 "what is piped in comes behind it, or is it; without both: a "
+                                 "chat, where /help tells more"),
         OPTION_TEXT("system", &r.conversation.system, "TEXT", "system message"),
         OPTION_REAL("temperature", &r.conversation.temperature, 0, 2, "T",
                     "0 to 2; 0: always the likeliest token"),
+        OPTION_REAL("top-p", &r.conversation.top_p, 0, 1, "P",
+                    "draw from the likeliest tokens that make up this share"),
         OPTION_INT("seed", &r.conversation.seed, 0, INT64_MAX / 1024, "N",
                    "of the sampling; the same again gives the same answer"),
         OPTION_INT("max-tokens", &r.conversation.max_tokens, 1, 1 << 24, "N", "of each answer"),
-        OPTION_TEXT("url", &r.url, "URL", "the endpoint, " CLIENT_DEFAULT_URL " by default"),
+        OPTION_LIST("stop", &r.stop, "TEXT", "ends an answer where it would stand"),
+        OPTION_FLAG("json", &r.json, "print the answer and what is known of it as JSON"),
+        OPTION_FLAG("quiet", &r.quiet, "nothing but the answer"),
+        OPTION_TEXT("url", &r.given_url, "URL", CLIENT_URL_HELP),
         OPTION_INT("context", &r.local.context, 16, 1 << 24, "N",
                    "of a file: most tokens of a session (4096)"),
         OPTION_INT("threads", &r.local.threads, 1, 256, "N",
@@ -254,9 +299,14 @@ int cmd_run(int argc, char **argv)
     int status = EXIT_OK;
     if (!options_start(&set, argc, argv, &status))
         return status;
-    if (start(&r, &e)) {
+    if (settle(&r, &e)) {
         print_failure("run", &e);
-        return EXIT_FAILED;
+        return EXIT_USAGE;
     }
-    return EXIT_OK;
+    int result = start(&r, &e);
+    if (result == FAIL_CANCELLED && atomic_load(&interrupted))
+        return EXIT_INTERRUPTED; /* who typed Ctrl-C knows */
+    if (result)
+        print_failure("run", &e);
+    return result == FAIL_ARG ? EXIT_USAGE : result ? EXIT_FAILED : EXIT_OK;
 }

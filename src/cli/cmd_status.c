@@ -89,11 +89,12 @@ static void print_models(const json_t *models)
 
 int cmd_status(int argc, char **argv)
 {
-    const char *url = CLIENT_DEFAULT_URL;
+    const char *given = NULL;
+    char url[CLIENT_URL_TEXT];
     bool json = false;
     const struct option_row rows[] = {
         OPTION_FLAG("json", &json, "print the endpoint's JSON as it is"),
-        OPTION_TEXT("url", &url, "URL", "the endpoint, " CLIENT_DEFAULT_URL " by default"),
+        OPTION_TEXT("url", &given, "URL", CLIENT_URL_HELP),
     };
     const struct option_set set = { "status", rows, ARRAY_LEN(rows) };
     struct error e = { 0 };
@@ -101,6 +102,10 @@ int cmd_status(int argc, char **argv)
     int status = EXIT_OK;
     if (!options_start(&set, argc, argv, &status))
         return status;
+    if (client_url(given, url, &e)) {
+        print_failure("status", &e);
+        return EXIT_USAGE;
+    }
     buffer_init(&body, MAX_STATUS);
     int r = client_fetch(url, "/api/status", &body, &e);
     json_t *all = r ? NULL : json_loadb(buffer_cstr(&body), body.size, 0, NULL);

@@ -4,6 +4,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "cli/wrap.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -11,8 +12,12 @@
 
 struct conversation_options {
     const char *model;
-    const char *system; /* NULL: none */
-    double temperature; /* < 0: the server's default */
+    const char *system;      /* NULL: none */
+    double temperature;      /* < 0: the server's default */
+    double top_p;            /* < 0: the server's default */
+    const char *const *stop; /* texts that end an answer */
+    int n_stop;
+    bool silent;        /* the answer is kept, not shown */
     int64_t seed;       /* < 0: none */
     int64_t max_tokens; /* 0: none */
 };
@@ -25,6 +30,8 @@ struct conversation {
     struct buffer answer;  /* the present one */
     struct buffer failure; /* an error's body */
     bool ended;            /* the stream said [DONE] */
+    char finish[32];       /* why the answer ended, as the API calls it; "": it didn't say */
+    struct wrap wrap;      /* the answer's place on a terminal */
     uint64_t asked_ns, first_ns, last_ns;
     int prompt_tokens, cached_tokens, completion_tokens;
 };
@@ -38,8 +45,9 @@ void conversation_done(struct conversation *c);
 /* Forgets all but the system message. */
 void conversation_clear(struct conversation *c);
 
-/* Adds the user's message and gives the request's JSON body (caller frees by free()). */
-int conversation_ask(struct conversation *c, const char *text, char **body, struct error *e);
+/* Adds the user's message and gives the request's JSON body (caller frees by free()). FAIL_ARG for
+ * what is no text: NUL bytes, bytes that are no UTF-8. */
+int conversation_ask(struct conversation *c, struct bytes text, char **body, struct error *e);
 
 /* Bytes of the reply's event stream, or of an error's body. Printable text goes to stdout. */
 int conversation_take(void *c, struct bytes data);
@@ -48,7 +56,14 @@ int conversation_take(void *c, struct bytes data);
  * status: HTTP's; result: the transfer's. Errors carry the server's message. */
 int conversation_finish(struct conversation *c, long status, int result, struct error *e);
 
-/* "prefill 120 tokens, 830.1 tokens/s; decode 64 tokens, 55.0 tokens/s" to stderr. */
+/* "prefill 120 tokens, 830.1 tokens/s; decode 64 tokens, 55.0 tokens/s" to stderr; of a handful of
+ * tokens no rate, which would be noise. */
 void conversation_print_rates(const struct conversation *c);
+
+/* To stderr, that the answer is not whole, and why; nothing if it is. */
+void conversation_print_cut(const struct conversation *c);
+
+/* The last answer and what is known of it, as one JSON object to stdout. FAIL_NOMEM, FAIL_IO. */
+int conversation_print_json(const struct conversation *c, struct error *e);
 
 #endif

@@ -31,6 +31,7 @@ struct local_model {
     const char *id;
     int context;
     struct progress screen;
+    bool quiet;
     uint64_t start_ns;
 };
 
@@ -55,6 +56,8 @@ static void model_at(void *arg, int index, struct api_model *ret)
 static void on_progress(void *arg, uint64_t done, uint64_t total)
 {
     struct local_model *m = arg;
+    if (m->quiet)
+        return;
     const char *slash = strrchr(m->id, '/');
     double seconds = (double)(clock_now_ns() - m->start_ns) / (double)CLOCK_NS_PER_S;
     double rate = seconds > 0 ? (double)done / seconds : 0;
@@ -115,6 +118,7 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
     if (!m)
         return fail(e, FAIL_NOMEM, "a model");
     m->id = o->path;
+    m->quiet = o->quiet;
     m->start_ns = clock_now_ns();
     m->screen.next_ns = m->start_ns + PROGRESS_PLAIN_NS;
     int r = source_open(&m->source, o->path, e);
@@ -132,8 +136,9 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
         local_model_close(m);
         return r;
     }
-    print_err("loaded in %.1f s, context %d\n",
-              (double)(clock_now_ns() - m->start_ns) / (double)CLOCK_NS_PER_S, m->context);
+    if (!m->quiet)
+        print_err("loaded in %.1f s, context %d\n",
+                  (double)(clock_now_ns() - m->start_ns) / (double)CLOCK_NS_PER_S, m->context);
     *ret = m;
     return r;
 }

@@ -6,6 +6,7 @@
 #include "base/error.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct local_model_options {
@@ -13,6 +14,7 @@ struct local_model_options {
     const char *isa;
     int64_t threads; /* 0: all cores */
     int64_t context;
+    bool quiet; /* tells nothing of the load */
 };
 
 struct local_model;

@@ -35,6 +35,7 @@ enum exit_code {
     EXIT_OK = 0,
     EXIT_FAILED = 1, /* the command understood and could not do it; the reason is on stderr */
     EXIT_USAGE = 2,  /* the command line was wrong */
+    EXIT_INTERRUPTED = 130, /* by Ctrl-C: 128 and the signal's number, as shells count */
 };
 
 /* A value given more than once at most this often: no cluster of one home serves more models. */

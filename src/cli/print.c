@@ -55,10 +55,16 @@ void print_err(const char *format, ...)
     va_end(args);
 }
 
-static bool has_styles(enum print_to to)
+/* A terminal that obeys escape sequences. */
+static bool is_clever(enum print_to to)
 {
     bool terminal = to == PRINT_OUT ? terminal_on_output() : terminal_on_errors();
-    return terminal && !env_get("NO_COLOR", NULL) && strcmp(env_get("TERM", "dumb"), "dumb") != 0;
+    return terminal && strcmp(env_get("TERM", "dumb"), "dumb") != 0;
+}
+
+static bool has_styles(enum print_to to)
+{
+    return is_clever(to) && !env_get("NO_COLOR", NULL);
 }
 
 void print_styled(enum print_to to, enum print_style style, const char *format, ...)
@@ -107,7 +113,7 @@ int print_json(json_t *json, struct error *e)
 void print_text(struct bytes text)
 {
     struct buffer b;
-    if (!print_is_terminal()) {
+    if (!terminal_on_output()) {
         put(PRINT_OUT, text);
         return;
     }
@@ -117,9 +123,14 @@ void print_text(struct bytes text)
     buffer_done(&b);
 }
 
-bool print_is_terminal(void)
+void print_shown(struct bytes text)
 {
-    return terminal_on_output();
+    put(PRINT_OUT, text);
+}
+
+bool print_moves_cursor(void)
+{
+    return is_clever(PRINT_OUT);
 }
 
 int print_flush(struct error *e)

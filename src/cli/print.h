@@ -46,8 +46,11 @@ void print_json_text(struct bytes json);
  * that would obey. */
 void print_text(struct bytes text);
 
-/* Whether print_text goes to a terminal. */
-bool print_is_terminal(void);
+/* A text that was made fit to be shown, with what moves the cursor between. */
+void print_shown(struct bytes text);
+
+/* Whether standard output is a terminal on which the cursor can be moved. */
+bool print_moves_cursor(void);
 
 /* Sends on what was printed. FAIL_IO when standard output took it not, now or before. */
 int print_flush(struct error *e);

@@ -9,13 +9,11 @@
 #include "cli/history.h"
 #include "cli/print.h"
 #include "os/editor.h"
-#include "os/terminal.h"
 
 #define QUOTE "\"\"\""
 #define QUOTE_BYTES (sizeof QUOTE - 1)
 
 struct prompt {
-    bool person;
     struct editor *editor;     /* NULL: plain lines */
     char history[FOLDER_TEXT]; /* "": kept nowhere */
 };
@@ -73,34 +71,32 @@ char *prompt_unquote(char *message)
 
 /* --- lines --- */
 
-/* A line of a pipe, or of a person without an editor; without its end. */
-static int read_plain(const struct prompt *p, const char *prompt, struct buffer *line,
-                      struct error *e)
+/* A line without an editor; without its end. */
+static int read_plain(const char *prompt, struct buffer *line, struct error *e)
 {
     buffer_clear(line);
-    if (p->person)
-        print_err("%s", prompt);
+    print_err("%s", prompt);
     int c, r = 0;
     while ((c = getchar()) != EOF && c != '\n')
         if (!r)
             r = buffer_u8(line, (uint8_t)c);
     if (r)
         return fail(e, r, "a line of more than %zu bytes", line->limit);
+    if (line->size && memchr(line->data, 0, line->size))
+        return fail(e, FAIL_ARG, "a line with a NUL byte is no text");
     return c != EOF || line->size ? 0 : fail(e, FAIL_CLOSED, "the input has ended");
 }
 
 static int read_line(struct prompt *p, bool first, struct buffer *line, struct error *e)
 {
     if (!p->editor)
-        return read_plain(p, first ? "> " : "... ", line, e);
+        return read_plain(first ? "> " : "... ", line, e);
     const struct editor_prompts prompts = { first ? L"> " : L"... ", L"... " };
     return editor_read(p->editor, &prompts, line, e);
 }
 
 int prompt_read(struct prompt *p, struct buffer *ret, struct error *e)
 {
-    if (!p->person)
-        return read_plain(p, "", ret, e);
     struct buffer line;
     bool first = true, more = true;
     int r = 0;
@@ -134,8 +130,7 @@ int prompt_open(struct prompt **ret, struct error *e)
     struct prompt *p = calloc(1, sizeof *p);
     if (!p)
         return fail(e, FAIL_NOMEM, "a prompt");
-    p->person = terminal_on_input();
-    if (p->person && !editor_open(&p->editor, NULL)) {
+    if (!editor_open(&p->editor, NULL)) {
         struct error why = { 0 };
         int r = folders_find_history(p->history, &why);
         if (!r)
@@ -152,11 +147,6 @@ void prompt_close(struct prompt *p)
     if (p)
         editor_close(p->editor);
     free(p);
-}
-
-bool prompt_has_person(const struct prompt *p)
-{
-    return p->person;
 }
 
 void prompt_remember(struct prompt *p, const char *message)

@@ -1,7 +1,7 @@
-/* Messages that a person types or a pipe brings; for this folder only.
+/* Messages that a person types; for this folder only.
  *
- * At a terminal a message is what was typed up to Enter, or several lines: pasted ones, lines that
- * end in a backslash, or what stands between two """. From a pipe it is a line. */
+ * A message is what was typed up to Enter, or several lines: pasted ones, lines that end in a
+ * backslash, or what stands between two """. */
 #ifndef SHOAL_CLI_PROMPT_H
 #define SHOAL_CLI_PROMPT_H
 
@@ -17,11 +17,8 @@ struct prompt;
 int prompt_open(struct prompt **ret, struct error *e);
 void prompt_close(struct prompt *p);
 
-/* A person sits there: commands make sense, and what fails doesn't end the chat. */
-bool prompt_has_person(const struct prompt *p);
-
 /* The next message into ret (cleared first), line ends inside. FAIL_CLOSED: no more will come.
- * FAIL_CANCELLED: the person gave it up. FAIL_LIMIT: longer than ret may be. */
+ * FAIL_CANCELLED: the person gave it up. FAIL_LIMIT: longer than ret may be. FAIL_ARG: no text. */
 int prompt_read(struct prompt *p, struct buffer *ret, struct error *e);
 
 /* Puts a message into the history. A file that can't be written is told of once. */

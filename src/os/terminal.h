@@ -31,6 +31,13 @@ static inline void terminal_size(int *ret_columns, int *ret_rows)
     *ret_rows = known && w.ws_row ? w.ws_row : 24;
 }
 
+/* Columns of the terminal on standard output; 80 where it doesn't say. */
+static inline int terminal_output_columns(void)
+{
+    struct winsize w = { 0 };
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : 80;
+}
+
 /* One byte of standard input, past stdio. 1, 0 at its end, -1 when it fails. */
 static inline int terminal_read_byte(char *ret)
 {

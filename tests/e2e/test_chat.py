@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import select
 import signal
 import struct
@@ -24,6 +25,7 @@ import models
 from harness import expect, Failed, run_tests
 
 WAIT_SECONDS = 60
+WORDS = " ".join("word" + "x" * (i * 7 % 12) for i in range(60)) + "\n```\n" + "c " * 60 + "\n```\nend"
 CTRL_A, CTRL_C, CTRL_D, CTRL_E = b"\x01", b"\x03", b"\x04", b"\x05"
 CTRL_R, CTRL_U, CTRL_W = b"\x12", b"\x15", b"\x17"
 UP, LEFT = b"\x1b[A", b"\x1b[D"
@@ -31,27 +33,39 @@ PROMPT = "> "
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Echoes the last message as an event stream; "endless" never ends by itself."""
+    """Echoes the last message as an event stream; "endless" never ends by itself, "cut" says that
+    its answer has no more room, "broken" ends in the middle, "words" is long."""
 
     def log_message(self, *_):
         pass
 
     def do_GET(self):
+        self.server.paths.append(self.path)
         self.reply("application/json", json.dumps({"data": [{"id": "mock"}]}))
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         said = body["messages"][-1]["content"]
         self.server.asked.append(body["messages"])
+        self.server.bodies.append(body)
+        self.server.paths.append(self.path)
         self.reply("text/event-stream")
         try:
-            self.event({"choices": [{"delta": {"content": f"<{len(said)}:{said[:200]}>"}}]})
+            answer = WORDS if said == "words" else f"<{len(said)}:{said[:200]}>"
+            tokens = 200 if said == "words" else 3
+            for piece in [answer[i:i + 7] for i in range(0, len(answer), 7)]:
+                self.event({"choices": [{"delta": {"content": piece}}]})
             while said == "endless":
                 time.sleep(0.02)
                 self.event({"choices": [{"delta": {"content": "."}}]})
             if said == "silent":
                 self.rfile.read(1)  # until the client goes away
                 raise OSError("closed")
+            if said == "broken":
+                return
+            self.event({"choices": [{"delta": {}, "finish_reason":
+                                     "length" if said == "cut" else "stop"}],
+                        "usage": {"prompt_tokens": tokens, "completion_tokens": tokens}})
             self.wfile.write(b"data: [DONE]\n\n")
         except OSError:
             self.server.gone.set()
@@ -146,6 +160,7 @@ class World:
         self.models = models.folder(build)
         self.server = s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         s.daemon_threads, s.asked, s.gone = True, [], threading.Event()
+        s.bodies, s.paths = [], []
         threading.Thread(target=s.serve_forever, daemon=True).start()
         self.temp = tempfile.TemporaryDirectory(prefix="shoal-chat-")
         self.url = f"http://127.0.0.1:{s.server_port}"
@@ -165,6 +180,17 @@ class World:
         t = Terminal(command, self.environment(home, **more))
         t.wait_prompt()
         return t
+
+    def run(self, *arguments, model="mock", url=None, **more):
+        """One `shoal run` without a terminal; input=None: nothing is piped in."""
+        environment = {**self.environment(self.new_home()), **more.pop("environment", {})}
+        self.server.asked.clear()
+        self.server.bodies.clear()
+        self.server.paths.clear()
+        options = ["--url", url or self.url] if url != "" else []
+        more.setdefault("input", b"")
+        return subprocess.run([self.shoal, "run", model, *arguments, *options], env=environment,
+                              capture_output=True, timeout=WAIT_SECONDS, **more)
 
     def said(self):
         """What the server was asked last."""
@@ -268,6 +294,9 @@ def has_commands(w):
         expect("/clear" in t.wait("Ctrl-R"), "no help")
         t.wait_prompt()
         t.say("/clear")
+        t.type("/?\r")
+        t.wait("/clear")
+        t.wait_prompt()
         t.type("/nosuch\r")
         t.wait("there is no /nosuch")
         t.wait_prompt()
@@ -292,16 +321,107 @@ def lives_without_a_history(w):
         expect(status == 0 and "no history" not in shown, "told twice")
 
 
-def is_plain_without_a_terminal(w):
-    home = w.new_home()
-    w.server.asked.clear()
-    r = subprocess.run([w.shoal, "run", "mock", "--url", w.url], input='one\n\n/bye\ntwo\\\n"""x\n',
-                       env=w.environment(home), capture_output=True, text=True,
-                       timeout=WAIT_SECONDS)
-    said = [a[-1]["content"] for a in w.server.asked]
-    expect(r.returncode == 0 and said == ["one", "/bye", "two\\", '"""x'], f"{said} {r.stderr}")
-    expect("\x1b" not in r.stdout and r.stdout.startswith("<3:one>\n"), f"{r.stdout!r}")
-    expect(not (home / ".local").exists(), "a pipe's lines went into the history")
+def a_pipe_is_one_prompt(w):
+    lines = b'one\n\n/bye\ntwo\\\n"""x\n'
+    text = lines.decode().rstrip()
+    r = w.run(input=lines)
+    expect(r.returncode == 0 and [a[-1]["content"] for a in w.server.asked] == [text], f"{w.server.asked} {r}")
+    expect(b"\x1b" not in r.stdout and r.stdout == f"<{len(text)}:{text}>\n".encode(), f"{r}")
+    r = w.run("Explain:", input=lines)
+    expect(r.returncode == 0 and w.said() == "Explain:\n\n" + text, f"{w.said()!r}")
+    r = w.run("Explain:")  # an empty one adds nothing
+    expect(r.returncode == 0 and w.said() == "Explain:", f"{w.said()!r}")
+    r = w.run(input=b" \n")
+    expect(r.returncode == 2 and b"standard input is empty" in r.stderr and not w.server.asked, f"{r}")
+    for bad, why in (b"a\0b", b"byte 1 is NUL"), (b"gr\xfc", b"not UTF-8"):
+        r = w.run(input=bad)
+        expect(r.returncode == 2 and why in r.stderr and not w.server.asked, f"{r}")
+    r = subprocess.run([w.shoal, "run", "mock", "--url", w.url], input=b"x", capture_output=True,
+                       env=w.environment(home := w.new_home()), timeout=WAIT_SECONDS)
+    expect(not (home / ".local").exists(), "a pipe went into the history")
+
+
+def options_reach_the_model(w):
+    r = w.run("hi", "--top-p", "0.5", "--stop", "END", "--stop", "\n", "--temperature", "0", "--seed",
+              "7", "--max-tokens", "9", "--system", "be brief")
+    body = w.server.bodies[0]
+    want = {"top_p": 0.5, "stop": ["END", "\n"], "temperature": 0, "seed": 7,
+            "max_completion_tokens": 9}
+    expect(r.returncode == 0 and {k: body.get(k) for k in want} == want, f"{body} {r}")
+    expect(body["messages"][0] == {"role": "system", "content": "be brief"}, f"{body}")
+    w.run("hi")
+    expect(not set(want) & set(w.server.bodies[0]), f"{w.server.bodies}")
+
+
+def quiet_and_json_say_nothing_else(w):
+    r = w.run("words", "--quiet")
+    expect(r.stderr == b"" and r.stdout.decode() == WORDS + "\n", f"{r}")
+    r = w.run("words", "--json")
+    expect(r.stderr == b"" and json.loads(r.stdout) ==
+           {"model": "mock", "answer": WORDS, "finish_reason": "stop", "prompt_tokens": 200,
+            "cached_tokens": 0, "completion_tokens": 200}, f"{r}")
+    with Terminal([w.shoal, "run", "mock", "--json", "--url", w.url], w.environment(w.new_home())) as t:
+        status, shown = t.end()
+        expect(status == 2 and "not for a chat" in shown, f"{shown}")
+
+
+def a_cut_answer_says_so(w):
+    r = w.run("cut", "--quiet")
+    expect(r.returncode == 0 and b"no more room in the model's context" in r.stderr, f"{r}")
+    r = w.run("cut", "--max-tokens", "3")
+    expect(r.returncode == 0 and b"cut at 3 tokens: --max-tokens" in r.stderr, f"{r}")
+    r = w.run("broken")
+    expect(r.returncode == 1 and b"ended before the answer did" in r.stderr, f"{r}")
+    r = w.run("whole")
+    expect(b"cut" not in r.stderr, f"{r}")
+
+
+def rates_of_a_handful_are_not_shown(w):
+    few, many = w.run("hi").stderr, w.run("words").stderr
+    expect(b"[prefill 3 tokens; decode 3 tokens]" in few, f"{few}")
+    expect(many.count(b"tokens/s") == 2, f"{many}")
+
+
+def ctrl_c_of_one_prompt_exits_130(w):
+    command = [w.shoal, "run", "mock", "--url", w.url]
+    for word in "endless", "silent":
+        with Terminal([*command, word], w.environment(w.new_home())) as t:
+            t.wait(f"<{len(word)}:{word}>")
+            t.type(CTRL_C)
+            status, shown = t.end()
+            expect(status == 130 and "shoal run" not in shown, f"{word}: {status} {shown[-200:]!r}")
+
+
+def every_form_of_an_address_will_do(w):
+    host = w.url.removeprefix("http://")
+    proxies = {"no_proxy": "", "http_proxy": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1"}
+    for url in w.url, w.url + "/", w.url + "/v1", w.url + "/v1//", host, host + "/v1/":
+        r = w.run("hi", url=url, environment=proxies)
+        expect(r.returncode == 0 and w.server.paths == ["/v1/chat/completions"],
+               f"{url}: {w.server.paths} {r}")
+        r = w.run("hi", url="", environment={"SHOAL_URL": url, **proxies})
+        expect(r.returncode == 0, f"SHOAL_URL={url}: {r}")
+    w.run("hi", url=w.url + "/prefix/v1")
+    expect(w.server.paths == ["/prefix/v1/chat/completions"], f"{w.server.paths}")
+    for url in "", "ftp://x", "http://", "http://a b":
+        r = subprocess.run([w.shoal, "run", "mock", "hi", "--url", url], stdin=subprocess.DEVNULL,
+                           env=w.environment(w.new_home()), capture_output=True, timeout=WAIT_SECONDS)
+        expect(r.returncode == 2 and b"is no address of an endpoint" in r.stderr, f"{url}: {r}")
+
+
+def words_wrap_at_the_margin(w):
+    with Terminal([w.shoal, "run", "mock", "words", "--quiet", "--url", w.url],
+                  w.environment(w.new_home())) as t:
+        shown = t.end()[1].replace("\r", "")
+    # Words that are taken back: so many columns to the left, and away with them.
+    while back := re.search(r"\x1b\[(\d+)D\x1b\[K", shown):
+        shown = shown[:back.start() - int(back[1])] + shown[back.end():]
+    text, _, rest = shown.partition("```")
+    lines = [line.rstrip() for line in text.strip().split("\n")]
+    expect(len(lines) > 3 and max(map(len, lines)) < 80, f"{lines}")
+    expect(" ".join(lines) == WORDS.split("\n")[0], f"{lines}")
+    expect(all(len(a) + 1 + len(b.split(" ")[0]) >= 80 for a, b in zip(lines, lines[1:])), f"{lines}")
+    expect(rest.split("\n")[1].strip() == ("c " * 60).strip(), f"code was wrapped: {rest!r}")
 
 
 def a_plain_terminal_will_do(w):
@@ -346,7 +466,10 @@ def stops_a_file_s_answer(w):
 
 TESTS = [edits_a_line, recalls_in_another_process, interrupts_at_the_prompt, interrupts_an_answer,
          takes_pasted_text, takes_texts_taller_than_the_screen, has_commands,
-         lives_without_a_history, is_plain_without_a_terminal, a_plain_terminal_will_do,
+         lives_without_a_history, a_pipe_is_one_prompt, options_reach_the_model,
+         quiet_and_json_say_nothing_else, a_cut_answer_says_so, rates_of_a_handful_are_not_shown,
+         ctrl_c_of_one_prompt_exits_130, every_form_of_an_address_will_do,
+         words_wrap_at_the_margin, a_plain_terminal_will_do,
          names_what_is_missing, stops_a_file_s_answer]
 
 
