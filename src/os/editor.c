@@ -26,8 +26,19 @@ static const wchar_t paste_end[] = L"\033[201~";
 #define MAX_COLUMNS 9
 /* Rows that a text must leave free: for the prompt before it and the keys that come next. */
 #define SPARE_ROWS 2
+/* Characters of what stands for a tall text, NUL included: less than any terminal's rows hold. */
+#define STAND_IN 64
+#define STAND_IN_SHOWN 24 /* of the text */
+
+/* An earlier text that is taller than the screen, and what stands for it there. */
+struct tall {
+    wchar_t *text, stand_in[STAND_IN];
+    struct tall *next;
+};
 
 struct editor {
+    struct tall *talls;
+    int n_talls;
     EditLine *line;
     HistoryW *history;
     FILE *out;
@@ -77,17 +88,53 @@ static bool fits(const wchar_t *text, size_t n)
     return rows <= height;
 }
 
-/* libedit's way to the earlier texts, past those that don't fit. */
-static int find_earlier(void *history, HistEventW *event, int step, ...)
+/* One line that tells which text it stands for: "[1: 17391 characters: word0 word1 ...]". NULL
+ * without memory. */
+static const wchar_t *stand_in(struct editor *ed, const wchar_t *text)
+{
+    for (struct tall *t = ed->talls; t; t = t->next)
+        if (wcscmp(t->text, text) == 0)
+            return t->stand_in;
+    struct tall *t = calloc(1, sizeof *t);
+    if (!t || !(t->text = wcsdup(text))) {
+        free(t);
+        return NULL;
+    }
+    wchar_t begin[STAND_IN_SHOWN + 1] = { 0 };
+    for (size_t i = 0; i < STAND_IN_SHOWN && text[i]; i++)
+        begin[i] = wcwidth(text[i]) == 1 ? text[i] : L' ';
+    swprintf(t->stand_in, STAND_IN, L"[%d: %zu characters: %ls...]", ++ed->n_talls, wcslen(text),
+             begin);
+    t->next = ed->talls;
+    ed->talls = t;
+    return t->stand_in;
+}
+
+/* The tall text that is meant at the beginning of `at`, or NULL. */
+static const struct tall *find_tall(const struct editor *ed, const wchar_t *at)
+{
+    for (const struct tall *t = ed->talls; t; t = t->next)
+        if (wcsncmp(at, t->stand_in, wcslen(t->stand_in)) == 0)
+            return t;
+    return NULL;
+}
+
+/* libedit's way to the earlier texts. Those that don't fit come as what stands for them, and as
+ * themselves when the line is read. */
+static int find_earlier(void *editor, HistEventW *event, int step, ...)
 {
     va_list arguments;
     va_start(arguments, step);
     const void *argument = va_arg(arguments, const void *);
     va_end(arguments);
-    int r = history_w(history, event, step, argument);
-    int next = step == H_FIRST ? H_NEXT : step == H_LAST ? H_PREV : step;
-    while (r >= 0 && (next == H_NEXT || next == H_PREV) && !fits(event->str, wcslen(event->str)))
-        r = history_w(history, event, next);
+    struct editor *ed = editor;
+    int r = history_w(ed->history, event, step, argument);
+    bool is_text =
+        step == H_FIRST || step == H_LAST || step == H_NEXT || step == H_PREV || step == H_CURR;
+    if (r >= 0 && is_text && !fits(event->str, wcslen(event->str))) {
+        const wchar_t *other = stand_in(ed, event->str);
+        event->str = other ? other : L"";
+    }
     return r;
 }
 
@@ -231,7 +278,7 @@ static int start(struct editor *ed, struct error *e)
         history_w(ed->history, &event, H_SETUNIQUE, 1);
         el_wset(ed->line, EL_CLIENTDATA, ed);
         el_wset(ed->line, EL_PROMPT, show_prompt);
-        el_wset(ed->line, EL_HIST, find_earlier, ed->history);
+        el_wset(ed->line, EL_HIST, find_earlier, ed);
         el_wset(ed->line, EL_GETCFN, read_key);
         el_wset(ed->line, EL_EDITOR, L"emacs");
         bind_keys(ed->line);
@@ -270,14 +317,26 @@ void editor_close(struct editor *ed)
         history_wend(ed->history);
     if (ed->locale)
         freelocale(ed->locale);
+    for (struct tall *t = ed->talls, *next; t; t = next) {
+        next = t->next;
+        free(t->text);
+        free(t);
+    }
     free(ed);
 }
 
-static int append(struct buffer *line, const wchar_t *text, size_t n)
+/* In UTF-8, and with tall texts for what stands for them. */
+static int append(const struct editor *ed, struct buffer *line, const wchar_t *text, size_t n)
 {
     mbstate_t state = { 0 };
     int r = 0;
     for (size_t i = 0; i < n && !r; i++) {
+        const struct tall *tall = text[i] == L'[' && ed ? find_tall(ed, text + i) : NULL;
+        if (tall) {
+            i += wcslen(tall->stand_in) - 1;
+            r = append(NULL, line, tall->text, wcslen(tall->text));
+            continue;
+        }
         char bytes[MB_LEN_MAX];
         size_t size = wcrtomb(bytes, text[i], &state);
         if (size != (size_t)-1)
@@ -305,7 +364,7 @@ int editor_read(struct editor *ed, const struct editor_prompts *prompts, struct 
             r = fail(e, FAIL_CLOSED, "the input has ended");
         } else if (ed->cancelled) {
             r = fail(e, FAIL_CANCELLED, "given up");
-        } else if ((r = append(line, text, (size_t)n - (text[n - 1] == L'\n')))) {
+        } else if ((r = append(ed, line, text, (size_t)n - (text[n - 1] == L'\n')))) {
             fail(e, r, "a text of more than %zu bytes", line->limit);
         }
         ed->prompt = prompts->further;

@@ -281,8 +281,11 @@ def takes_texts_taller_than_the_screen(w):
         got = w.said()
         expect(got.replace("y", "") == typed + "z" and len(got) == 5002, f"typed: {len(got)}")
         t.say("short")
-        t.say(UP, UP, LEFT, "!", CTRL_A, UP)  # the tall ones are not offered
-        expect(w.said() == "short" or w.said() == "shor!t", f"recalled: {w.said()[:50]!r}")
+        # Earlier ones stand there as one line, and are said whole.
+        t.say(UP, UP, CTRL_E, "!")
+        expect(w.said() == got + "!", f"recalled: {w.said()[:50]!r}")
+        t.say(UP, UP, UP, UP, CTRL_A, "so: ")
+        expect(w.said() == "so: " + words + " end", f"recalled: {w.said()[:50]!r}")
         t.type(CTRL_D)
         expect(t.end()[0] == 0, "no clean end")
 
