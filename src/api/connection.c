@@ -16,12 +16,17 @@
 #include "api/id.h"
 #include "api/problem.h"
 #include "os/clock.h"
+#include "os/log.h"
 #include "os/socket.h"
 
 /* Input that is read ahead: a whole head fits. */
 #define READ_AHEAD (64u << 10)
 /* A whole answer that isn't streamed: a text of the longest context with log probabilities. */
 #define MAX_ANSWER (256u << 20)
+/* How soon, and how often then, a client that closed its side is found to be gone. */
+#define PROBE_FIRST_MS 20
+#define PROBE_MS 500
+#define PROBE ": \n\n"
 /* How long a client has to close after the last answer. */
 #define LINGER_MS 1000
 /* Header names of a preflight: the openai packages ask for about 250 bytes. */
@@ -51,7 +56,8 @@ struct connection {
     struct http_chunks chunks;
     uint64_t body_left;
     struct buffer body, answer;
-    uint64_t since_ns; /* the present state */
+    uint64_t since_ns; /* when the present state began */
+    size_t waiting;    /* bytes of a whole answer that the client hasn't taken */
     int status;
     char type[64], extra[320];
     char request_id[API_ID_TEXT];
@@ -62,6 +68,20 @@ struct connection {
 static void advance(struct connection *c);
 
 /* --- life --- */
+
+static void enter(struct connection *c, enum state state)
+{
+    c->state = state;
+    c->since_ns = clock_now_ns();
+}
+
+static void answer_release(struct connection *c)
+{
+    if (c->server != NULL) {
+        c->server->answer_bytes -= c->waiting;
+    }
+    c->waiting = 0;
+}
 
 static void body_release(struct connection *c)
 {
@@ -79,6 +99,7 @@ static void connection_free(struct connection *c)
     }
     struct server *s = c->server;
     body_release(c);
+    answer_release(c);
     buffer_done(&c->answer);
     if (c->bev != NULL) {
         bufferevent_free(c->bev);
@@ -127,6 +148,7 @@ void connection_close(struct connection *c)
     c->back = NULL;
     s->n_connections--;
     s->body_bytes -= c->body.size;
+    s->answer_bytes -= c->waiting;
     c->server = NULL;
     lose_client(c);
 }
@@ -141,6 +163,23 @@ void connection_finish(struct connection *c)
     c->keep_alive = false;
     if (c->state == STATE_HEAD || c->state == STATE_BODY) {
         connection_close(c);
+    }
+}
+
+enum connection_use connection_use(const struct connection *c, uint64_t *since_ns)
+{
+    *since_ns = c->since_ns;
+    switch (c->state) {
+    case STATE_HEAD:
+        return c->started ? CONNECTION_HEAD : CONNECTION_IDLE;
+    case STATE_BODY:
+        return CONNECTION_BODY;
+    case STATE_LINGER:
+        return CONNECTION_IDLE;
+    case STATE_FLUSH:
+        return c->waiting > 0 ? CONNECTION_TAKES : CONNECTION_WORKED;
+    default:
+        return CONNECTION_WORKED;
     }
 }
 
@@ -251,6 +290,27 @@ static int respond_write(struct responder *r, struct bytes data)
     return 0;
 }
 
+/* Large answers that nobody takes give way to the next, the oldest first. */
+static void count_answer(struct connection *c)
+{
+    struct server *s = c->server;
+    if (s == NULL) {
+        return;
+    }
+    c->waiting = c->answer.size;
+    s->answer_bytes += c->waiting;
+    while (s->answer_bytes > s->options.max_answers) {
+        struct connection *oldest = server_oldest(s, CONNECTION_TAKES, c);
+        if (oldest == NULL) {
+            break;
+        }
+        log_limited(LOG_WARN, "api", "answers that nobody takes", "",
+                    "answers of %zu MB wait for their clients: the oldest was dropped",
+                    s->answer_bytes >> 20);
+        connection_close(oldest);
+    }
+}
+
 static void free_answer(const void *data, size_t size, void *arg)
 {
     free((void *)data); /* a buffer's memory */
@@ -260,7 +320,7 @@ static void respond_end(struct responder *r)
 {
     struct connection *c = (struct connection *)r;
     c->responder.closed = NULL;
-    c->state = STATE_FLUSH;
+    enter(c, STATE_FLUSH);
     if (c->bev == NULL || c->doomed || c->status == 0 || c->answer.failed) {
         connection_free(c); /* an answer that can't be completed isn't made to look complete */
         return;
@@ -268,6 +328,7 @@ static void respond_end(struct responder *r)
     struct evbuffer *out = bufferevent_get_output(c->bev);
     if (!c->stream) {
         put_head(c, (int64_t)c->answer.size);
+        count_answer(c);
         bool body = !c->head_only && c->status != 204 && c->answer.size > 0;
         /* By reference: a large answer isn't held twice. */
         if (body &&
@@ -297,12 +358,18 @@ static void refuse(struct connection *c, int status, const char *text)
     char *body = json != NULL ? json_dumps(json, API_JSON_FLAGS) : NULL;
     json_decref(json);
     evtimer_del(c->deadline);
+    body_release(c);
     c->keep_alive = false;
-    c->state = STATE_ANSWER;
+    enter(c, STATE_ANSWER);
     respond_begin(&c->responder, status, "application/json", false, NULL);
     respond_write(&c->responder, bytes_text(body));
     respond_end(&c->responder);
     free(body);
+}
+
+void connection_give_way(struct connection *c)
+{
+    refuse(c, 503, "Too many large requests at once: this one made room. Try again soon.");
 }
 
 /* --- reading --- */
@@ -362,7 +429,7 @@ static bool read_head(struct connection *c)
     }
     if (!c->started) {
         c->started = true;
-        c->since_ns = clock_now_ns();
+        enter(c, STATE_HEAD);
         id_make(c->request_id, "req_");
         set_deadline(c, c->server->options.head_timeout_ms);
     }
@@ -405,8 +472,25 @@ static bool read_head(struct connection *c)
     if (c->head.expect_continue && c->head.minor == 1 && (c->head.chunked || c->body_left > 0)) {
         bufferevent_write(c->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25);
     }
-    c->state = STATE_BODY;
+    enter(c, STATE_BODY);
     set_deadline(c, c->server->options.body_timeout_ms);
+    return true;
+}
+
+/* While bodies take too much memory those that began first give way: whoever sends one without
+ * ever ending it holds the others up no longer than it takes them to come. */
+static bool make_room_for_bodies(struct connection *c)
+{
+    struct server *s = c->server;
+    while (s->body_bytes > s->options.max_bodies) {
+        struct connection *oldest = server_oldest(s, CONNECTION_BODY, c);
+        if (oldest == NULL || oldest->since_ns > c->since_ns) {
+            return false;
+        }
+        log_limited(LOG_WARN, "api", "bodies that don't end", "",
+                    "requests under way take %zu MB: the oldest made room", s->body_bytes >> 20);
+        connection_give_way(oldest);
+    }
     return true;
 }
 
@@ -433,7 +517,7 @@ static bool read_body(struct connection *c)
     }
     evbuffer_drain(in, used);
     c->server->body_bytes += c->body.size - before;
-    if (status == 0 && c->server->body_bytes > c->server->options.max_bodies) {
+    if (status == 0 && !make_room_for_bodies(c)) {
         status = 503;
         fail(&e, FAIL_BUSY, "Too many large requests at once. Try again soon.");
     }
@@ -450,7 +534,7 @@ static void handle(struct connection *c)
                                    .path = c->head.target,
                                    .body = buffer_bytes(&c->body) };
     evtimer_del(c->deadline);
-    c->state = STATE_ANSWER;
+    enter(c, STATE_ANSWER);
     c->status = 0;
     c->responder = (struct responder){ .ops = &responder_ops };
     api_handle(c->server->options.api, &q, &c->responder);
@@ -471,7 +555,8 @@ static void advance(struct connection *c)
         evbuffer_drain(in, evbuffer_get_length(in));
     }
     c->busy = false;
-    if (c->doomed && c->state != STATE_ANSWER) {
+    bool ended = c->client_done && (c->state == STATE_HEAD || c->state == STATE_BODY);
+    if ((c->doomed || ended) && c->state != STATE_ANSWER) {
         connection_free(c);
     }
 }
@@ -488,33 +573,54 @@ static void on_write(struct bufferevent *bev, void *arg)
     if (c->state != STATE_FLUSH || evbuffer_get_length(bufferevent_get_output(bev)) > 0) {
         return;
     }
-    if (c->client_done) {
+    answer_release(c);
+    if (c->client_done && !c->keep_alive) {
         connection_free(c);
         return;
     }
     if (!c->keep_alive) {
         socket_end_writing(bufferevent_getfd(bev));
-        c->state = STATE_LINGER;
+        enter(c, STATE_LINGER);
         set_deadline(c, LINGER_MS);
     } else {
-        c->state = STATE_HEAD;
+        enter(c, STATE_HEAD);
         c->started = false;
         c->origin[0] = '\0';
         set_deadline(c, c->server->options.idle_timeout_ms);
+        server_connection_idle(c->server);
     }
     advance(c); /* a request may have come meanwhile */
+}
+
+/* A client that closed its own side may wait for its answer, or be gone: what is sent to it tells,
+ * since who is gone refuses it. An interim response (RFC 9110, 15.2) and a comment of a stream are
+ * skipped by everybody. False where nothing may be sent. */
+static bool probe(struct connection *c)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+    if (c->stream && c->chunked) {
+        evbuffer_add_printf(out, "%zx\r\n%s\r\n", strlen(PROBE), PROBE);
+    } else if (c->stream) {
+        evbuffer_add_printf(out, PROBE);
+    } else if (c->head.minor == 1) {
+        evbuffer_add_printf(out, "HTTP/1.1 100 Continue\r\n\r\n");
+    } else {
+        return false;
+    }
+    return true;
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)
 {
     struct connection *c = arg;
-    /* A client that only closed its own side may still read what is complete. */
-    if (c->state == STATE_FLUSH && (what & BEV_EVENT_EOF) != 0) {
-        c->keep_alive = false;
+    if ((what & BEV_EVENT_EOF) != 0 && c->state == STATE_FLUSH) {
         c->client_done = true;
-        return;
+    } else if ((what & BEV_EVENT_EOF) != 0 && c->state == STATE_ANSWER && probe(c)) {
+        c->client_done = true;
+        set_deadline(c, PROBE_FIRST_MS);
+    } else {
+        lose_client(c);
     }
-    lose_client(c);
 }
 
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
@@ -522,6 +628,11 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
     struct connection *c = arg;
     if (c->state == STATE_BODY || (c->state == STATE_HEAD && c->started)) {
         refuse(c, 408, "The request took too long to arrive.");
+        return;
+    }
+    if (c->state == STATE_ANSWER && c->client_done && !socket_is_reset(bufferevent_getfd(c->bev)) &&
+        probe(c)) {
+        set_deadline(c, PROBE_MS);
         return;
     }
     lose_client(c);
@@ -550,6 +661,7 @@ int connection_open(struct server *s, evutil_socket_t fd)
                               .deadline = deadline,
                               .responder = { .ops = &responder_ops },
                               .head = { .minor = 1 },
+                              .since_ns = clock_now_ns(),
                               .next = s->connections,
                               .back = &s->connections };
     if (c->next != NULL) {

@@ -25,13 +25,51 @@ static void listeners_enable(struct server *s, bool on)
     }
 }
 
+struct connection *server_oldest(const struct server *s, enum connection_use use,
+                                 const struct connection *except)
+{
+    struct connection *oldest = NULL;
+    uint64_t least = UINT64_MAX, since = 0;
+    for (struct connection *c = s->connections; c != NULL; c = connection_next(c)) {
+        if (c != except && connection_use(c, &since) == use && since < least) {
+            oldest = c;
+            least = since;
+        }
+    }
+    return oldest;
+}
+
+/* A connection too many, the newest one: the idlest goes; while all are being answered nobody else
+ * is taken. */
+static void make_room(struct server *s)
+{
+    struct connection *newest = s->connections, *victim = NULL;
+    for (int use = CONNECTION_IDLE; use < CONNECTION_WORKED && victim == NULL; use++) {
+        victim = server_oldest(s, (enum connection_use)use, newest);
+    }
+    if (victim == NULL) {
+        listeners_enable(s, false);
+        return;
+    }
+    log_limited(LOG_WARN, "api", "connections taken", "",
+                "all %d connections are taken: the idlest one was closed",
+                s->options.max_connections);
+    connection_close(victim);
+}
+
+int server_adopt(struct server *s, evutil_socket_t fd)
+{
+    int code = connection_open(s, fd);
+    if (code == 0 && s->n_connections > s->options.max_connections) {
+        make_room(s);
+    }
+    return code;
+}
+
 static void on_accept(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *from, int size,
                       void *arg)
 {
-    struct server *s = arg;
-    if (connection_open(s, fd) == 0 && s->n_connections >= s->options.max_connections) {
-        listeners_enable(s, false);
-    }
+    server_adopt(arg, fd);
 }
 
 static void on_accept_error(struct evconnlistener *l, void *arg)
@@ -47,12 +85,20 @@ static void on_accept_error(struct evconnlistener *l, void *arg)
 static void on_retry(evutil_socket_t fd, short what, void *arg)
 {
     struct server *s = arg;
-    listeners_enable(s, s->n_connections < s->options.max_connections);
+    listeners_enable(s, s->n_connections <= s->options.max_connections);
 }
 
 void server_connection_gone(struct server *s)
 {
-    if (s->n_connections < s->options.max_connections && !evtimer_pending(s->retry, NULL)) {
+    if (s->n_connections <= s->options.max_connections && !evtimer_pending(s->retry, NULL)) {
+        listeners_enable(s, true);
+    }
+}
+
+void server_connection_idle(struct server *s)
+{
+    if (s != NULL && s->n_connections > s->options.max_connections &&
+        !evtimer_pending(s->retry, NULL)) {
         listeners_enable(s, true);
     }
 }
@@ -95,6 +141,7 @@ static void fill_defaults(struct server_options *o)
     o->max_connections = o->max_connections > 0 ? o->max_connections : 512;
     o->max_body = o->max_body > 0 ? o->max_body : (size_t)8 << 20;
     o->max_bodies = o->max_bodies > 0 ? o->max_bodies : (size_t)256 << 20;
+    o->max_answers = o->max_answers > 0 ? o->max_answers : (size_t)512 << 20;
     o->max_waiting = o->max_waiting > 0 ? o->max_waiting : (size_t)1 << 20;
     o->head_timeout_ms = o->head_timeout_ms > 0 ? o->head_timeout_ms : 15000;
     o->body_timeout_ms = o->body_timeout_ms > 0 ? o->body_timeout_ms : 60000;
@@ -189,9 +236,4 @@ int server_port(const struct server *s)
 int server_connections(const struct server *s)
 {
     return s->n_connections;
-}
-
-int server_adopt(struct server *s, evutil_socket_t fd)
-{
-    return connection_open(s, fd);
 }

@@ -15,9 +15,10 @@ struct server_options {
     struct api *api;
     int port;             /* 0: any free one */
     struct allow allow;   /* beside this machine's own names and origins; borrowed */
-    int max_connections;  /* 512; more wait in the system's queue */
+    int max_connections;  /* 512; then the idlest gives way, see docs/pools.md */
     size_t max_body;      /* bytes of one body, 8 MiB */
     size_t max_bodies;    /* bytes of all bodies under way, 256 MiB */
+    size_t max_answers;   /* bytes of whole answers that wait for their clients, 512 MiB */
     size_t max_waiting;   /* reply bytes that a client hasn't taken yet, 1 MiB */
     int head_timeout_ms;  /* from the first byte to the end of the headers, 15000 */
     int body_timeout_ms;  /* the whole body, 60000 */

@@ -14,6 +14,14 @@ static inline void socket_no_delay(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+/* Whether the other end refused what was sent to it (it is gone, not just silent). */
+static inline int socket_is_reset(int fd)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0;
+}
+
 /* No more bytes will be sent; those under way still arrive. */
 static inline void socket_end_writing(int fd)
 {

@@ -607,6 +607,138 @@ static void a_client_that_closes_ends_its_request(void **state)
     }
 }
 
+/* A client that closed its own side still gets what it asked for: `printf ... | nc -N`. */
+static void a_half_closed_client_gets_its_answer(void **state)
+{
+    const char *const bodies[] = { HELLO "}", HELLO ",\"stream\":true}" };
+    for (int i = 0; i < 2; i++) {
+        struct rig r;
+        struct client c;
+        rig_open(&r, (struct server_options){ 0 }, i == 0 ? 0 : 20);
+        mock_gate(r.mock, false);
+        client_open(&c, &r);
+        client_post(&c, CHAT, bodies[i]);
+        shutdown(c.fd, SHUT_WR);
+        assert_true(rig_wait_active(&r, 1));
+        assert_true(client_wait(&c, i == 0 ? "HTTP/1.1 100 Continue\r\n\r\n" : "\n: "));
+        mock_gate(r.mock, true);
+        assert_true(client_wait(&c, i == 0 ? "Hello, world!" : "[DONE]"));
+        assert_true(client_wait(&c, NULL)); /* nothing else can come from it */
+        client_close(&c);
+        rig_close(&r);
+    }
+    struct rig r;
+    struct client c;
+    char *text = NULL;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    client_open(&c, &r);
+    client_send(&c, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                    "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/mo");
+    shutdown(c.fd, SHUT_WR);
+    assert_int_equal(client_answer(&c, &text), 200);
+    free(text);
+    assert_int_equal(client_answer(&c, &text), 200); /* of both that came whole */
+    assert_non_null(strstr(text, "Mock-1"));
+    free(text);
+    assert_true(client_wait(&c, NULL));
+    client_close(&c);
+    rig_close(&r);
+}
+
+static bool is_answered(struct client *c)
+{
+    char *text = NULL;
+    client_send(c, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    int status = client_answer(c, &text);
+    free(text);
+    return status == 200;
+}
+
+static void the_idlest_connection_gives_way(void **state)
+{
+    struct rig r;
+    struct client c[4], more[2];
+    rig_open(&r, (struct server_options){ .max_connections = 4 }, 0);
+    for (int i = 0; i < 4; i++) {
+        client_open(&c[i], &r);
+    }
+    assert_true(is_answered(&c[0])); /* no longer the idlest */
+    client_open(&more[0], &r);
+    assert_true(client_wait(&c[1], NULL)); /* that one was */
+    assert_true(is_answered(&more[0]));
+    assert_true(is_answered(&c[0]) && is_answered(&c[2]) && is_answered(&c[3]));
+    client_close(&more[0]);
+    client_close(&c[1]);
+    client_open(&c[1], &r);
+    /* What is being answered stays, and requests on their way go only when nobody is idle. */
+    mock_gate(r.mock, false);
+    client_post(&c[0], CHAT, HELLO "}");
+    assert_true(rig_wait_active(&r, 1));
+    client_send(&c[1], "GET /hea");
+    client_send(&c[2], "GET /hea");
+    client_send(&c[3], "GET /hea");
+    event_base_loop(r.base, EVLOOP_NONBLOCK);
+    client_open(&more[0], &r);
+    client_open(&more[1], &r);
+    assert_true(is_answered(&more[1]));
+    assert_int_equal(server_connections(r.server), 4);
+    mock_gate(r.mock, true);
+    assert_true(client_wait(&c[0], "Hello, world!"));
+    for (int i = 0; i < 4; i++) {
+        client_close(&c[i]);
+    }
+    client_close(&more[0]);
+    client_close(&more[1]);
+    rig_close(&r);
+}
+
+static void bodies_that_never_end_make_room(void **state)
+{
+    struct rig r;
+    struct client stuck, good;
+    char *text = NULL, body[1600];
+    rig_open(&r, (struct server_options){ .max_body = 2000, .max_bodies = 2000 }, 0);
+    client_open(&stuck, &r);
+    snprintf(body, sizeof body,
+             "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+             "Content-Length: 1600\r\n\r\n%01500d",
+             0);
+    client_send(&stuck, body);
+    event_base_loop(r.base, EVLOOP_NONBLOCK);
+    client_open(&good, &r);
+    snprintf(body, sizeof body, "{\"model\":\"Mock-1\",\"prompt\":\"xh>\",\"user\":\"%01300d\"}",
+             0);
+    client_post(&good, TEXT, body);
+    assert_int_equal(client_answer(&good, &text), 200);
+    free(text);
+    assert_int_equal(client_answer(&stuck, &text), 503);
+    free(text);
+    client_close(&stuck);
+    client_close(&good);
+    rig_close(&r);
+}
+
+static void answers_that_nobody_takes_make_room(void **state)
+{
+    struct rig r;
+    struct client silent, good;
+    char *text = NULL;
+    const char *ask = ENDLESS ",\"logprobs\":true,\"top_logprobs\":20}"; /* 500 kB */
+    rig_open(&r, (struct server_options){ .max_answers = 800000 }, 0);
+    client_open(&silent, &r);
+    client_post(&silent, CHAT, ask);
+    assert_true(rig_wait_active(&r, 0));
+    client_open(&good, &r);
+    client_post(&good, CHAT, ask);
+    assert_int_equal(client_answer(&good, &text), 200);
+    free(text);
+    assert_true(client_wait(&silent, NULL));
+    assert_null(strstr(buffer_cstr(&silent.in), "\"finish_reason\":\"length\"}"));
+    client_close(&silent);
+    client_close(&good);
+    rig_close(&r);
+}
+
 static void a_silent_stream_is_kept_alive(void **state)
 {
     struct rig r;
@@ -749,6 +881,10 @@ int main(void)
         cmocka_unit_test(pages_of_other_sites_are_refused),
         cmocka_unit_test(other_methods_and_encodings),
         cmocka_unit_test(a_client_that_closes_ends_its_request),
+        cmocka_unit_test(a_half_closed_client_gets_its_answer),
+        cmocka_unit_test(the_idlest_connection_gives_way),
+        cmocka_unit_test(bodies_that_never_end_make_room),
+        cmocka_unit_test(answers_that_nobody_takes_make_room),
         cmocka_unit_test(a_silent_stream_is_kept_alive),
         cmocka_unit_test(a_reader_that_stands_still_is_given_up),
         cmocka_unit_test(what_is_not_ready_says_when_to_come_again),

@@ -210,6 +210,50 @@ def a_close_ends_the_work(d):
         time.sleep(0.02)
 
 
+def post(body):
+    """A chat request as bytes."""
+    return (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
+            b"application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def a_close_ends_a_whole_answer_too(d):
+    body = json.dumps({"model": MODEL, "messages": HELLO, "temperature": 1,
+                       "logit_bias": models.NEVER_END}).encode()
+    with socket.create_connection(("127.0.0.1", d.port), timeout=10) as s:
+        s.sendall(post(body))
+        d.wait_until(lambda: endings.running(d) == 1, "a running request")
+    end = time.monotonic() + CANCEL_SECONDS
+    while endings.running(d):
+        expect(time.monotonic() < end, "the work goes on after the client's close")
+        time.sleep(0.02)
+
+
+def a_half_closed_client_gets_its_answer(d):
+    """As `nc -N` does it."""
+    for stream, last in ((False, b'"usage"'), (True, b"data: [DONE]")):
+        body = json.dumps({"model": MODEL, "messages": HELLO, "stream": stream, "temperature": 1,
+                           "max_tokens": 100, "logit_bias": models.NEVER_END}).encode()
+        with socket.create_connection(("127.0.0.1", d.port), timeout=30) as s:
+            s.sendall(post(body))
+            s.shutdown(socket.SHUT_WR)
+            reply = b""
+            while block := s.recv(65536):
+                reply += block
+        expect(last in reply, f"stream {stream}: {reply[-300:]!r}")
+
+
+def idle_connections_hold_nobody_up(d):
+    idle = [socket.create_connection(("127.0.0.1", d.port)) for _ in range(600)]
+    try:
+        start = time.monotonic()
+        status, _, _ = chat(d, max_tokens=2)
+        expect(status == 200, f"beside 600 idle connections: {status}")
+        expect(time.monotonic() - start < 5, f"it took {time.monotonic() - start:.1f} s")
+    finally:
+        for s in idle:
+            s.close()
+
+
 def large_logprobs_are_bounded_before_they_start(d):
     context = next(m["context"] for m in d.status()["models"] if m["id"] == MODEL)
     # A completion's JSON takes up to 600 bytes a token with 5 alternatives.
@@ -286,7 +330,8 @@ TESTS = [models_are_listed, chat_answers, stream_gives_the_same_text, completion
          stop_strings_end_the_text, bad_fields_are_named, python_errors_are_the_package_s,
          a_long_prompt_is_refused, odd_paths_and_methods, foreign_origins_are_refused,
          bad_http_does_no_harm, a_close_ends_the_work,
-         large_logprobs_are_bounded_before_they_start, many_at_once_get_their_own_answers,
+         a_close_ends_a_whole_answer_too, a_half_closed_client_gets_its_answer,
+         idle_connections_hold_nobody_up, large_logprobs_are_bounded_before_they_start, many_at_once_get_their_own_answers,
          a_seeded_answer_is_the_same_in_company,
          two_models_answer_in_turn, a_slow_sender_holds_nobody_up, an_unreadable_model_is_named,
          ends_cleanly]
