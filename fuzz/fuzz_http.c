@@ -13,7 +13,8 @@
 
 #include "api/server.h"
 #include "base/attributes.h"
-#include "engine/chat.h"
+#include "chat/model.h"
+#include "chat/template.h"
 #include "engine/engine.h"
 #include "os/clock.h"
 #include "os/process.h"
@@ -80,8 +81,7 @@ static struct event_base *base;
 static struct api *api;
 static struct server *server;
 static struct engine *engine;
-static struct vocab *vocab;
-static struct chat_template *template;
+static struct chat_model *text;
 
 static int provide_count(void *arg)
 {
@@ -91,12 +91,7 @@ static int provide_count(void *arg)
 static void provide_at(void *arg, int index, struct api_model *ret)
 {
     const struct api_model models[] = {
-        { .id = "m",
-          .engine = engine,
-          .vocab = vocab,
-          .chat_template = template,
-          .context = CONTEXT,
-          .created_s = 1234 },
+        { .id = "m", .engine = engine, .text = text, .context = CONTEXT, .created_s = 1234 },
         { .id = "far", .elsewhere = true },
         { .id = "waiting", .why = "it waits" },
     };
@@ -126,11 +121,12 @@ static void open_device(void)
     uint8_t is_eog[MOCK_VOCAB] = { [MOCK_END] = 1 };
     process_ignore_broken_pipes();
     base = event_base_new();
-    vocab = mock_vocab();
+    struct chat_template *template = NULL;
     static const char source[] =
         "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}"
         "{{ c.function.name }}{% endfor %}{% endfor %}{{ tools|length if tools }}>";
-    if (chat_template_parse(&template, bytes_text(source), NULL, &e) != 0) {
+    if (chat_template_parse(&template, bytes_text(source), NULL, &e) != 0 ||
+        chat_model_of(&text, mock_vocab(), template, &e) != 0) {
         abort();
     }
     const struct engine_options model = { .executor = &speaker.x,

@@ -4,7 +4,7 @@
 #include "fuzz/fuzz.h"
 
 #include "base/buffer.h"
-#include "engine/chat.h"
+#include "chat/template.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -12,8 +12,8 @@
 
 #include "backend/backend.h"
 #include "base/cursor.h"
-#include "engine/chat.h"
-#include "engine/vocab_load.h"
+#include "chat/template.h"
+#include "chat/vocab_load.h"
 #include "gguf/gguf.h"
 #include "gguf/summary.h"
 #include "gguf/synth.h"

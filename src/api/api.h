@@ -10,19 +10,17 @@
 #include <stdint.h>
 
 struct api;
-struct chat_template;
+struct chat_model;
 struct engine;
 struct event_base;
-struct vocab;
 
-/* One model that can be asked for. Borrowed for the turn of the event loop; vocab and engine must
- * outlive the requests that use them, and end those (engine_close does). */
+/* One model that can be asked for. Borrowed for the turn of the event loop; the engine must
+ * outlive the requests that use it, and end those (engine_close does). */
 struct api_model {
     const char *id;
-    struct engine *engine;                     /* NULL: not served by this device now */
-    const struct vocab *vocab;                 /* with engine */
-    const struct chat_template *chat_template; /* with engine; NULL: the file has none */
-    int context;                               /* positions of one session; 0: not known */
+    struct engine *engine;   /* NULL: not served by this device now */
+    struct chat_model *text; /* with engine: vocabulary and chat template; a request acquires it */
+    int context;             /* positions of one session; 0: not known */
     int64_t created_s;
     bool elsewhere;  /* another device serves it: forward */
     bool ready;      /* it can answer now, here or there */

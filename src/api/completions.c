@@ -165,10 +165,11 @@ static int encode_ids(const struct api_model *model, const struct openai_prompt 
 {
     struct error e = { 0 };
     for (int i = 0; i < prompt->n_ids; i++) {
-        if (prompt->ids[i] >= vocab_size(model->vocab)) {
+        if (prompt->ids[i] >= vocab_size(chat_model_vocab(model->text))) {
             return problem_set(p, 400, "invalid_value", param,
                                "Invalid '%s': this model's token ids are 0 to %d, but got %d.",
-                               param, vocab_size(model->vocab) - 1, prompt->ids[i]);
+                               param, vocab_size(chat_model_vocab(model->text)) - 1,
+                               prompt->ids[i]);
         }
         if (token_list_add(ids, prompt->ids[i], &e) != 0) {
             return problem_from_error(p, &e);
@@ -195,7 +196,7 @@ static int encode_one(const struct api_model *model, const struct openai_request
     if (code == 0 && request->echo && prompt->ids == NULL) {
         buffer_append(echo, prompt->text);
     } else if (code == 0 && request->echo) {
-        vocab_decode(model->vocab, ids->ids, ids->count, true, echo, NULL);
+        vocab_decode(chat_model_vocab(model->text), ids->ids, ids->count, true, echo, NULL);
     }
     all->prompts[i] = (struct job_prompt){ ids->ids, (int)ids->count, buffer_bytes(echo) };
     return code;

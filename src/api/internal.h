@@ -6,7 +6,8 @@
 #include "api/id.h"
 #include "api/openai_parse.h"
 #include "api/problem.h"
-#include "engine/generate.h"
+#include "chat/generate.h"
+#include "chat/model.h"
 #include "os/thread.h"
 #include "token/vocab.h"
 

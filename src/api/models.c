@@ -95,7 +95,7 @@ bool models_route(struct api *a, const struct api_request *q, struct openai_requ
     struct api_model m;
     if (!models_find(a, request->model, &m)) {
         not_found(&p, request->model);
-    } else if (m.engine != NULL && m.vocab == NULL) {
+    } else if (m.engine != NULL && chat_model_vocab(m.text) == NULL) {
         problem_set(&p, 400, "unsupported_value", "model",
                     "The file of the model '%.100s' has no vocabulary.", m.id);
     } else if (m.engine != NULL) {

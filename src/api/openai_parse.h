@@ -5,13 +5,13 @@
 #include "api/problem.h"
 #include "base/bytes.h"
 #include "engine/sampler.h"
-#include "engine/stops.h"
+#include "chat/stops.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-/* OpenAI's limits; of stops there may be more, see engine/stops.h. */
+/* OpenAI's limits; of stops there may be more, see chat/stops.h. */
 #define OPENAI_MAX_TEXT_LOGPROBS 5
 /* Prompts of one completion request: as many places as a queue has. */
 #define OPENAI_MAX_PROMPTS 64

@@ -46,7 +46,7 @@ static int check_size(const struct api_model *model, struct bytes text, const ch
     if (text.size < CHECKED_TEXT) {
         return 0;
     }
-    size_t least = text.size / longest_token(model->vocab);
+    size_t least = text.size / longest_token(chat_model_vocab(model->text));
     if (least < (size_t)model->context) {
         return 0;
     }
@@ -56,7 +56,7 @@ static int check_size(const struct api_model *model, struct bytes text, const ch
 int prompt_encode(const struct api_model *model, struct bytes text, const struct spans *user,
                   const char *param, struct token_list *ids, struct api_problem *p)
 {
-    const struct vocab *v = model->vocab;
+    const struct vocab *v = chat_model_vocab(model->text);
     const struct vocab_encode_options o = { .add_special = true,
                                             .parse_special = true,
                                             .user = user };
@@ -89,11 +89,11 @@ int prompt_check_bias(const struct api_model *model, const struct openai_request
 {
     for (int i = 0; i < request->sampling.n_bias; i++) {
         int32_t id = request->sampling.bias[i].id;
-        if (id >= vocab_size(model->vocab)) {
+        if (id >= vocab_size(chat_model_vocab(model->text))) {
             return problem_set(p, 400, "invalid_value", "logit_bias",
                                "Invalid key in 'logit_bias': this model's token ids are 0 to %d, "
                                "but got %d.",
-                               vocab_size(model->vocab) - 1, id);
+                               vocab_size(chat_model_vocab(model->text)) - 1, id);
         }
     }
     return 0;

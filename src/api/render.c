@@ -1,7 +1,8 @@
 /* A conversation in a model's own words. */
 #include "api/render.h"
 
-#include "engine/chat.h"
+#include "chat/model.h"
+#include "chat/template.h"
 #include "os/clock.h"
 #include "token/vocab.h"
 
@@ -18,12 +19,12 @@ int render_conversation(const struct api_model *model, const json_t *conversatio
 {
     struct jinja_clock now = chat_clock(clock_wall_s());
     struct chat_context context = { .now = &now, .deadline_ns = clock_now_ns() + RENDER_NS };
-    if (model->chat_template == NULL) {
+    const struct chat_template *template = chat_model_template(model->text);
+    const struct vocab *v = chat_model_vocab(model->text);
+    if (template == NULL) {
         return fail(e, FAIL_UNSUPPORTED, "the model %s has no chat template", model->id);
     }
-    if (model->vocab != NULL) {
-        context.tokens.bos = token_text(model->vocab, vocab_bos(model->vocab));
-        context.tokens.eos = token_text(model->vocab, vocab_eos(model->vocab));
-    }
-    return chat_render(model->chat_template, conversation, &context, out, user, e);
+    context.tokens.bos = token_text(v, vocab_bos(v));
+    context.tokens.eos = token_text(v, vocab_eos(v));
+    return chat_render(template, conversation, &context, out, user, e);
 }

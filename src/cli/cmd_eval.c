@@ -5,7 +5,7 @@
 #include "cli/print.h"
 
 #include "base/buffer.h"
-#include "engine/vocab_load.h"
+#include "chat/vocab_load.h"
 #include "gguf/gguf.h"
 #include "os/file.h"
 #include "token/vocab.h"

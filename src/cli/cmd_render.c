@@ -6,7 +6,7 @@
 
 #include "cli/options.h"
 #include "cli/print.h"
-#include "engine/chat.h"
+#include "chat/template.h"
 #include "gguf/gguf.h"
 #include "os/clock.h"
 

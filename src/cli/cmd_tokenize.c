@@ -6,7 +6,7 @@
 
 #include "cli/options.h"
 #include "cli/print.h"
-#include "engine/vocab_load.h"
+#include "chat/vocab_load.h"
 #include "gguf/gguf.h"
 #include "token/vocab.h"
 

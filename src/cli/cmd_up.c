@@ -14,7 +14,7 @@
 #include "cli/peer_reply.h"
 #include "cli/print.h"
 #include "cluster/cluster.h"
-#include "engine/served_text.h"
+#include "chat/model.h"
 #include "kernels/kernels.h"
 #include "os/log.h"
 #include "os/process.h"
@@ -56,8 +56,7 @@ static void model_at(void *arg, int index, struct api_model *ret)
     cluster_model_at(((struct up *)arg)->cluster, index, &m);
     *ret = (struct api_model){ .id = m.id,
                                .engine = m.engine,
-                               .vocab = m.text ? served_text_vocab(m.text) : NULL,
-                               .chat_template = m.text ? served_text_template(m.text) : NULL,
+                               .text = m.text,
                                .context = m.context,
                                .created_s = m.created_s,
                                .elsewhere = !cluster_is_head(((struct up *)arg)->cluster),

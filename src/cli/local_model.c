@@ -8,7 +8,7 @@
 #include "stage/inprocess.h"
 #include "stage/source.h"
 #include "engine/engine.h"
-#include "engine/served_text.h"
+#include "chat/model.h"
 #include "kernels/kernels.h"
 #include "os/clock.h"
 #include "os/cpu.h"
@@ -24,7 +24,7 @@
 
 struct local_model {
     struct source *source;
-    struct served_text *text;
+    struct chat_model *text;
     struct engine *engine;
     struct event_base *base;
     struct api *api;
@@ -45,12 +45,9 @@ static void model_at(void *arg, int index, struct api_model *ret)
 {
     struct local_model *m = arg;
     (void)index;
-    *ret = (struct api_model){ .id = m->id,
-                               .engine = m->engine,
-                               .vocab = served_text_vocab(m->text),
-                               .chat_template = served_text_template(m->text),
-                               .context = m->context,
-                               .ready = true };
+    *ret = (struct api_model){
+        .id = m->id, .engine = m->engine, .text = m->text, .context = m->context, .ready = true
+    };
 }
 
 static void on_progress(void *arg, uint64_t done, uint64_t total)
@@ -96,13 +93,13 @@ static int open_engine(struct local_model *m, const struct local_model_options *
     if (!r)
         r = source_loaded(m->source, e);
     if (!r)
-        r = served_text_open(&m->text, source_gguf(m->source), p->vocab, e);
-    if (!r && !served_text_vocab(m->text))
+        r = chat_model_open(&m->text, source_gguf(m->source), p->vocab, e);
+    if (!r && !chat_model_vocab(m->text))
         r = fail(e, FAIL_UNSUPPORTED, "%s has no vocabulary", o->path);
     if (!r) {
         const struct engine_options options = { .executor = x,
                                                 .vocab = p->vocab,
-                                                .is_eog = served_text_eog(m->text),
+                                                .is_eog = chat_model_eog(m->text),
                                                 .max_requests = 1,
                                                 .max_queue = 1 };
         return engine_open(&m->engine, &options, e); /* closes x if it fails */
@@ -149,7 +146,7 @@ void local_model_close(struct local_model *m)
         return;
     engine_close(m->engine);
     api_close(m->api);
-    served_text_close(m->text);
+    chat_model_release(m->text);
     source_close(m->source);
     if (m->base)
         event_base_free(m->base);

@@ -19,7 +19,7 @@ struct cluster_request;
 struct engine;
 struct event_base;
 struct kernels;
-struct served_text;
+struct chat_model;
 
 /* Texts are borrowed until cluster_close. */
 struct cluster_options {
@@ -83,9 +83,9 @@ enum cluster_model_state { MODEL_WAITING, MODEL_LOADING, MODEL_READY };
 struct cluster_model {
     const char *id;
     enum cluster_model_state state;
-    const char *why;                /* what a model that isn't ready waits for */
-    struct engine *engine;          /* at the head, when ready; NULL at other devices: forward */
-    const struct served_text *text; /* at the head */
+    const char *why;         /* what a model that isn't ready waits for */
+    struct engine *engine;   /* at the head, when ready; NULL at other devices: forward */
+    struct chat_model *text; /* at the head */
     int context;
     int64_t created_s;
 };

@@ -5,7 +5,7 @@
 
 #include "cluster/service_internal.h"
 #include "engine/engine.h"
-#include "engine/served_text.h"
+#include "chat/model.h"
 #include "os/log.h"
 #include "stage/source.h"
 
@@ -289,7 +289,7 @@ static int measure(struct service *s, struct error *e)
 static void service_free(struct service *s)
 {
     if (s != NULL) {
-        served_text_close(s->text);
+        chat_model_release(s->text);
         source_close(s->source);
         free(s->layer_bytes);
         free(s->weight_bytes);
@@ -350,7 +350,7 @@ int service_add(struct cluster *c, const char *name, struct error *e)
                      "%s: a context of %d tokens was asked for, the model's own %d is given",
                      s->file.id, asked, native);
         }
-        code = served_text_open(&s->text, source_gguf(s->source), service_program(s)->vocab, e);
+        code = chat_model_open(&s->text, source_gguf(s->source), service_program(s)->vocab, e);
     }
     code = code ? code : measure(s, e);
     if (code == 0 && c->options.split != NULL) {

@@ -7,7 +7,7 @@
 #include "cluster/internal.h"
 
 struct part_order;
-struct served_text;
+struct chat_model;
 struct service;
 
 /* Takes a model to be served: a name of the models folder, or a path. It is placed as soon as the
@@ -33,7 +33,7 @@ struct service_view {
     const char *phase;     /* "waiting", "loading", "connecting", "serving" */
     const char *why;       /* what it waits for, "" while serving */
     struct engine *engine; /* NULL unless serving */
-    const struct served_text *text;
+    struct chat_model *text;
     const struct model_file *file;
     const struct part_order *order; /* of the present or last attempt; no ranks before one */
     int context;

@@ -5,7 +5,7 @@
 #include "cluster/link.h"
 #include "cluster/service_internal.h"
 #include "engine/engine.h"
-#include "engine/served_text.h"
+#include "chat/model.h"
 #include "os/log.h"
 #include "os/memory.h"
 #include "stage/distributed.h"
@@ -180,7 +180,7 @@ static void open_engine(struct service *s, struct attempt *a)
         code = engine_open(&a->engine,
                            &(struct engine_options){ .executor = a->executor,
                                                      .vocab = service_program(s)->vocab,
-                                                     .is_eog = served_text_eog(s->text),
+                                                     .is_eog = chat_model_eog(s->text),
                                                      .max_requests = SERVICE_MAX_REQUESTS,
                                                      .max_queue = SERVICE_MAX_QUEUE,
                                                      .step_timeout_ns = STEP_TIMEOUT_NS },

@@ -49,7 +49,7 @@ struct service {
     int64_t id;
     struct model_file file;
     struct source *source;
-    struct served_text *text;
+    struct chat_model *text;
     uint64_t *layer_bytes;  /* (n_layers) weights and KV of one context, as last planned */
     uint64_t *weight_bytes; /* (n_layers) weights alone */
     uint64_t *token_bytes;  /* (n_layers) KV of one position */

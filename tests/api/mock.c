@@ -7,7 +7,8 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "engine/chat.h"
+#include "chat/model.h"
+#include "chat/template.h"
 #include "engine/executor.h"
 #include "os/clock.h"
 #include "os/process.h"
@@ -245,8 +246,7 @@ static void provide_at(void *arg, int index, struct api_model *ret)
     struct rig *r = arg;
     *ret = (struct api_model){ .id = "Mock-1",
                                .engine = r->engine,
-                               .vocab = r->vocab,
-                               .chat_template = r->chat_template,
+                               .text = r->text,
                                .context = MOCK_CONTEXT,
                                .ready = r->engine != NULL,
                                .created_s = 1234 };
@@ -276,8 +276,9 @@ void rig_open(struct rig *r, struct server_options options, int keepalive_ms)
     *r = (struct rig){ 0 };
     process_ignore_broken_pipes();
     r->base = event_base_new();
-    r->vocab = mock_vocab();
-    assert_int_equal(chat_template_parse(&r->chat_template, bytes_text(template), NULL, &e), 0);
+    struct chat_template *parsed = NULL;
+    assert_int_equal(chat_template_parse(&parsed, bytes_text(template), NULL, &e), 0);
+    assert_int_equal(chat_model_of(&r->text, mock_vocab(), parsed, &e), 0);
     const struct engine_options engine = { .executor = mock_executor(&r->mock),
                                            .vocab = MOCK_VOCAB,
                                            .is_eog = is_eog,
@@ -302,8 +303,7 @@ void rig_close(struct rig *r)
     server_close(r->server);
     engine_close(r->engine);
     api_close(r->api);
-    vocab_close(r->vocab);
-    chat_template_close(r->chat_template);
+    chat_model_release(r->text);
     event_base_free(r->base);
 }
 

@@ -32,8 +32,7 @@ struct rig {
     struct event_base *base;
     struct mock *mock;
     struct engine *engine;
-    struct vocab *vocab;
-    struct chat_template *chat_template;
+    struct chat_model *text;
     struct api *api;
     struct server *server;
     int forwarded;

@@ -2,7 +2,7 @@
  * models. Nothing crashes, and each refusal says what is wrong and at which byte. */
 #include "tests/wide.h"
 
-#include "engine/vocab_load.h"
+#include "chat/vocab_load.h"
 #include "gguf/summary.h"
 #include "token/vocab.h"
 

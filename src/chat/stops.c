@@ -1,5 +1,5 @@
 /* Stop strings by one Knuth-Morris-Pratt automaton a stop: see stops.h. */
-#include "engine/stops.h"
+#include "chat/stops.h"
 
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* Conversations as JSON, rendered by a model's chat template. */
-#ifndef SHOAL_ENGINE_CHAT_H
-#define SHOAL_ENGINE_CHAT_H
+#ifndef SHOAL_CHAT_TEMPLATE_H
+#define SHOAL_CHAT_TEMPLATE_H
 
 #include <jansson.h>
 

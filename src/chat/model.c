@@ -1,17 +1,17 @@
 /* Vocabulary, ends of generation and chat template of a served model. */
-#include "engine/served_text.h"
+#include "chat/model.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
-#include "engine/chat.h"
-#include "engine/vocab_load.h"
+#include "chat/template.h"
+#include "chat/vocab_load.h"
 #include "gguf/gguf.h"
 #include "os/clock.h"
 #include "token/vocab.h"
 
-#include <string.h>
-
-struct served_text {
+struct chat_model {
+    atomic_int owners;
     struct vocab *vocab;
     uint8_t *eog; /* (n_vocab) */
     struct chat_template *chat;
@@ -24,7 +24,7 @@ static const char *const eog_keys[] = {
     "tokenizer.ggml.eom_token_id",
 };
 
-static int read_eog(struct served_text *t, const struct gguf *g, int n_vocab, struct error *e)
+static int read_eog(struct chat_model *t, const struct gguf *g, int n_vocab, struct error *e)
 {
     int code = 0;
     for (size_t i = 0; i < ARRAY_LEN(eog_keys) && code == 0; i++) {
@@ -40,13 +40,14 @@ static int read_eog(struct served_text *t, const struct gguf *g, int n_vocab, st
     return code;
 }
 
-int served_text_open(struct served_text **ret, const struct gguf *g, int n_vocab, struct error *e)
+int chat_model_open(struct chat_model **ret, const struct gguf *g, int n_vocab, struct error *e)
 {
-    struct served_text *t = calloc(1, sizeof *t);
+    struct chat_model *t = calloc(1, sizeof *t);
     if (t == NULL || (t->eog = calloc((size_t)n_vocab + 1, 1)) == NULL) {
         free(t);
         return fail(e, FAIL_NOMEM, "memory for a vocabulary");
     }
+    t->owners = 1;
     struct error local = { 0 };
     int code = vocab_load(&t->vocab, g, clock_now_ns(), &local);
     if (code != 0 && code != FAIL_NOT_FOUND) {
@@ -56,34 +57,56 @@ int served_text_open(struct served_text **ret, const struct gguf *g, int n_vocab
         code = code ? code : chat_template_open(&t->chat, g, e);
     }
     if (code != 0) {
-        served_text_close(t);
+        chat_model_release(t);
         return code;
     }
     *ret = t;
     return 0;
 }
 
-void served_text_close(struct served_text *t)
+int chat_model_of(struct chat_model **ret, struct vocab *vocab, struct chat_template *template,
+                  struct error *e)
 {
-    if (t != NULL) {
-        vocab_close(t->vocab);
-        free(t->eog);
-        chat_template_close(t->chat);
-        free(t);
+    struct chat_model *t = calloc(1, sizeof *t);
+    if (t == NULL) {
+        return fail(e, FAIL_NOMEM, "memory for a model's text");
     }
+    t->owners = 1;
+    t->vocab = vocab;
+    t->chat = template;
+    *ret = t;
+    return 0;
 }
 
-const uint8_t *served_text_eog(const struct served_text *t)
+struct chat_model *chat_model_acquire(struct chat_model *t)
+{
+    atomic_fetch_add_explicit(&t->owners, 1, memory_order_relaxed);
+    return t;
+}
+
+void chat_model_release(struct chat_model *t)
+{
+    /* What the other owners did with it happens before it goes. */
+    if (t == NULL || atomic_fetch_sub_explicit(&t->owners, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    vocab_close(t->vocab);
+    free(t->eog);
+    chat_template_close(t->chat);
+    free(t);
+}
+
+const uint8_t *chat_model_eog(const struct chat_model *t)
 {
     return t->eog;
 }
 
-const struct vocab *served_text_vocab(const struct served_text *t)
+const struct vocab *chat_model_vocab(const struct chat_model *t)
 {
     return t->vocab;
 }
 
-const struct chat_template *served_text_template(const struct served_text *t)
+const struct chat_template *chat_model_template(const struct chat_model *t)
 {
     return t->chat;
 }

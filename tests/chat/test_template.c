@@ -4,8 +4,8 @@
 
 #include <stdio.h>
 
-#include "engine/chat.h"
-#include "engine/vocab_load.h"
+#include "chat/template.h"
+#include "chat/vocab_load.h"
 #include "gguf/gguf.h"
 #include "os/clock.h"
 #include "token/vocab.h"

@@ -1,6 +1,6 @@
 /* From GGUF metadata to a vocabulary: see vocab_load.h. Keys: the GGUF specification and
  * llama.cpp. */
-#include "engine/vocab_load.h"
+#include "chat/vocab_load.h"
 
 #include "gguf/gguf.h"
 #include "token/pretokenize.h"

@@ -1,11 +1,11 @@
 /* Text on top of the engine. Everything but start, cancel and close runs on the head
  * thread. */
-#include "engine/generate.h"
+#include "chat/generate.h"
 
 #include <stdlib.h>
 
 #include "base/buffer.h"
-#include "engine/stops.h"
+#include "chat/stops.h"
 #include "token/vocab.h"
 
 /* Tokens whose text is held back: one has at least a byte of text, apart from control tokens. */

@@ -1,5 +1,5 @@
 /* Conversations: see chat.h. */
-#include "engine/chat.h"
+#include "chat/template.h"
 
 #include <stdio.h>
 #include <stdlib.h>

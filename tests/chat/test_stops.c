@@ -1,7 +1,7 @@
 #include "tests/test.h"
 
 #include "base/random.h"
-#include "engine/stops.h"
+#include "chat/stops.h"
 
 #include <stdio.h>
 

@@ -1,6 +1,6 @@
 /* Stop strings over streamed text: what may be shown, and when to stop. */
-#ifndef SHOAL_ENGINE_STOPS_H
-#define SHOAL_ENGINE_STOPS_H
+#ifndef SHOAL_CHAT_STOPS_H
+#define SHOAL_CHAT_STOPS_H
 
 #include "base/buffer.h"
 #include "base/error.h"

@@ -1,7 +1,7 @@
 /* Vocabularies of real files against llama.cpp's ids: conformance/vocab and real/tokens.json. */
 #include "tests/test.h"
 
-#include "engine/vocab_load.h"
+#include "chat/vocab_load.h"
 #include "gguf/gguf.h"
 #include "os/env.h"
 #include "token/vocab.h"

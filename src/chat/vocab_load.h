@@ -1,6 +1,6 @@
 /* The vocabulary of a GGUF file. */
-#ifndef SHOAL_ENGINE_VOCAB_LOAD_H
-#define SHOAL_ENGINE_VOCAB_LOAD_H
+#ifndef SHOAL_CHAT_VOCAB_LOAD_H
+#define SHOAL_CHAT_VOCAB_LOAD_H
 
 #include "base/error.h"
 

@@ -1,6 +1,6 @@
 /* Text on top of the engine: ids become pieces of valid UTF-8, stop strings end the answer. */
-#ifndef SHOAL_ENGINE_GENERATE_H
-#define SHOAL_ENGINE_GENERATE_H
+#ifndef SHOAL_CHAT_GENERATE_H
+#define SHOAL_CHAT_GENERATE_H
 
 #include "base/bytes.h"
 #include "engine/engine.h"
