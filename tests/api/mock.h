@@ -14,6 +14,12 @@
 #define MOCK_VOCAB 257
 #define MOCK_END 256
 
+/* Paths, and bodies without their last brace: for the scripts h and l. */
+#define CHAT "/v1/chat/completions"
+#define TEXT "/v1/completions"
+#define HELLO "{\"model\":\"Mock-1\",\"messages\":[{\"role\":\"user\",\"content\":\"h\"}]"
+#define ENDLESS "{\"model\":\"Mock-1\",\"messages\":[{\"role\":\"user\",\"content\":\"l\"}]"
+
 struct vocab *mock_vocab(void);
 
 /* The script is the letter before the last '>' of the prompt:
