@@ -40,6 +40,11 @@ struct axis {
     int unit;
 };
 
+static inline struct axis axis_none(void)
+{
+    return (struct axis){ PROGRAM_NONE, 0 };
+}
+
 enum value_layout { VALUE_WHOLE, VALUE_SHARDED, VALUE_PARTIAL };
 enum value_rows { ROWS_ALL, ROWS_WANTED }; /* all rows of the step, or those with logits wanted */
 
@@ -101,7 +106,7 @@ enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUN
 
 /* name, inputs, weights. What each does:
  * EMBED      row of the weight for each id, times `scale`
- * MATMUL     in 0 by weight 0, plus bias weight 1
+ * MATMUL     in 0 by weight 0, times scale weight 2 (one number), plus bias weight 1
  * RMS_NORM   weight 0; over `group` elements at a time (0: the width)
  * LAYER_NORM weight 0, bias weight 1
  * ROPE       rotates heads of `group` elements by table `table`
@@ -109,7 +114,8 @@ enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUN
  * head_dim, `heads_per_kv`, `head_first` (global) ACT        act(in 0) * in 1 (in 1 optional) ADD,
  * MUL   two values SCALE      in 0 times `scale` SOFTCAP    scale * tanh(in 0 / scale) ROWS the
  * rows whose logits are wanted ROUTE      router logits to (expert id, weight) pairs: width 2 *
- * `top_k` EXPERT_MATMUL  in 0 (width K, or top_k * K), in 1 route: width top_k * N, slot by slot
+ * `top_k` EXPERT_MATMUL  in 0 (width K, or top_k * K), in 1 route: width top_k * N, slot by
+ * slot, times scale weight 2 (a number an expert)
  * EXPERT_SUM     in 0 (top_k * N), in 1 route: weighted sum in slot order
  * CONV       gated short convolution over positions: in 0, weight 0 (channels, kernel), `state`
  * SLICE      elements [`group`, `group` + width) of in 0's rows
@@ -117,7 +123,7 @@ enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUN
  * ALL_REDUCE sum over the ranks in rank order: the exchange */
 #define PROGRAM_OPS(X)                                                                             \
     X(EMBED, "embed", 0, 1)                                                                        \
-    X(MATMUL, "matmul", 1, 2)                                                                      \
+    X(MATMUL, "matmul", 1, 3)                                                                      \
     X(RMS_NORM, "rms_norm", 1, 1)                                                                  \
     X(LAYER_NORM, "layer_norm", 1, 2)                                                              \
     X(ROPE, "rope", 1, 0)                                                                          \
@@ -129,7 +135,7 @@ enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUN
     X(SOFTCAP, "softcap", 1, 0)                                                                    \
     X(ROWS, "rows", 1, 0)                                                                          \
     X(ROUTE, "route", 1, 0)                                                                        \
-    X(EXPERT_MATMUL, "expert_matmul", 2, 1)                                                        \
+    X(EXPERT_MATMUL, "expert_matmul", 2, 3)                                                        \
     X(EXPERT_SUM, "expert_sum", 2, 0)                                                              \
     X(CONV, "conv", 1, 1)                                                                          \
     X(SLICE, "slice", 1, 0)                                                                        \

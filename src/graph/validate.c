@@ -56,7 +56,8 @@ static int check_matmul(const struct check *c)
         return bad(c, "the input's width is not the weight's columns");
     if (out_width(c) != w->row_count)
         return bad(c, "the output's width is not the weight's rows");
-    return check_vector(c, weight_of(c, 1), w->row_count, "the bias has another length");
+    int r = check_vector(c, weight_of(c, 1), w->row_count, "the bias has another length");
+    return r ? r : check_vector(c, weight_of(c, 2), 1, "the scale is not one number");
 }
 
 static int check_norm(const struct check *c)
@@ -129,6 +130,9 @@ static int check_experts(const struct check *c)
     const struct weight *w = weight_of(c, 0);
     if (width_of(c, 0) != w->col_count && width_of(c, 0) != in->top_k * w->col_count)
         return bad(c, "the input's width is not the weight's columns");
+    int r = check_vector(c, weight_of(c, 2), w->mat_count, "not one scale an expert");
+    if (r)
+        return r;
     return out_width(c) == in->top_k * w->row_count ? 0 : bad(c, "not one row an expert");
 }
 

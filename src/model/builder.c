@@ -6,17 +6,38 @@
 
 void tensor_name(const struct builder *b, const char *name, char out[static 128])
 {
-    if (b->layer >= 0 && b->layer < b->h.n_layers)
+    if (b->layer >= 0 && b->layer < b->recipe->n_layers)
         snprintf(out, 128, "blk.%d.%s", b->layer, name);
     else
         snprintf(out, 128, "%s", name);
 }
 
-bool has_tensor(const struct builder *b, const char *name)
+const struct gguf_tensor *find_tensor(struct builder *b, const char *name)
 {
     char full[128];
     tensor_name(b, name, full);
+    const struct gguf_tensor *t = gguf_tensor(b->g, full);
+    if (t && map_put(&b->read, t->name, 1) && !b->result)
+        b->result = fail(b->error, FAIL_NOMEM, "the program of %s", b->recipe->family);
+    return t;
+}
+
+bool has_matrix(const struct builder *b, const char *name)
+{
+    char part[96], full[128];
+    snprintf(part, sizeof(part), "%s.weight", name);
+    tensor_name(b, part, full);
     return gguf_tensor(b->g, full) != NULL;
+}
+
+void pass_over(struct builder *b, const char *name)
+{
+    static const char *const parts[] = { "weight", "bias", "scale" };
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        char part[96];
+        snprintf(part, sizeof(part), "%s.%s", name, parts[i]);
+        find_tensor(b, part);
+    }
 }
 
 static int bad(struct builder *b, int code, const char *name, const char *what)
@@ -29,17 +50,18 @@ static int bad(struct builder *b, int code, const char *name, const char *what)
 static int memory_ended(struct builder *b, int index)
 {
     if (index == PROGRAM_NONE && !b->result)
-        b->result = fail(b->error, FAIL_NOMEM, "the program of %s", b->h.family->name);
+        b->result = fail(b->error, FAIL_NOMEM, "the program of %s", b->recipe->family);
     return index;
 }
 
 int add_matrix(struct builder *b, const struct matrix *m)
 {
-    char full[128];
+    char part[96], full[128];
     if (b->result)
         return PROGRAM_NONE;
-    tensor_name(b, m->name, full);
-    const struct gguf_tensor *t = gguf_tensor(b->g, full);
+    snprintf(part, sizeof(part), "%s.weight", m->name);
+    tensor_name(b, part, full);
+    const struct gguf_tensor *t = find_tensor(b, part);
     int mats = m->mats > 1 ? m->mats : 1, rows = m->tensor_rows ? m->tensor_rows : m->rows;
     if (!t)
         return bad(b, FAIL_NOT_FOUND, full, "is missing");
@@ -67,29 +89,30 @@ int add_matrix(struct builder *b, const struct matrix *m)
     return memory_ended(b, program_add_weight(b->p, &w));
 }
 
-int add_vector(struct builder *b, const char *name, int n, struct axis axis, bool required)
+int add_vector(struct builder *b, const struct vector *v)
 {
     char full[128];
     if (b->result)
         return PROGRAM_NONE;
-    tensor_name(b, name, full);
-    const struct gguf_tensor *t = gguf_tensor(b->g, full);
+    tensor_name(b, v->name, full);
+    const struct gguf_tensor *t = find_tensor(b, v->name);
     if (!t)
-        return required ? bad(b, FAIL_NOT_FOUND, full, "is missing") : PROGRAM_NONE;
-    if (t->elements != (uint64_t)n || t->dims[0] != (uint64_t)n)
+        return v->required ? bad(b, FAIL_NOT_FOUND, full, "is missing") : PROGRAM_NONE;
+    if (t->elements != (uint64_t)v->length || t->dims[0] != (uint64_t)v->length)
         return bad(b, FAIL_FORMAT, full, "has another length than the model's keys say");
     struct weight w = { .tensor = full,
                         .byte = gguf_byte(b->g, full),
                         .type = t->type,
                         .mats = 1,
                         .tensor_rows = 1,
-                        .tensor_cols = n,
+                        .tensor_cols = v->length,
                         .mat_count = 1,
                         .row_count = 1,
-                        .col_count = n,
+                        .col_first = v->first,
+                        .col_count = v->n,
                         .mat_axis = axis_none(),
                         .row_axis = axis_none(),
-                        .col_axis = axis };
+                        .col_axis = v->axis };
     return memory_ended(b, program_add_weight(b->p, &w));
 }
 
@@ -102,6 +125,13 @@ int add_range(struct builder *b, const struct range *r)
             return i;
     }
     return memory_ended(b, program_add_range(b->p, r));
+}
+
+int vocab_range(struct builder *b)
+{
+    return add_range(
+        b, &(struct range){
+               .name = "vocab", .count = b->recipe->vocab, .granule = 16, .parent = PROGRAM_NONE });
 }
 
 int add_value(struct builder *b, const char *name, int width, struct axis axis)
@@ -121,31 +151,58 @@ int emit(struct builder *b, struct instr in, const char *name, int width, struct
     return b->result ? PROGRAM_NONE : in.out;
 }
 
+/* The bias of a matrix may be in all layers or in none: a file that lost one is another model. */
+static void check_bias(struct builder *b, const char *matrix, const char *bias)
+{
+    char full[128];
+    int here = b->layer, first = 0;
+    if (b->result || here <= 0 || here >= b->recipe->n_layers)
+        return;
+    tensor_name(b, bias, full);
+    bool has = gguf_tensor(b->g, full) != NULL;
+    for (b->layer = 0; b->layer < here && !has_matrix(b, matrix); b->layer++)
+        first++;
+    tensor_name(b, bias, full);
+    bool first_has = gguf_tensor(b->g, full) != NULL;
+    b->layer = here;
+    if (first == here || has == first_has)
+        return;
+    tensor_name(b, bias, full);
+    b->result =
+        gguf_refuse(b->g, full, b->error, has ? FAIL_FORMAT : FAIL_NOT_FOUND,
+                    "tensor %s is %s, unlike layer %d's", full, has ? "there" : "missing", first);
+}
+
 int emit_matmul(struct builder *b, int x, const struct matrix *m, const char *value)
 {
     struct instr in = instr_init(OP_MATMUL, b->layer);
-    char bias[128];
+    char bias[96], scale[96];
+    const char *beside = m->beside ? m->beside : m->name;
+    int length = m->tensor_rows ? m->tensor_rows : m->rows;
+    snprintf(bias, sizeof(bias), "%s.bias", beside);
+    snprintf(scale, sizeof(scale), "%s.scale", beside);
     in.in[0] = x;
     in.weight[0] = add_matrix(b, m);
-    size_t n = strlen(m->name);
-    if (n > 7 && strcmp(m->name + n - 7, ".weight") == 0 && !m->tensor_rows) {
-        snprintf(bias, sizeof(bias), "%.*s.bias", (int)(n - 7), m->name);
-        in.weight[1] = add_vector(b, bias, m->rows, m->row_axis, false);
-    }
+    check_bias(b, m->name, bias);
+    in.weight[1] =
+        add_vector(b, &(struct vector){ bias, m->first_row, m->rows, length, m->row_axis, false });
+    in.weight[2] = add_vector(b, &(struct vector){ scale, 0, 1, 1, axis_none(), false });
     return emit(b, in, value, m->rows, m->row_axis);
 }
 
-int emit_norm(struct builder *b, int x, const char *weight, int group, const char *value)
+int emit_norm(struct builder *b, int x, const struct norm_recipe *norm, int group,
+              const char *value)
 {
     struct instr in = instr_init(OP_RMS_NORM, b->layer);
-    if (b->result)
-        return PROGRAM_NONE;
+    if (b->result || norm->kind == NORM_NONE)
+        return x;
     const struct value v = b->p->values[x];
+    int n = group ? group : v.width;
     in.in[0] = x;
     in.group = group;
-    in.eps = b->h.eps;
-    if (weight)
-        in.weight[0] = add_vector(b, weight, group ? group : v.width, axis_none(), true);
+    in.eps = norm->eps;
+    if (norm->kind == NORM_RMS)
+        in.weight[0] = add_vector(b, &(struct vector){ norm->tensor, 0, n, n, axis_none(), true });
     return emit(b, in, value, v.width, v.axis);
 }
 
@@ -156,6 +213,26 @@ int emit_binary(struct builder *b, enum op op, int x, int y, const char *value)
         return PROGRAM_NONE;
     in.in[0] = x;
     in.in[1] = y;
-    in.act = b->h.family->act;
+    return emit(b, in, value, b->p->values[x].width, b->p->values[x].axis);
+}
+
+int emit_act(struct builder *b, enum activation_kind act, int gate, int up, const char *value)
+{
+    struct instr in = instr_init(OP_ACT, b->layer);
+    if (b->result)
+        return PROGRAM_NONE;
+    in.in[0] = gate;
+    in.in[1] = up;
+    in.act = act;
+    return emit(b, in, value, b->p->values[gate].width, b->p->values[gate].axis);
+}
+
+int emit_scale(struct builder *b, int x, double factor, const char *value)
+{
+    struct instr in = instr_init(OP_SCALE, b->layer);
+    if (b->result)
+        return PROGRAM_NONE;
+    in.in[0] = x;
+    in.scale = (float)factor;
     return emit(b, in, value, b->p->values[x].width, b->p->values[x].axis);
 }

@@ -1,35 +1,38 @@
 /* Adding weights, values and instructions with the checks that every family needs; for this
- * folder only. The first failure stays, so that a decoder reads without an if on every line. */
+ * folder only. The first failure stays, so that a block reads without an if on every line. */
 #ifndef SHOAL_MODEL_BUILDER_H
 #define SHOAL_MODEL_BUILDER_H
 
-#include "model/hparams.h"
-#include "model/model.h"
+#include "base/map.h"
+#include "gguf/gguf.h"
+#include "model/recipe.h"
 
 struct builder {
     const struct gguf *g;
     struct program *p;
-    struct hparams h;
-    struct model_options options;
+    const struct recipe *recipe;
+    bool expert_columns; /* see struct model_options */
     struct error *error;
     int result;
-    int layer; /* of what is added now; -1 before the first */
-    int vocab_range, ffn_range, expert_range, expert_ffn_range;
+    int layer;        /* of what is added now; -1 before the first */
+    struct map read;  /* names of the tensors that the program reads or may pass over */
+    int *layer_state; /* (n_layers) the state that each layer's keys and values go to */
 };
-
-static inline struct axis axis_none(void)
-{
-    return (struct axis){ PROGRAM_NONE, 0 };
-}
 
 /* "blk.<layer>.<name>" for a layer, else name itself. */
 void tensor_name(const struct builder *b, const char *name, char out[static 128]);
-bool has_tensor(const struct builder *b, const char *name);
+/* A tensor that the program reads; NULL when absent. */
+const struct gguf_tensor *find_tensor(struct builder *b, const char *name);
+/* A matrix's ".weight". */
+bool has_matrix(const struct builder *b, const char *name);
+/* The matrix, its bias and its scale may be there and are not read. */
+void pass_over(struct builder *b, const char *name);
 
 /* A rectangle of a matrix: rows [first, first + rows) of the tensor, all columns. */
 struct matrix {
-    const char *name;
-    int mats; /* 0 or 1: not a stack */
+    const char *name;   /* without ".weight" */
+    const char *beside; /* what ".bias" and ".scale" follow; NULL: name */
+    int mats;           /* 0 or 1: not a stack */
     int first_row, rows;
     int tensor_rows; /* 0: rows */
     int cols;
@@ -38,30 +41,34 @@ struct matrix {
 
 /* The weight's index; a missing tensor or another shape ends the build by name. */
 int add_matrix(struct builder *b, const struct matrix *m);
-/* A vector of n; PROGRAM_NONE when the tensor is absent and may be. axis: what its elements
- * carry. */
-int add_vector(struct builder *b, const char *name, int n, struct axis axis, bool required);
 
-/* Ranges are made once for each (name, count). */
+/* Elements [first, first + n) of a vector of `length`; axis: what they carry. */
+struct vector {
+    const char *name;
+    int first, n, length;
+    struct axis axis;
+    bool required;
+};
+
+/* PROGRAM_NONE when the tensor is absent and may be. */
+int add_vector(struct builder *b, const struct vector *v);
+
+/* Equal ranges are one. */
 int add_range(struct builder *b, const struct range *r);
+int vocab_range(struct builder *b);
 
 /* A new value (rows, width) f32; the name is for printing. Returns its index. */
 int add_value(struct builder *b, const char *name, int width, struct axis axis);
-/* Adds an instruction whose output is a new value like `like` (width, rows), or of its own. */
+/* Adds an instruction whose output is a new value. */
 int emit(struct builder *b, struct instr in, const char *name, int width, struct axis axis);
 
-/* y = W x (+ bias where the file has NAME.bias). */
+/* y = W x, times BESIDE.scale and plus BESIDE.bias where the file has them. */
 int emit_matmul(struct builder *b, int x, const struct matrix *m, const char *value);
-int emit_norm(struct builder *b, int x, const char *weight, int group, const char *value);
+/* x itself for NORM_NONE. group: elements that are normed together; 0: the width. */
+int emit_norm(struct builder *b, int x, const struct norm_recipe *norm, int group,
+              const char *value);
 int emit_binary(struct builder *b, enum op op, int x, int y, const char *value);
-
-/* One layer's halves: each takes the normed input and returns the branch's output. */
-int build_attention(struct builder *b, int x);
-int build_short_conv(struct builder *b, int x);
-int build_ffn(struct builder *b, int x);
-int build_experts(struct builder *b, int x);
-int build_layer_inputs(struct builder *b, int x);
-int build_layer_input_branch(struct builder *b, int x, int inputs);
-int build_output_scale(struct builder *b, int x);
+int emit_act(struct builder *b, enum activation_kind act, int gate, int up, const char *value);
+int emit_scale(struct builder *b, int x, double factor, const char *value);
 
 #endif

@@ -1,26 +1,13 @@
-/* The families: see family.h. Sources: each family's configuration in transformers, and the keys
- * and tensor names that llama.cpp's converter writes. */
+/* See family.h; a row stands in families/families.def. */
 #include "model/family.h"
 
+#include "model/families/families.h"
+
 static const struct family families[] = {
-    { .name = "llama", .rope_interleaved = true, .act = ACT_SILU },
-    { .name = "qwen3", .act = ACT_SILU },
-    { .name = "qwen2", .act = ACT_SILU },
-    { .name = "qwen3moe", .act = ACT_SILU },
-    { .name = "smollm3", .rope_interleaved = true, .act = ACT_SILU, .no_rope_pattern = 4 },
-    { .name = "gemma3",
-      .act = ACT_GELU,
-      .embedding_scaled = true,
-      .window_pattern = 6,
-      .window_rope_base = 10000.0 },
-    { .name = "gemma4",
-      .act = ACT_GELU,
-      .embedding_scaled = true,
-      .window_pattern = 6,
-      .window_rope_base = 10000.0,
-      .value_norm = true,
-      .attention_scale = 1.0f },
-    { .name = "lfm2", .act = ACT_SILU, .final_norm = "token_embd_norm.weight" },
+#define FAMILY(name, eps, rope_base, window_rope_base)                                             \
+    { #name, eps, rope_base, window_rope_base, read_##name },
+#include "model/families/families.def"
+#undef FAMILY
 };
 
 const struct family *family_find(struct bytes name)

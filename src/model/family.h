@@ -1,25 +1,36 @@
-/* Model families as table rows: what the metadata leaves unsaid. */
+/* Model families as table rows: each names a reader that fills a recipe. */
 #ifndef SHOAL_MODEL_FAMILY_H
 #define SHOAL_MODEL_FAMILY_H
 
-#include "gguf/gguf.h"
-#include "graph/program.h"
+#include "model/keys.h"
+#include "model/recipe.h"
 
-/* One row a family. Everything else follows from the file's keys and from which tensors it
- * holds: biases, q/k norms, post norms, experts, a tied output. */
+struct reading;
+
+/* One row a family. */
 struct family {
-    const char *name;         /* general.architecture */
-    bool rope_interleaved;    /* rotates pairs (2i, 2i+1); else halves */
-    enum activation_kind act; /* of the gated FFN */
-    bool embedding_scaled;    /* embeddings times sqrt(width) */
-    int window_pattern;       /* n: layers with (i + 1) % n == 0 are global, the others see the
-                               * window; 0: all alike */
-    double window_rope_base;  /* rope base of window layers where the file does not say */
-    int no_rope_pattern;      /* n: layers with (i + 1) % n == 0 do not rotate; 0: all do */
-    bool value_norm;          /* values are RMS-normed by head, without a weight */
-    float attention_scale;    /* factor of q . k; 0: 1 / sqrt(head_dim) */
-    const char *final_norm;   /* NULL: "output_norm.weight" */
+    const char *name; /* general.architecture */
+    /* What the family's own configuration has where a file leaves it out; 0: its models differ, so
+     * that nothing can stand in. */
+    double eps, rope_base, window_rope_base;
+    /* Fills r->recipe; the first failure stays in r->keys.result. */
+    void (*read)(struct reading *r);
 };
+
+/* What a reader works with. */
+struct reading {
+    struct keys keys;
+    const struct family *family;
+    struct recipe *recipe;
+    struct program *program; /* takes the tables of angles */
+    struct arena *arena;
+};
+
+/* True while nothing failed: what the recipe holds may be used. */
+static inline bool reading_ok(const struct reading *r)
+{
+    return r->keys.result == 0;
+}
 
 /* NULL when unknown. */
 const struct family *family_find(struct bytes name);

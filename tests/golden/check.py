@@ -20,6 +20,7 @@ F64 = {
     "llama-yarn": 4.3e-06, "mistral": 6.2e-06, "gemma3": 8.6e-06, "gemma3-linear": 8.0e-06,
     "qwen2": 5.5e-06, "qwen3": 7.7e-06, "qwen3_moe": 7.0e-06, "mixtral": 4.8e-06,
     "lfm2": 1.0e-05, "smollm3": 6.5e-06, "gemma4": 2.0e-05,
+    "gemma4-kv": 8.5e-06,
 }
 KL_MAX = 1e-9
 

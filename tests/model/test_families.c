@@ -24,6 +24,7 @@ static const struct golden goldens[] = {
     { "gemma3", 8.6e-6 },       { "gemma3-linear", 8.0e-6 },    { "qwen2", 5.5e-6 },
     { "qwen3", 7.7e-6 },        { "qwen3_moe", 7.0e-6 },        { "mixtral", 4.8e-6 },
     { "lfm2", 1.0e-5 },         { "smollm3", 6.5e-6 },          { "gemma4", 2.0e-5 },
+    { "gemma4-kv", 8.5e-6 },
 };
 
 /* A model, its tokens and reference logits. */

@@ -201,14 +201,16 @@ static void run_piece(struct backend_ctx *c, const struct cpu_phase *phase, int 
     float *y = cpu_value(c, in->out);
     (c->options.exact ? c->k->matmul_exact : c->k->matmul)(
         &w->packed, c->work + c->packs[phase->packs[i]].offset, rows, g0, g1, y, (size_t)width);
-    if (in->weight[1] == PROGRAM_NONE)
+    if (in->weight[1] == PROGRAM_NONE && in->weight[2] == PROGRAM_NONE)
         return;
-    const float *bias = c->weights[in->weight[1]].vector;
     int first = g0 * KERNEL_LANES;
     int end = g1 * KERNEL_LANES < width ? g1 * KERNEL_LANES : width;
     for (int row = 0; row < rows; row++) {
         float *at = y + (size_t)row * (size_t)width + first;
-        c->k->add(at, bias + first, end - first, at);
+        if (in->weight[2] != PROGRAM_NONE)
+            c->k->scale(at, *c->weights[in->weight[2]].vector, end - first, at);
+        if (in->weight[1] != PROGRAM_NONE)
+            c->k->add(at, c->weights[in->weight[1]].vector + first, end - first, at);
     }
 }
 

@@ -137,8 +137,11 @@ static void multiply_expert(struct backend_ctx *c, const struct instr *in,
         int pair = x->order[b->first + i];
         float *to = cpu_value(c, in->out) + (size_t)(pair / in->top_k) * (size_t)out_width +
                     (size_t)(pair % in->top_k) * (size_t)n;
-        memcpy(to + first, y + (size_t)i * (size_t)n + first,
-               (size_t)(end - first) * sizeof(float));
+        const float *from = y + (size_t)i * (size_t)n + first;
+        if (in->weight[2] != PROGRAM_NONE)
+            c->k->scale(from, c->weights[in->weight[2]].vector[b->expert], end - first, to + first);
+        else
+            memcpy(to + first, from, (size_t)(end - first) * sizeof(float));
     }
 }
 

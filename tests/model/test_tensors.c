@@ -1,0 +1,228 @@
+/* Tensors: each is read, refuses the file by name, or is known to be harmless; each that a family
+ * needs is missed. */
+#include "tests/model/edited.h"
+
+#define TOKENS 40
+#define VOCAB 288 /* of the golden models */
+
+static const char *const goldens[] = {
+    "llama", "llama-llama3rope", "llama-bias", "llama-yarn", "mistral", "gemma3", "qwen2",
+    "qwen3", "qwen3_moe",        "mixtral",    "lfm2",       "smollm3", "gemma4", "gemma4-kv",
+};
+
+static const char *golden(const char *name)
+{
+    static char path[512];
+    snprintf(path, sizeof(path), "%s/golden/%s.gguf", getenv("SHOAL_TEST_DATA"), name);
+    return path;
+}
+
+static float *logits_of(const char *model, const struct edit *edits)
+{
+    struct wide w;
+    struct error e = { 0 };
+    int32_t ids[TOKENS];
+    if (edited_build(&w, golden(model), edits, NULL, &e))
+        fail_test("%s: %s", model, e.text);
+    wide_ids(ids, TOKENS, VOCAB, 5);
+    float *logits = wide_logits(&w, ids, TOKENS);
+    wide_close(&w);
+    return logits;
+}
+
+/* Largest difference of two edits' logits over the largest logit. */
+static double difference(const char *model, const struct edit *a, const struct edit *b)
+{
+    float *x = logits_of(model, a), *y = logits_of(model, b);
+    double worst = 0, top = 0;
+    for (int i = 0; i < TOKENS * VOCAB; i++) {
+        worst = fmax(worst, fabs((double)x[i] - (double)y[i]));
+        top = fmax(top, fabs((double)x[i]));
+    }
+    free(x);
+    free(y);
+    return worst / top;
+}
+
+static void assert_refused(const char *model, const struct edit *edits, int code, const char *name)
+{
+    struct wide w;
+    struct error e = { 0 };
+    int r = edited_build(&w, golden(model), edits, NULL, &e);
+    wide_close(&w);
+    if (r != code || !strstr(e.text, name) || !strstr(e.text, "byte"))
+        fail_test("%s with %s: %d \"%s\"", model, name, r, e.text);
+}
+
+static void what_nothing_reads_refuses_the_file(void **state)
+{
+    (void)state;
+    static const char *const unknown[] = {
+        "blk.0.attn_sub_norm.weight",
+        "blk.1.attn_sinks.weight",
+        "blk.0.ffn_sub_norm.weight",
+        "blk.0.attn_norm.bias",
+        "blk.0.ffn_norm.bias",
+        "output_norm.bias",
+        "token_embd_norm.weight",
+        "position_embd.weight",
+        "token_types.weight",
+        "blk.0.attn_output_norm.weight",
+        "blk.0.layer_output_norm.weight",
+        "blk.0.attn_q_norm.weight",
+        "blk.0.attn_k_norm.weight",
+        "blk.0.post_ffw_norm.weight",
+        "blk.0.post_attention_norm.weight",
+        "blk.0.ffn_gate_inp.weight",
+        "blk.0.ffn_gate_inp_shexp.weight",
+        "blk.0.ffn_up_shexp.weight",
+        "blk.0.exp_probs_b.bias",
+        "blk.0.attn_gate.weight",
+        "blk.0.layer_output_scale.weight",
+        "blk.0.ssm_a",
+        "blk.2.attn_q.weight",
+        "blk.99.attn_norm.weight",
+        "blk.0.nextn.eh_proj.weight",
+        "blk.0.attn_q.weight.lora_a",
+        "token_embd.scale",
+        "token_embd.bias",
+        "blk.0.rope_freqs.weight",
+        "per_layer_token_embd.weight",
+        "what_is_this",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(unknown); i++) {
+        const struct edit edits[] = { ADD_TENSOR(unknown[i], 1, 64), { 0 } };
+        assert_refused("mistral", edits, FAIL_UNSUPPORTED, unknown[i]);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(goldens); i++) {
+        const struct edit edits[] = { ADD_TENSOR("blk.0.attn_sub_norm.weight", 1, 64), { 0 } };
+        assert_refused(goldens[i], edits, FAIL_UNSUPPORTED, edits[0].name);
+    }
+}
+
+static void what_no_logit_depends_on_is_passed_over(void **state)
+{
+    (void)state;
+    static const char *const harmless[] = {
+        "blk.0.attn_q.input_scale",
+        "blk.1.ffn_down.input_scale",
+        "blk.0.attn_rot_embd.weight",
+        "rope_factors_long.weight",
+        "rope_factors_short.weight",
+        "cls.weight",
+        "cls.output.weight",
+        "dense_2.weight",
+        "dense_3.weight",
+        "v.blk.0.attn_q.weight",
+        "mm.0.weight",
+        "a.blk.0.ln1.weight",
+    };
+    for (size_t i = 0; i < ARRAY_LEN(harmless); i++) {
+        const struct edit edits[] = { ADD_TENSOR(harmless[i], 7, 8), { 0 } };
+        assert_true(difference("llama", NULL, edits) == 0);
+    }
+    /* Gemma 4's last layers attend to what earlier ones stored. */
+    const struct edit shared[] = { ADD_TENSOR("blk.4.attn_k.weight", 7, 8),
+                                   ADD_TENSOR("blk.5.attn_v.weight", 7, 8),
+                                   ADD_TENSOR("blk.5.attn_k_norm.weight", 7, 8),
+                                   { 0 } };
+    assert_true(difference("gemma4", NULL, shared) == 0);
+}
+
+/* What may be absent: an output that is then the embedding's, factors of a llama's angles, values
+ * of Gemma 4's layers that see everything, where no such layer has them. */
+static bool may_be_absent(const char *model, struct bytes name)
+{
+    bool gemma4 = strncmp(model, "gemma4", 6) == 0;
+    return bytes_equal_text(name, "output.weight") ||
+           (bytes_equal_text(name, "rope_freqs.weight") && !gemma4) ||
+           (bytes_equal_text(name, "blk.3.attn_v.weight") && gemma4);
+}
+
+static void each_tensor_that_is_missing_is_missed(void **state)
+{
+    (void)state;
+    int dropped = 0;
+    for (size_t i = 0; i < ARRAY_LEN(goldens); i++) {
+        struct gguf *g;
+        struct error e = { 0 };
+        if (gguf_open(&g, golden(goldens[i]), &e))
+            fail_test("%s", e.text);
+        for (int k = 0; k < gguf_n_tensors(g); k++) {
+            char name[128];
+            struct wide w;
+            struct bytes t = gguf_tensor_at(g, k)->name;
+            snprintf(name, sizeof(name), "%.*s", BYTES_ARG(t));
+            const struct edit edits[] = { DROP(name), { 0 } };
+            e = (struct error){ 0 };
+            int r = edited_build(&w, golden(goldens[i]), edits, NULL, &e);
+            wide_close(&w);
+            if (!r && !may_be_absent(goldens[i], t))
+                fail_test("%s without %s is built", goldens[i], name);
+            dropped++;
+        }
+        gguf_close(g);
+    }
+    print_message("%d tensors dropped, one at a time\n", dropped);
+    assert_true(dropped > 500);
+}
+
+/* A factor beside a matrix is the matrix times the factor. */
+static void scales_are_applied(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model, *matrix;
+        int n;
+    } cases[] = {
+        { "llama", "blk.0.attn_q", 1 },           { "llama", "blk.0.attn_k", 1 },
+        { "llama", "blk.1.attn_v", 1 },           { "llama", "blk.0.attn_output", 1 },
+        { "llama", "blk.0.ffn_gate", 1 },         { "llama", "blk.1.ffn_up", 1 },
+        { "llama", "blk.1.ffn_down", 1 },         { "llama", "output", 1 },
+        { "llama-bias", "blk.0.attn_q", 1 },      { "llama-bias", "blk.0.ffn_down", 1 },
+        { "qwen2", "blk.0.attn_k", 1 },           { "gemma3", "blk.0.ffn_gate", 1 },
+        { "lfm2", "blk.0.shortconv.in_proj", 1 }, { "mixtral", "blk.0.ffn_gate_exps", 8 },
+        { "mixtral", "blk.1.ffn_down_exps", 8 },  { "qwen3_moe", "blk.0.ffn_up_exps", 8 },
+        { "qwen3_moe", "blk.0.ffn_gate_inp", 1 },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char scale[128], weight[128];
+        snprintf(scale, sizeof(scale), "%s.scale", cases[i].matrix);
+        snprintf(weight, sizeof(weight), "%s.weight", cases[i].matrix);
+        const struct edit beside[] = { ADD_TENSOR(scale, 1.75, cases[i].n), { 0 } };
+        const struct edit within[] = { FACTOR(weight, 1.75), { 0 } };
+        double d = difference(cases[i].model, beside, within);
+        double effect = difference(cases[i].model, NULL, beside);
+        if (!(d < 1e-5) || !(effect > 1e-3))
+            fail_test("%s, %s: %g from the scaled matrix, %g from the unscaled one", cases[i].model,
+                      scale, d, effect);
+    }
+    const struct edit many[] = { ADD_TENSOR("blk.0.attn_q.scale", 2, 64), { 0 } };
+    assert_refused("llama", many, FAIL_FORMAT, "blk.0.attn_q.scale");
+    const struct edit few[] = { ADD_TENSOR("blk.0.ffn_up_exps.scale", 2, 7), { 0 } };
+    assert_refused("mixtral", few, FAIL_FORMAT, "blk.0.ffn_up_exps.scale");
+}
+
+/* An output matrix that is the embedding's has its own factor. */
+static void a_tied_output_has_a_scale_of_its_own(void **state)
+{
+    (void)state;
+    const struct edit scaled[] = { ADD_TENSOR("output.scale", 0.5, 1), { 0 } };
+    float *x = logits_of("qwen2", NULL), *y = logits_of("qwen2", scaled);
+    for (int i = 0; i < TOKENS * VOCAB; i++)
+        assert_true(y[i] == x[i] * 0.5f);
+    free(x);
+    free(y);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_nothing_reads_refuses_the_file),
+        cmocka_unit_test(what_no_logit_depends_on_is_passed_over),
+        cmocka_unit_test(each_tensor_that_is_missing_is_missed),
+        cmocka_unit_test(scales_are_applied),
+        cmocka_unit_test(a_tied_output_has_a_scale_of_its_own),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
