@@ -6,15 +6,16 @@
 /* Texts below this are encoded in a moment. */
 #define CHECKED_TEXT (64u << 10)
 
-/* Clients know an over-long prompt by the first words (litellm, and aider by it) or by the code. */
-static int too_long(const struct api_model *model, const char *param, const char *is, size_t n,
+/* Clients know an over-long prompt by words: the first ones (litellm, and aider by it), "prompt is
+ * too long" (LangChain), the two numbers behind that (Claude Code); and by the code. */
+static int too_long(const struct api_model *model, const char *param, const char *least, size_t n,
                     struct api_problem *p)
 {
     return problem_set(p, 400, "context_length_exceeded", param,
-                       "This model's maximum context length is %d tokens here. However, your "
-                       "prompt %s %zu tokens long, which leaves no room for an answer. Shorten the "
-                       "prompt, or start shoal with a larger --context.",
-                       model->context, is, n);
+                       "This model's maximum context length is %d tokens here, and your prompt is "
+                       "too long: %s%zu tokens > %d, which would leave room for an answer. Shorten "
+                       "the prompt, or start shoal with a larger --context.",
+                       model->context, least, n, model->context - 1);
 }
 
 int prompt_check_context(const struct api_model *model, size_t n, const char *param,
@@ -23,7 +24,7 @@ int prompt_check_context(const struct api_model *model, size_t n, const char *pa
     if (n < (size_t)model->context) {
         return 0;
     }
-    return too_long(model, param, "is", n, p);
+    return too_long(model, param, "", n, p);
 }
 
 /* Bytes of the longest token, as text or as spelt. */
@@ -50,7 +51,7 @@ static int check_size(const struct api_model *model, struct bytes text, const ch
     if (least < (size_t)model->context) {
         return 0;
     }
-    return too_long(model, param, "is at least", least, p);
+    return too_long(model, param, "at least ", least, p);
 }
 
 int prompt_encode(const struct api_model *model, struct bytes text, const struct spans *user,

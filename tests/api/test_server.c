@@ -361,8 +361,9 @@ static void bad_requests_are_named(void **state)
     assert_text(j, "error.code", "context_length_exceeded");
     assert_text(j, "error.param", "prompt");
     const char *text = json_string_value(at(j, "error.message"));
-    const char *begin = "This model's maximum context length is 512 tokens here. However, your "
-                        "prompt is 512 tokens long";
+    const char *begin =
+        "This model's maximum context length is 512 tokens here, and your prompt is "
+        "too long: 512 tokens > 511";
     assert_int_equal(strncmp(text, begin, strlen(begin)), 0);
     json_decref(j);
     char *huge = malloc(200000);
