@@ -10,9 +10,10 @@
 #include "cluster/cluster.h"
 #include "cluster/message.h"
 #include "cluster/models.h"
+#include "cluster/part_table.h"
 #include "os/clock.h"
-#include "stage/rank.h"
 #include "plan/split.h"
+#include "stage/rank.h"
 #include "stage/wire.h"
 
 #include <stdbool.h>
@@ -27,7 +28,7 @@
 /* --model given more often than this is a mistake. */
 #define CLUSTER_MAX_SERVICES 16
 /* Models whose parts one device holds at once. */
-#define CLUSTER_MAX_PARTS 16
+#define CLUSTER_MAX_PARTS PART_TABLE_SLOTS
 
 #define SECOND_NS 1000000000ull
 /* Everything that depends on time looks at it this often; see loop_time. */
@@ -47,7 +48,7 @@
 /* Longest wait of a rank for a neighbour within a step. */
 #define STEP_TIMEOUT_NS (120 * SECOND_NS)
 
-struct link;
+             struct link;
 struct part;
 struct service;
 struct stream;
@@ -104,6 +105,7 @@ struct cluster {
     struct device *self;
     struct model_list models; /* of this device's folder */
     struct part *parts[CLUSTER_MAX_PARTS];
+    struct part_table part_table; /* by the same slots */
     struct service *services[CLUSTER_MAX_SERVICES];
     int n_services;
     int64_t next_placement;

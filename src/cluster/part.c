@@ -36,13 +36,9 @@ struct part {
 
 static struct part *part_find(struct cluster *c, int64_t placement, uint32_t epoch)
 {
-    for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
-        struct part *p = c->parts[i];
-        if (p != NULL && !p->ending && p->order.placement == placement && p->order.epoch == epoch) {
-            return p;
-        }
-    }
-    return NULL;
+    int slot = part_table_find(&c->part_table, placement, epoch);
+    struct part *p = slot >= 0 ? c->parts[slot] : NULL;
+    return p != NULL && !p->ending ? p : NULL;
 }
 
 static void part_free(struct part *p)
@@ -73,6 +69,7 @@ void parts_close(struct cluster *c)
     for (int i = 0; i < CLUSTER_MAX_PARTS; i++) {
         part_free(c->parts[i]);
         c->parts[i] = NULL;
+        part_table_free(&c->part_table, i);
     }
 }
 
@@ -89,6 +86,8 @@ void parts_drop_all(struct cluster *c, const char *why)
         part_end(p);
         data_forget(c, p->order.placement, p->order.epoch);
     }
+    /* Another head, or this one started anew, counts its placements from the beginning. */
+    memset(c->part_table.ends, 0, sizeof c->part_table.ends);
 }
 
 /* --- telling the head --- */
@@ -184,6 +183,7 @@ void parts_poll(struct cluster *c)
             }
             if (f.state == RANK_ENDED) {
                 c->parts[i] = NULL;
+                part_table_free(&c->part_table, i);
                 part_free(p);
                 memory_trim();
             }
@@ -302,23 +302,27 @@ int on_load(struct cluster *c, struct device *from, const json_t *m, struct erro
         free(p);
         return code;
     }
-    if (part_find(c, p->order.placement, p->order.epoch) != NULL) {
-        free(p); /* the same order again */
-        return 0;
-    }
     parts_poll(c);
     p->n_links = wire_links(&p->order.plan, p->links);
     p->opened_ns = p->shown_ns = clock_now_ns();
-    int slot = 0;
-    while (slot < CLUSTER_MAX_PARTS && c->parts[slot] != NULL) {
-        slot++;
+    int slot = -1;
+    enum part_verdict verdict =
+        part_table_order(&c->part_table, p->order.placement, p->order.epoch, &slot);
+    if (verdict == PART_KNOWN || verdict == PART_STALE) {
+        log_debug("cluster", "%s: an order that was %s is passed over", p->order.model_id,
+                  verdict == PART_KNOWN ? "obeyed already" : "overtaken by its end");
+        free(p);
+        return 0;
     }
     struct error why = { 0 };
-    code = slot < CLUSTER_MAX_PARTS
+    code = verdict == PART_TAKE
                ? part_start(c, p, &why)
                : fail(&why, FAIL_LIMIT, "already holds parts of %d models", CLUSTER_MAX_PARTS);
     if (code != 0) {
         tell_failed(c, &p->order, &why);
+        if (verdict == PART_TAKE) {
+            part_table_free(&c->part_table, slot);
+        }
         part_free(p);
         return 0;
     }
@@ -332,6 +336,9 @@ int on_unload(struct cluster *c, struct device *from, const json_t *m, struct er
     int code = message_integer(m, "placement", 1, INT64_MAX, &placement, e);
     code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
     struct part *p = code == 0 ? part_find(c, placement, (uint32_t)epoch) : NULL;
+    if (code == 0) {
+        part_table_end(&c->part_table, placement, (uint32_t)epoch);
+    }
     if (p != NULL && strcmp(p->order.head, from->id) == 0) {
         log_info("cluster", "%s: freed", p->order.model_id);
         part_end(p);

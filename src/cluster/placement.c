@@ -39,10 +39,11 @@ static void enter(struct placement *p, enum placement_state state, uint64_t now)
     p->since_ns = now;
 }
 
-/* Has an executor that requests may run on. */
+/* Has, or may just be getting, an executor. */
 static bool is_open(const struct placement *p)
 {
-    return p->state == PLACEMENT_SERVING || p->state == PLACEMENT_DRAINING;
+    return p->state == PLACEMENT_OPENING || p->state == PLACEMENT_SERVING ||
+           p->state == PLACEMENT_DRAINING;
 }
 
 static void end(struct placement *p, const char *why, uint64_t now, struct placement_effects *out)
@@ -71,18 +72,18 @@ static void end_for(struct placement *p, int rank, const char *what, const char 
     end(p, p->why, now, out);
 }
 
-void placement_start(struct placement *p, uint32_t epoch, int n_ranks, const char *const *labels,
+void placement_start(struct placement *p, uint32_t epoch, const struct placement_ranks *ranks,
                      const struct placement_limits *limits, uint64_t now,
                      struct placement_effects *out)
 {
-    assert(n_ranks > 0 && n_ranks <= PLAN_MAX_RANKS);
+    assert(ranks->n_ranks > 0 && ranks->n_ranks <= PLAN_MAX_RANKS);
     *p = (struct placement){ .state = PLACEMENT_LOADING,
                              .epoch = epoch,
-                             .n_ranks = n_ranks,
+                             .n_ranks = ranks->n_ranks,
                              .since_ns = now,
                              .limits = *limits };
-    for (int r = 0; r < n_ranks; r++) {
-        snprintf(p->ranks[r].label, sizeof p->ranks[r].label, "%s", labels[r]);
+    for (int r = 0; r < ranks->n_ranks; r++) {
+        snprintf(p->ranks[r].label, sizeof p->ranks[r].label, "%s", ranks->labels[r]);
         p->ranks[r].moved_ns = now;
         emit(out, p, PLACEMENT_ORDER, r);
     }
@@ -272,7 +273,7 @@ const char *placement_check(const struct placement *p)
     if (past_loading && !all_ranks(p, false)) {
         return "it went on before every rank was loaded";
     }
-    if ((p->state == PLACEMENT_OPENING || is_open(p)) && !all_ranks(p, true)) {
+    if (is_open(p) && !all_ranks(p, true)) {
         return "it opened before every rank served and was connected";
     }
     if (p->state == PLACEMENT_ENDED && p->why[0] == '\0') {

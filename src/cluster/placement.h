@@ -112,8 +112,14 @@ struct placement_effects {
     struct placement_effect items[PLACEMENT_MAX_EFFECTS];
 };
 
-/* Begins a placement: an ORDER for each rank. labels: (n_ranks) names of the devices, copied. */
-void placement_start(struct placement *p, uint32_t epoch, int n_ranks, const char *const *labels,
+/* What a placement begins with. Borrowed for the call. */
+struct placement_ranks {
+    int n_ranks;
+    const char *const *labels; /* (n_ranks) names of the devices */
+};
+
+/* Begins a placement: an ORDER for each rank. */
+void placement_start(struct placement *p, uint32_t epoch, const struct placement_ranks *ranks,
                      const struct placement_limits *limits, uint64_t now,
                      struct placement_effects *out);
 

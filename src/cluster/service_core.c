@@ -97,24 +97,24 @@ static void give_up(struct service_core *s, struct service_effects *out)
 /* --- effects of placements --- */
 
 /* The executor of a placement goes: what becomes of its requests. */
-static void broke(struct service_core *s, const struct placement *p, bool served, uint64_t now,
-                  struct service_effects *out)
+static void broke(struct service_core *s, const struct placement *p, enum placement_state was,
+                  uint64_t now, struct service_effects *out)
 {
     snprintf(s->ended, sizeof s->ended, "%s", p->why);
-    if (served && !s->stopped && s->limits.suspend_ns > 0) {
+    bool again = was == PLACEMENT_OPENING && p->resumes && s->suspended;
+    bool waits = was == PLACEMENT_SERVING && !s->stopped && s->limits.suspend_ns > 0;
+    if (waits) {
         s->suspended = true;
         s->suspend_until = now + s->limits.suspend_ns;
-        emit(out, SERVICE_SUSPEND, p->epoch);
-    } else {
-        emit(out, SERVICE_RETIRE, p->epoch);
     }
+    emit(out, waits || again ? SERVICE_SUSPEND : SERVICE_RETIRE, p->epoch);
 }
 
-static void gone(struct service_core *s, const struct placement *p, bool served, bool drained,
+static void gone(struct service_core *s, const struct placement *p, enum placement_state was,
                  uint64_t now, struct service_effects *out)
 {
     s->used[p - s->placements] = false;
-    if (s->stopped || drained) {
+    if (s->stopped || was == PLACEMENT_DRAINING) {
         return;
     }
     if (find_state(s, false) != NULL) {
@@ -124,7 +124,7 @@ static void gone(struct service_core *s, const struct placement *p, bool served,
     if (find_state(s, true) != NULL) {
         return; /* the next one is being built already */
     }
-    if (served) {
+    if (was == PLACEMENT_SERVING) {
         s->pause_ns = s->limits.retry_ns;
     }
     if (s->suspended) {
@@ -166,17 +166,17 @@ static void step(struct service_core *s, struct placement *p, const struct place
                  uint64_t now, struct service_effects *out)
 {
     struct placement_effects done = { 0 };
-    bool served = p->state == PLACEMENT_SERVING, drained = p->state == PLACEMENT_DRAINING;
+    enum placement_state was = p->state;
     placement_step(p, event, now, &done);
     for (int i = 0; i < done.n; i++) {
         const struct placement_effect *f = &done.items[i];
         switch (f->kind) {
         case PLACEMENT_BREAK:
-            broke(s, p, served, now, out);
+            broke(s, p, was, now, out);
             break;
         case PLACEMENT_GONE:
             pass_on(f, out);
-            gone(s, p, served, drained, now, out);
+            gone(s, p, was, now, out);
             break;
         case PLACEMENT_OPEN:
             p->resumes = s->suspended;
@@ -210,8 +210,8 @@ static void planned(struct service_core *s, const struct service_event *event, u
     s->planning = false;
     struct placement_effects orders = { 0 };
     s->used[slot] = true;
-    placement_start(&s->placements[slot], ++s->epoch, event->n_ranks, event->labels,
-                    &s->limits.placement, now, &orders);
+    placement_start(&s->placements[slot], ++s->epoch, &event->ranks, &s->limits.placement, now,
+                    &orders);
     for (int i = 0; i < orders.n; i++) {
         pass_on(&orders.items[i], out);
     }

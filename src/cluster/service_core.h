@@ -38,7 +38,7 @@ enum service_event_kind {
     SERVICE_TICK,
     SERVICE_DEVICES,   /* one came: an attempt may be worthwhile */
     SERVICE_REPLAN,    /* another plan is wanted while this one serves */
-    SERVICE_PLANNED,   /* the answer to PLAN: n_ranks, labels */
+    SERVICE_PLANNED,   /* the answer to PLAN: ranks */
     SERVICE_UNPLANNED, /* or this: text */
     SERVICE_PLACEMENT, /* placement: an event for one of its placements */
     SERVICE_STOP       /* text */
@@ -47,8 +47,7 @@ enum service_event_kind {
 /* Borrowed for the call. */
 struct service_event {
     enum service_event_kind kind;
-    int n_ranks;
-    const char *const *labels;
+    struct placement_ranks ranks;
     const char *text;
     struct placement_event placement;
 };
@@ -56,7 +55,7 @@ struct service_event {
 enum service_effect_kind {
     SERVICE_PLAN,    /* lay the model out over what is there: answer with PLANNED or UNPLANNED */
     SERVICE_DO,      /* do: an effect of a placement */
-    SERVICE_SUSPEND, /* the engine on `epoch` gives up its executor and keeps its requests */
+    SERVICE_SUSPEND, /* the engine on `epoch`, if it has one, keeps its requests without executor */
     SERVICE_RETIRE,  /* the engine on `epoch` ends; its requests are told core->ended */
     SERVICE_FAIL,    /* the suspended engine ends; its requests are told core->ended */
     SERVICE_CHANGED  /* what clients see did: state, or why it waits */

@@ -143,6 +143,5 @@ void service_plan(struct service *s)
     }
     show_plan(s, devices);
     service_feed(s, &(struct service_event){ .kind = SERVICE_PLANNED,
-                                             .n_ranks = s->planned.n_ranks,
-                                             .labels = s->label_list });
+                                             .ranks = { s->planned.n_ranks, s->label_list } });
 }
