@@ -63,6 +63,7 @@ struct gguf_tensor {
 };
 
 struct gguf;
+struct file_identity;
 
 /* Opens path; the other parts of a split model (NAME-00001-of-00003.gguf) are opened with the
  * first. FAIL_NOT_FOUND, FAIL_IO, FAIL_FORMAT, FAIL_UNSUPPORTED (big-endian, version), FAIL_LIMIT.
@@ -82,6 +83,15 @@ int gguf_check(const struct gguf *g, struct error *e);
 
 /* When the (first) file was written to last, in ns since 1970, as seen on opening. */
 int64_t gguf_modified_ns(const struct gguf *g);
+
+/* Where part i (below gguf_parts()) was read from, and what that file was then. Borrowed; "" and
+ * zeros when it was opened from memory. */
+const char *gguf_part_path(const struct gguf *g, int i);
+const struct file_identity *gguf_part_identity(const struct gguf *g, int i);
+
+/* The path of part i (from 0) of n, from the first one's: NAME-00001-of-00003.gguf. One part has
+ * any name. FAIL_FORMAT when the first isn't named so; FAIL_LIMIT. */
+int gguf_part_name(const char *first, int i, int n, char *out, size_t size, struct error *e);
 
 /* 2 or 3; and the alignment of tensor data in bytes, a power of two. */
 uint32_t gguf_version(const struct gguf *g);

@@ -251,7 +251,6 @@ static int index_tensors(struct gguf *g, struct error *e)
     return r;
 }
 
-/* Opens part i of n beside the first one: NAME-00001-of-00003.gguf. */
 /* Maps a part and reads its header, which stays as it is whatever happens to the file. */
 static int open_part(struct gguf *g, int i, const char *path, struct error *e)
 {
@@ -278,19 +277,27 @@ static int open_part(struct gguf *g, int i, const char *path, struct error *e)
     return r ? wrap(e, "%s", path) : 0;
 }
 
-static int open_next_part(struct gguf *g, const char *path, int i, int n, struct error *e)
+int gguf_part_name(const char *first, int i, int n, char *out, size_t size, struct error *e)
 {
-    char ending[48], next[4096];
+    char ending[48];
     snprintf(ending, sizeof(ending), "-%05d-of-%05d.gguf", 1, n);
-    size_t length = strlen(path), tail = strlen(ending);
-    if (length < tail || strcmp(path + length - tail, ending) != 0)
+    size_t length = strlen(first), tail = n > 1 ? strlen(ending) : 0;
+    if (n > 1 && (length < tail || strcmp(first + length - tail, ending) != 0))
         return fail(e, FAIL_FORMAT, "a model in %d parts must be opened by its first, named ...%s",
                     n, ending);
     snprintf(ending, sizeof(ending), "-%05d-of-%05d.gguf", i + 1, n);
-    int size = snprintf(next, sizeof(next), "%.*s%s", (int)(length - tail), path, ending);
-    if (size < 0 || (size_t)size >= sizeof(next))
+    int w = snprintf(out, size, "%.*s%s", (int)(length - tail), first, n > 1 ? ending : "");
+    if (w < 0 || (size_t)w >= size)
         return fail(e, FAIL_LIMIT, "the path is too long");
-    return open_part(g, i, next, e);
+    return 0;
+}
+
+/* Opens part i of n beside the first one. */
+static int open_next_part(struct gguf *g, const char *path, int i, int n, struct error *e)
+{
+    char next[4096];
+    int r = gguf_part_name(path, i, n, next, sizeof(next), e);
+    return r ? r : open_part(g, i, next, e);
 }
 
 static struct gguf *new_gguf(struct error *e)
@@ -370,6 +377,16 @@ int gguf_check(const struct gguf *g, struct error *e)
 int64_t gguf_modified_ns(const struct gguf *g)
 {
     return g->parts[0].map.identity.modified_ns;
+}
+
+const char *gguf_part_path(const struct gguf *g, int i)
+{
+    return g->parts[i].path ? g->parts[i].path : "";
+}
+
+const struct file_identity *gguf_part_identity(const struct gguf *g, int i)
+{
+    return &g->parts[i].map.identity;
 }
 
 void gguf_close(struct gguf *g)

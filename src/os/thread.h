@@ -7,10 +7,14 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
+#if defined(__APPLE__)
+#include <pthread/qos.h>
+#endif
 
 /* Caller's structs. */
 struct thread {
@@ -28,6 +32,17 @@ static inline int thread_start(struct thread *t, void *(*fn)(void *arg), void *a
 {
     int code = pthread_create(&t->handle, NULL, fn, arg);
     return code == 0 ? 0 : fail(e, FAIL_NOMEM, "starting a thread: %s", strerror(code));
+}
+
+/* The calling thread runs when nobody else wants its core. A hint. */
+static inline void thread_background(void)
+{
+#if defined(__APPLE__)
+    pthread_set_qos_class_self_np(QOS_CLASS_BACKGROUND, 0);
+#elif defined(__linux__)
+    const struct sched_param none = { 0 };
+    sched_setscheduler(0, SCHED_IDLE, &none); /* 0: this thread, not its process */
+#endif
 }
 
 /* Waits for the thread's end. */

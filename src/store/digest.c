@@ -7,11 +7,6 @@
 
 #include "os/file.h"
 
-/* OpenSSL declares a type of the name of one of our error codes. */
-#define FAIL_STATE openssl_error_state
-#include <openssl/evp.h>
-#undef FAIL_STATE
-
 #define FILE_PIECE (1u << 20)
 
 struct digest {
@@ -58,20 +53,38 @@ void digest_add(struct digest *d, struct bytes more)
     (void)ok;
 }
 
-void digest_text(struct digest *d, char ret[static DIGEST_TEXT])
+void digest_bytes(struct digest *d, uint8_t ret[static DIGEST_BYTES])
 {
-    static const char digits[] = "0123456789abcdef";
     unsigned char sum[EVP_MAX_MD_SIZE];
     unsigned size = 0;
     int ok = EVP_MD_CTX_copy_ex(d->copy, d->sum) == 1 &&
-             EVP_DigestFinal_ex(d->copy, sum, &size) == 1 && size * 2 + 1 == DIGEST_TEXT;
+             EVP_DigestFinal_ex(d->copy, sum, &size) == 1 && size == DIGEST_BYTES;
     assert(ok);
     (void)ok;
-    for (unsigned i = 0; i < size; i++) {
+    memcpy(ret, sum, DIGEST_BYTES);
+}
+
+int digest_once(struct bytes data, uint8_t ret[static DIGEST_BYTES], struct error *e)
+{
+    int ok = EVP_Digest(data.data, data.size, ret, NULL, EVP_sha256(), NULL);
+    return ok == 1 ? 0 : fail(e, FAIL_NOMEM, "memory for a SHA-256");
+}
+
+void digest_hex(const uint8_t sum[static DIGEST_BYTES], char ret[static DIGEST_TEXT])
+{
+    static const char digits[] = "0123456789abcdef";
+    for (unsigned i = 0; i < DIGEST_BYTES; i++) {
         ret[2 * i] = digits[sum[i] >> 4];
         ret[2 * i + 1] = digits[sum[i] & 15];
     }
     ret[DIGEST_TEXT - 1] = '\0';
+}
+
+void digest_text(struct digest *d, char ret[static DIGEST_TEXT])
+{
+    uint8_t sum[DIGEST_BYTES];
+    digest_bytes(d, sum);
+    digest_hex(sum, ret);
 }
 
 int digest_of_text(const char *text, char ret[static DIGEST_TEXT], struct error *e)

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
+#define DIGEST_BYTES 32
 #define DIGEST_TEXT 65 /* lower-case hex and NUL */
 
 struct digest;
@@ -19,6 +20,13 @@ void digest_add(struct digest *d, struct bytes more);
 
 /* Of all bytes so far; more may follow. */
 void digest_text(struct digest *d, char ret[static DIGEST_TEXT]);
+void digest_bytes(struct digest *d, uint8_t ret[static DIGEST_BYTES]);
+
+/* As lower-case hex. */
+void digest_hex(const uint8_t sum[static DIGEST_BYTES], char ret[static DIGEST_TEXT]);
+
+/* Of these bytes. FAIL_NOMEM. */
+int digest_once(struct bytes data, uint8_t ret[static DIGEST_BYTES], struct error *e);
 
 /* Of one text. FAIL_NOMEM. */
 int digest_of_text(const char *text, char ret[static DIGEST_TEXT], struct error *e);
