@@ -119,14 +119,18 @@ void api_handle(struct api *a, const struct api_request *original, struct respon
         reply_problem(responder, &p);
         return;
     }
-    if (route == NULL && strcmp(request->method, "OPTIONS") != 0) {
+    bool options = strcmp(request->method, "OPTIONS") == 0;
+    if (route == NULL && !options && unspoken_answer(path, size, responder)) {
+        return;
+    }
+    if (route == NULL && !options) {
         problem_set(&p, 404, "unknown_url", NULL, "Unknown request URL: %.16s %.200s.%s",
                     request->method, request->path, hint(path, size));
         reply_problem(responder, &p);
         return;
     }
     bool head = strcmp(request->method, "HEAD") == 0 && strcmp(route->method, "GET") == 0;
-    if (strcmp(request->method, "OPTIONS") == 0) {
+    if (options) {
         reply_options(responder, route);
     } else if (head || strcmp(request->method, route->method) == 0) {
         route->handle(a, request, responder);

@@ -136,6 +136,9 @@ json_t *text_json(struct bytes text);
 /* Code points, counted as text_json writes them. */
 size_t text_length(struct bytes text);
 
+/* Refuses a path of an API that isn't spoken here; false: it is none. */
+bool unspoken_answer(const char *path, size_t size, struct responder *r);
+
 /* --- endpoints --- */
 
 void chat_handle(struct api *a, const struct api_request *q, struct responder *r);

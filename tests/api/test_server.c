@@ -370,7 +370,17 @@ static void bad_requests_are_named(void **state)
     snprintf(huge, 200000, "{\"model\":\"Mock-1\",\"prompt\":\"%0100000d\"}", 0);
     expect_error(&r, TEXT, huge, 400, "prompt", "context_length_exceeded");
     free(huge);
-    expect_error(&r, "/v1/embeddings", "{}", 404, NULL, "unknown_url");
+    expect_error(&r, "/v1/nothing", "{}", 404, NULL, "unknown_url");
+    expect_error(&r, "/v1/embeddings", "{}", 400, NULL, "unsupported_api");
+    expect_error(&r, "/v1/responses", "{}", 400, NULL, "unsupported_api");
+    j = ask(&r, "/v1/messages?beta=true", "{}", 400); /* the shapes that their clients read */
+    assert_text(j, "type", "error");
+    assert_text(j, "error.type", "invalid_request_error");
+    assert_true(json_is_string(at(j, "error.message")));
+    json_decref(j);
+    j = ask(&r, "/api/chat", "{}", 400);
+    assert_true(json_is_string(at(j, "error")));
+    json_decref(j);
     expect_error(&r, "/v1/models", "{}", 405, NULL, "method_not_allowed");
     char *large = malloc((1 << 18) + 2);
     memset(large, ' ', (1 << 18) + 1);
