@@ -14,16 +14,28 @@
 
 #include "backend/backend.h"
 #include "cluster/internal.h"
+#include "cluster/part.h"
 #include "gguf/synth.h"
 #include "kernels/kernels.h"
+#include "os/clock.h"
+#include "os/file.h"
 #include "os/log.h"
 
 #define BETWEEN 0x1e
 #define MAX_MESSAGES 16
+#define MOST_LOOKS 10000 /* a second */
 
 /* Keys and the model; made once, gone at the end. */
 static char home[] = "/tmp/shoal-fuzz-XXXXXX";
 static struct event_base *base;
+
+static bool remove_list(void *folder, const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", (const char *)folder, name);
+    unlink(path);
+    return true;
+}
 
 static void remove_home(void)
 {
@@ -33,6 +45,9 @@ static void remove_home(void)
         snprintf(path, sizeof path, "%s/%s", home, names[i]);
         unlink(path);
     }
+    snprintf(path, sizeof path, "%s/chunks", home);
+    file_list(path, remove_list, path, NULL);
+    rmdir(path);
     rmdir(home);
 }
 
@@ -136,6 +151,28 @@ static bool take(struct cluster *c, struct device *from, struct bytes frame)
     return code == 0; /* else the link would end */
 }
 
+/* Until each part's thread has opened its file or given up, so that the next message finds what it
+ * would find a moment later. */
+static void settle(struct cluster *c)
+{
+    bool waits = true;
+    for (int i = 0; i < MOST_LOOKS && waits; i++) {
+        json_t *parts = NULL, *part = NULL;
+        size_t k = 0;
+        parts_poll(c);
+        parts = parts_report(c);
+        waits = false;
+        json_array_foreach(parts, k, part)
+        {
+            waits = waits || json_integer_value(json_object_get(part, "total")) == 0;
+        }
+        json_decref(parts);
+        if (waits) {
+            clock_sleep(CLOCK_NS_PER_MS / 10);
+        }
+    }
+}
+
 void fuzz_one(const uint8_t *data, size_t size)
 {
     if (base == NULL) {
@@ -156,6 +193,7 @@ void fuzz_one(const uint8_t *data, size_t size)
         more = n > 1 && take(c, senders[rest.data[0] & 1], bytes_of(rest.data + 1, n - 1));
         rest = end != NULL ? bytes_of(end + 1, rest.size - n - 1) : bytes_of(rest.data, 0);
         dispatch_local(c);
+        settle(c);
     }
     json_decref(cluster_status(c));
     json_decref(device_hello(c));

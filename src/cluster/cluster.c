@@ -5,6 +5,7 @@
 
 #include "base/display.h"
 #include "cluster/data.h"
+#include "cluster/statement.h"
 #include "cluster/link.h"
 #include "cluster/listen.h"
 #include "cluster/part.h"
@@ -28,11 +29,46 @@
 
 /* --- the clockwork --- */
 
+/* In the scan's thread. */
+static void on_scanned(void *arg)
+{
+    struct cluster *c = arg;
+    event_active(c->wake, 0, 0);
+}
+
+/* A look at the models folder that has ended. */
+static void take_scan(struct cluster *c)
+{
+    bool changed = false;
+    if (c->scan == NULL || !models_scan_end(&c->scan, &c->models, &changed) || !changed) {
+        return;
+    }
+    for (int i = 0; i < c->n_devices; i++) {
+        if (c->devices[i]->link != NULL) {
+            link_send(c->devices[i]->link, device_hello(c));
+        }
+    }
+}
+
+static void scan_models(struct cluster *c, uint64_t now)
+{
+    struct error e = { 0 };
+    if (c->scan != NULL || now < c->scan_at) {
+        return;
+    }
+    c->scan_at = now + SCAN_NS;
+    if (models_scan_begin(&c->scan, &c->models, c->options.models_dir, on_scanned, c, &e) != 0) {
+        log_warn("cluster", "%s: %s", c->options.models_dir, e.text);
+    }
+}
+
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
     parts_poll(arg);
+    statements_tell(arg);
+    take_scan(arg);
 }
 
 static void on_local(evutil_socket_t fd, short what, void *arg)
@@ -69,22 +105,6 @@ static void dial_members(struct cluster *c, uint64_t now)
     }
 }
 
-static void scan_models(struct cluster *c, uint64_t now)
-{
-    bool changed = false;
-    if (now < c->scan_at) {
-        return;
-    }
-    c->scan_at = now + SCAN_NS;
-    if (models_scan(&c->models, c->options.models_dir, &changed, NULL) == 0 && changed) {
-        for (int i = 0; i < c->n_devices; i++) {
-            if (c->devices[i]->link != NULL) {
-                link_send(c->devices[i]->link, device_hello(c));
-            }
-        }
-    }
-}
-
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct cluster *c = arg;
@@ -99,6 +119,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     links_tick(c);
     data_tick(c);
     services_tick(c);
+    statements_tick(c);
     status_tick(c);
     dial_members(c, now);
     scan_models(c, now);
@@ -191,6 +212,7 @@ int cluster_open(struct cluster **ret, const struct cluster_options *options, st
     }
     int code = open_self(c, e);
     code = code ? code : open_events(c, e);
+    code = code ? code : statements_open(c, e);
     code = code ? code : listen_open(c, e);
     if (code == 0) {
         data_listen(c);
@@ -221,6 +243,8 @@ void cluster_close(struct cluster *c)
         return;
     }
     cluster_stop(c);
+    statements_close(c);
+    models_scan_drop(c->scan);
     streams_close(c);
     data_close_all(c);
     links_close(c);

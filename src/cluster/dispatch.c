@@ -20,6 +20,7 @@ static const struct {
     { "models", FROM_HEAD, on_models },
     { "status", FROM_HEAD, on_status },
     { "load", FROM_HEAD, on_load },
+    { "claim", FROM_HEAD, on_claim },
     { "unload", FROM_HEAD, on_unload },
     { "connect", FROM_HEAD, on_connect },
     { "part", TO_HEAD, on_part_state },

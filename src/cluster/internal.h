@@ -57,9 +57,11 @@ struct data_door;
 struct evconnlistener;
 struct event;
 struct guest;
+struct hasher;
 struct retired;
 struct secure_state;
 struct served;
+struct statement;
 
 /* What a rank's device last said about it. */
 struct part_report {
@@ -82,7 +84,8 @@ struct device {
     bool self;
     bool head;
     struct link *link;         /* NULL while not connected, and for self */
-    struct model_file *models; /* owned; paths empty for other devices */
+    struct model_file *models; /* owned; paths empty for other devices; bad: it turned out to be
+                                * another model than the one that was asked for */
     int n_models;
     struct part_report parts[CLUSTER_MAX_PARTS];
     int n_parts;
@@ -104,6 +107,10 @@ struct cluster {
     int n_devices;
     struct device *self;
     struct model_list models; /* of this device's folder */
+    struct models_scan *scan; /* a look at it that is under way */
+    struct hasher *hasher;
+    struct statement *statements; /* what this head says of its models' bytes */
+    uint64_t worked;              /* steps of this device's ranks at the last look */
     struct part *parts[CLUSTER_MAX_PARTS];
     struct part_table part_table; /* by the same slots */
     struct service *services[CLUSTER_MAX_SERVICES];
@@ -175,6 +182,7 @@ int on_members(struct cluster *c, struct device *from, const json_t *m, struct e
 int on_status(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_models(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_load(struct cluster *c, struct device *from, const json_t *m, struct error *e);
+int on_claim(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_unload(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_connect(struct cluster *c, struct device *from, const json_t *m, struct error *e);
 int on_part_state(struct cluster *c, struct device *from, const json_t *m, struct error *e);

@@ -7,28 +7,17 @@
 #include "gguf/gguf.h"
 #include "os/file.h"
 #include "os/log.h"
+#include "os/thread.h"
+#include "store/chunks.h"
 
 #include <ctype.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <openssl/evp.h>
 
 #define ENDING ".gguf"
 /* "-00001-of-00003" before the ending marks a part of a split model. */
 #define PART_TEXT 15
-
-static int hex_sha256(struct bytes data, char out[static MODEL_SHA_TEXT], struct error *e)
-{
-    unsigned char digest[32];
-    unsigned size = sizeof digest;
-    if (EVP_Digest(data.data, data.size, digest, &size, EVP_sha256(), NULL) != 1) {
-        return fail(e, FAIL_STATE, "SHA-256 is not available");
-    }
-    for (unsigned i = 0; i < size; i++) {
-        snprintf(out + 2 * i, 3, "%02x", digest[i]);
-    }
-    return 0;
-}
 
 static bool ends_with(const char *name, const char *ending)
 {
@@ -44,14 +33,14 @@ static bool ends_with(const char *name, const char *ending)
     return true;
 }
 
-/* The number of a part of a split model ("NAME-00002-of-00003.gguf": 2), or 0. */
-static int part_number(const char *stem, size_t n)
+/* The number of a part of a split model ("NAME-00002-of-00003.gguf": 2, *of 3), or 0. */
+static int part_number(const char *stem, size_t n, int *of)
 {
     if (n <= PART_TEXT) {
         return 0;
     }
     const char *p = stem + n - PART_TEXT;
-    int part = 0;
+    int part = 0, all = 0;
     for (int i = 0; i < PART_TEXT; i++) {
         bool digit = isdigit((unsigned char)p[i]) != 0;
         bool fits = i == 0 || i == 6 || i == 9 ? p[i] == '-'
@@ -62,7 +51,9 @@ static int part_number(const char *stem, size_t n)
             return 0;
         }
         part = i >= 1 && i <= 5 ? part * 10 + (p[i] - '0') : part;
+        all = i >= 10 ? all * 10 + (p[i] - '0') : all;
     }
+    *of = all;
     return part;
 }
 
@@ -71,37 +62,52 @@ static void stem_of(const char *path, char id[static MODEL_ID_TEXT])
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
     size_t n = strlen(name) - (ends_with(name, ENDING) ? strlen(ENDING) : 0);
-    if (part_number(name, n) > 0) {
+    int of = 0;
+    if (part_number(name, n, &of) > 0) {
         n -= PART_TEXT;
     }
     /* Names of files may be any bytes; an id goes into JSON, logs and terminals. */
     display_copy(id, MODEL_ID_TEXT, bytes_of(name, n));
 }
 
-int model_identify(const char *path, struct model_file *ret, struct error *e)
+int model_identify_open(const struct gguf *g, struct model_file *ret, struct error *e)
 {
-    struct model_file f = { 0 };
-    struct file_identity identity;
-    struct gguf *g = NULL;
+    struct model_file f = { .size = gguf_file_bytes(g), .parts = gguf_parts(g) };
+    const char *path = gguf_part_path(g, 0);
+    struct digest *d = NULL;
     if (strlen(path) >= sizeof f.path) {
         return fail(e, FAIL_LIMIT, "path of more than %d bytes", MODEL_PATH_TEXT - 1);
     }
-    int code = file_identify(path, &identity, e);
-    if (code != 0) {
-        return code;
-    }
-    f.changed_ns = identity.modified_ns;
-    code = gguf_open(&g, path, e);
-    if (code != 0) {
-        return code;
-    }
     snprintf(f.path, sizeof f.path, "%s", path);
     stem_of(path, f.id);
-    f.size = gguf_file_bytes(g);
-    code = hex_sha256(gguf_header(g), f.sha256, e);
-    gguf_close(g);
+    struct file_identity *parts = calloc((size_t)f.parts, sizeof *parts);
+    int code = parts != NULL ? digest_open(&d, e) : fail(e, FAIL_NOMEM, "memory for %s", path);
+    if (code == 0) {
+        digest_add(d, gguf_header(g));
+        digest_text(d, f.sha256);
+        for (int i = 0; i < f.parts; i++) {
+            parts[i] = *gguf_part_identity(g, i);
+        }
+        code = chunks_stamp(parts, f.parts, f.stamp, e);
+    }
+    digest_close(d);
+    free(parts);
     if (code == 0) {
         *ret = f;
+    }
+    return code;
+}
+
+int model_identify(const char *path, struct model_file *ret, struct error *e)
+{
+    struct gguf *g = NULL;
+    if (strlen(path) >= MODEL_PATH_TEXT) {
+        return fail(e, FAIL_LIMIT, "path of more than %d bytes", MODEL_PATH_TEXT - 1);
+    }
+    int code = gguf_open(&g, path, e);
+    if (code == 0) {
+        code = model_identify_open(g, ret, e);
+        gguf_close(g);
     }
     return code;
 }
@@ -126,18 +132,24 @@ static const struct model_file *known(const struct model_list *list, const char 
     return NULL;
 }
 
-/* True when the file at path is the one that was read before. */
+/* True when the files at path are those that were read before. A model of which a part is missing
+ * has a stamp of zeros until the part is there. */
 static bool still_so(const struct model_file *f)
 {
-    struct file_identity now;
-    return file_identify(f->path, &now, NULL) == 0 && now.modified_ns == f->changed_ns;
+    uint8_t now[DIGEST_BYTES] = { 0 };
+    if (f->parts == 0) {
+        return false;
+    }
+    chunks_stamp_now(f->path, f->parts, now, NULL);
+    return memcmp(now, f->stamp, sizeof now) == 0;
 }
 
 static bool scan_entry(void *arg, const char *name)
 {
     struct scan *s = arg;
     size_t n = strlen(name);
-    if (!ends_with(name, ENDING) || part_number(name, n - strlen(ENDING)) > 1 ||
+    int of = 1;
+    if (!ends_with(name, ENDING) || part_number(name, n - strlen(ENDING), &of) > 1 ||
         s->new.n == MODELS_MAX) {
         return true;
     }
@@ -159,10 +171,10 @@ static bool scan_entry(void *arg, const char *name)
         log_warn("cluster", "not a model that can be served: %s", e.text);
         snprintf(to->path, sizeof to->path, "%s", path);
         stem_of(path, to->id);
-        struct file_identity now;
         /* Without memory for a look at it there will be another look. */
-        if (e.code != FAIL_NOMEM && file_identify(path, &now, NULL) == 0) {
-            to->changed_ns = now.modified_ns;
+        to->parts = e.code == FAIL_NOMEM ? 0 : of > 0 && of <= GGUF_MAX_PARTS ? of : 1;
+        if (to->parts > 0) {
+            chunks_stamp_now(path, to->parts, to->stamp, NULL);
         }
         to->bad = true;
     }
@@ -203,16 +215,102 @@ void models_done(struct model_list *list)
     *list = (struct model_list){ 0 };
 }
 
-const struct model_file *models_identified(const struct model_list *list, uint64_t size,
-                                           const char *sha256)
+int models_copy(const struct model_list *list, struct model_list *ret, struct error *e)
 {
-    for (int i = 0; i < list->n; i++) {
+    struct model_file *files = calloc(list->n ? (size_t)list->n : 1, sizeof *files);
+    if (files == NULL) {
+        return fail(e, FAIL_NOMEM, "memory for a list of models");
+    }
+    if (list->n > 0) {
+        memcpy(files, list->files, (size_t)list->n * sizeof *files);
+    }
+    *ret = (struct model_list){ files, list->n };
+    return 0;
+}
+
+/* --- in a thread --- */
+
+struct models_scan {
+    struct thread thread;
+    struct model_list list; /* the thread's until it has ended */
+    char folder[MODEL_PATH_TEXT];
+    bool changed, failed;
+    atomic_bool ended;
+    void (*wake)(void *arg);
+    void *arg;
+};
+
+static void *scan_main(void *arg)
+{
+    struct models_scan *s = arg;
+    s->failed = models_scan(&s->list, s->folder, &s->changed, NULL) != 0;
+    atomic_store_explicit(&s->ended, true, memory_order_release);
+    s->wake(s->arg);
+    return NULL;
+}
+
+int models_scan_begin(struct models_scan **ret, const struct model_list *list, const char *folder,
+                      void (*wake)(void *arg), void *arg, struct error *e)
+{
+    struct models_scan *s = calloc(1, sizeof *s);
+    int code = s != NULL ? models_copy(list, &s->list, e)
+                         : fail(e, FAIL_NOMEM, "memory for a look at the models");
+    if (code == 0) {
+        snprintf(s->folder, sizeof s->folder, "%s", folder);
+        s->wake = wake;
+        s->arg = arg;
+        code = thread_start(&s->thread, scan_main, s, e);
+    }
+    if (code != 0) {
+        if (s != NULL) {
+            models_done(&s->list);
+        }
+        free(s);
+        return code;
+    }
+    *ret = s;
+    return 0;
+}
+
+bool models_scan_end(struct models_scan **scan, struct model_list *list, bool *changed)
+{
+    struct models_scan *s = *scan;
+    if (!atomic_load_explicit(&s->ended, memory_order_acquire)) {
+        return false;
+    }
+    thread_join(&s->thread);
+    *changed = !s->failed && s->changed;
+    if (!s->failed) {
+        models_done(list);
+        *list = s->list;
+    } else {
+        models_done(&s->list);
+    }
+    free(s);
+    *scan = NULL;
+    return true;
+}
+
+void models_scan_drop(struct models_scan *s)
+{
+    if (s != NULL) {
+        thread_join(&s->thread);
+        models_done(&s->list);
+        free(s);
+    }
+}
+
+/* --- finding --- */
+
+int models_like(const struct model_list *list, int at, uint64_t size, const char *sha256)
+{
+    for (int i = at; i < list->n; i++) {
         const struct model_file *f = &list->files[i];
         if (!f->bad && f->size == size && strcmp(f->sha256, sha256) == 0) {
-            return f;
+            return i;
         }
     }
-    return NULL;
+    return -1;
 }
 
 static bool same_name(const char *a, const char *b, bool strict)

@@ -4,9 +4,10 @@
 #include <stdlib.h>
 
 #include "backend/backend.h"
+#include "cluster/check.h"
 #include "cluster/data.h"
+#include "cluster/statement.h"
 #include "stage/source.h"
-#include "gguf/gguf.h"
 #include "os/clock.h"
 #include "os/log.h"
 #include "os/memory.h"
@@ -21,7 +22,8 @@ static const char *const transport_names[] = { "memory", "shm", "tcp", "sealed t
 
 struct part {
     struct part_order order;
-    struct source *source;
+    struct check *check;   /* finds the file and says whether it is the model */
+    struct source *source; /* this and the rank are NULL until the file is open */
     struct rank *rank;
     struct wire_link links[WIRE_MAX_LINKS];
     int n_links;
@@ -44,16 +46,18 @@ static struct part *part_find(struct cluster *c, int64_t placement, uint32_t epo
 static void part_free(struct part *p)
 {
     if (p != NULL) {
+        check_close(p->check);
         rank_close(p->rank);
         source_close(p->source);
         free(p);
     }
 }
 
-/* Its thread is told to end; parts_poll frees it then, so that the loop never waits for it. */
+/* Its threads are told to end; parts_poll frees it then, so that the loop never waits for them. */
 static void part_end(struct part *p)
 {
     p->ending = true;
+    check_stop(p->check);
     if (p->rank != NULL) {
         rank_stop(p->rank);
     }
@@ -88,6 +92,23 @@ void parts_drop_all(struct cluster *c, const char *why)
     }
     /* Another head, or this one started anew, counts its placements from the beginning. */
     memset(c->part_table.ends, 0, sizeof c->part_table.ends);
+}
+
+/* Of the rank, and of the file before there is one: what has to be hashed before the part may serve
+ * is part of loading it. */
+static void part_facts(const struct part *p, struct rank_facts *ret)
+{
+    struct error why;
+    *ret = (struct rank_facts){ .state = RANK_LOADING };
+    if (p->rank != NULL) {
+        rank_facts(p->rank, ret);
+    }
+    if (check_state(p->check, &why) < CHECK_VERIFIED) {
+        uint64_t done = 0, all = 0;
+        check_progress(p->check, &done, &all);
+        ret->load_done += done;
+        ret->load_total += all;
+    }
 }
 
 /* --- telling the head --- */
@@ -133,25 +154,63 @@ static void show_loaded(const struct part *p, const struct rank_facts *f)
              (double)(clock_now_ns() - p->opened_ns) / 1e9);
 }
 
-static void part_poll(struct cluster *c, struct part *p)
+static void part_fail(struct cluster *c, struct part *p, const struct error *e)
+{
+    tell_failed(c, &p->order, e);
+    part_end(p);
+    data_forget(c, p->order.placement, p->order.epoch);
+}
+
+static int part_start(struct cluster *c, struct part *p, struct error *e);
+
+/* What the file's check found: the rank starts as soon as the file is open. False when the part has
+ * no rank (yet, or any more). */
+static bool part_check(struct cluster *c, struct part *p, enum check_state *ret)
+{
+    struct error e = { 0 };
+    *ret = check_state(p->check, &e);
+    if (*ret >= CHECK_OPENED && *ret != CHECK_FAILED && p->rank == NULL) {
+        p->source = check_take_source(p->check);
+        *ret = part_start(c, p, &e) == 0 ? *ret : CHECK_FAILED;
+    }
+    if (*ret == CHECK_FAILED) {
+        part_fail(c, p, &e);
+    }
+    return p->rank != NULL && *ret != CHECK_FAILED;
+}
+
+static void show_loading(struct part *p)
 {
     struct rank_facts f;
-    rank_facts(p->rank, &f);
-    if (f.state == RANK_LOADING && f.load_total > 0 &&
-        clock_now_ns() - p->shown_ns > 2 * SECOND_NS) {
+    part_facts(p, &f);
+    if (f.load_total > 0 && clock_now_ns() - p->shown_ns > 2 * SECOND_NS) {
         p->shown_ns = clock_now_ns();
         log_info("cluster", "%s: loading, %.0f of %.0f MB", p->order.model_id,
                  (double)f.load_done / 1e6, (double)f.load_total / 1e6);
     }
+}
+
+static void part_poll(struct cluster *c, struct part *p)
+{
+    struct rank_facts f;
+    enum check_state check;
+    if (!part_check(c, p, &check)) {
+        return;
+    }
+    rank_facts(p->rank, &f);
+    bool loaded = f.state == RANK_LOADED || f.state == RANK_SERVING;
+    if (f.state == RANK_LOADING || (loaded && check < CHECK_VERIFIED)) {
+        show_loading(p);
+        return;
+    }
     if (f.state == p->told) {
         return;
     }
-    if (p->told == RANK_LOADING && (f.state == RANK_LOADED || f.state == RANK_SERVING)) {
+    if (p->told == RANK_LOADING && loaded) {
         struct error e = { 0 };
+        check_loaded(p->check);
         if (source_loaded(p->source, &e) != 0) {
-            tell_failed(c, &p->order, &e);
-            part_end(p);
-            data_forget(c, p->order.placement, p->order.epoch);
+            part_fail(c, p, &e);
             return;
         }
         show_loaded(p, &f);
@@ -163,7 +222,7 @@ static void part_poll(struct cluster *c, struct part *p)
             tell_failed(c, &p->order, &failure);
         }
         data_forget(c, p->order.placement, p->order.epoch);
-        p->ending = true;
+        part_end(p);
     } else {
         tell_state(c, p, &f);
     }
@@ -181,7 +240,7 @@ void parts_poll(struct cluster *c)
             if (p->rank != NULL) {
                 rank_facts(p->rank, &f);
             }
-            if (f.state == RANK_ENDED) {
+            if (f.state == RANK_ENDED && check_ended(p->check)) {
                 c->parts[i] = NULL;
                 part_table_free(&c->part_table, i);
                 part_free(p);
@@ -202,70 +261,9 @@ static void on_rank_state(void *arg, enum rank_state state, const struct error *
 
 /* --- load, unload, connect --- */
 
-static const struct model_file *find_file(struct cluster *c, const struct part_order *o,
-                                          struct error *e)
-{
-    const struct model_file *f = models_identified(&c->models, o->model_size, o->model_sha256);
-    if (f == NULL) {
-        bool changed = false;
-        models_scan(&c->models, c->options.models_dir, &changed, NULL);
-        f = models_identified(&c->models, o->model_size, o->model_sha256);
-    }
-    if (f != NULL) {
-        return f;
-    }
-    const struct model_file *other = models_by_name(&c->models, o->model_id);
-    if (other != NULL) {
-        fail(e, FAIL_NOT_FOUND,
-             "has another %s: %llu bytes, header SHA-256 %.12s..., where %llu bytes, %.12s... are "
-             "asked for",
-             o->model_id, (unsigned long long)other->size, other->sha256,
-             (unsigned long long)o->model_size, o->model_sha256);
-    } else {
-        fail(e, FAIL_NOT_FOUND,
-             "lacks the model %s (%llu bytes, header SHA-256 %.12s...): put the file into %s",
-             o->model_id, (unsigned long long)o->model_size, o->model_sha256,
-             c->options.models_dir);
-    }
-    return NULL;
-}
-
-/* Opens the file that is asked for; one that was written to since the folder was looked at is
- * looked at again. */
-static int open_source(struct cluster *c, struct part *p, struct error *e)
-{
-    for (int again = 0; again < 2; again++) {
-        const struct model_file *file = find_file(c, &p->order, e);
-        if (file == NULL) {
-            return e->code;
-        }
-        int code = source_open(&p->source, file->path, e);
-        if (code == 0 && gguf_modified_ns(source_gguf(p->source)) == file->changed_ns) {
-            return 0;
-        }
-        source_close(p->source);
-        p->source = NULL;
-        if (code != 0 && again > 0) {
-            return code;
-        }
-        *e = (struct error){ 0 };
-        bool changed = false;
-        models_scan(&c->models, c->options.models_dir, &changed, NULL);
-    }
-    return fail(e, FAIL_IO, "%s is being written to", p->order.model_id);
-}
-
 static int part_start(struct cluster *c, struct part *p, struct error *e)
 {
     const struct part_order *o = &p->order;
-    int code = open_source(c, p, e);
-    if (code == 0 && source_program(p->source)->n_layers != o->plan.n_layers) {
-        code = fail(e, FAIL_FORMAT, "the model has %d layers, the plan %d",
-                    source_program(p->source)->n_layers, o->plan.n_layers);
-    }
-    if (code != 0) {
-        return code;
-    }
     return rank_open(&p->rank,
                      &(struct rank_options){ .backend = c->options.backend,
                                              .program = source_program(p->source),
@@ -284,6 +282,29 @@ static int part_start(struct cluster *c, struct part *p, struct error *e)
                                              .on_state = on_rank_state,
                                              .arg = p },
                      e);
+}
+
+/* In the check's thread. */
+static void on_check_state(void *arg)
+{
+    struct part *p = arg;
+    event_active(p->owner->wake, 0, 0);
+}
+
+static int part_open(struct cluster *c, struct part *p, const struct device *head, struct error *e)
+{
+    const struct model_file *own =
+        head->self ? statement_own(c, p->order.placement, p->order.epoch) : NULL;
+    return check_open(&p->check,
+                      &(struct check_options){ .hasher = c->hasher,
+                                               .order = &p->order,
+                                               .models = &c->models,
+                                               .folder = c->options.models_dir,
+                                               .own = own,
+                                               .threads = statement_threads(c),
+                                               .on_state = on_check_state,
+                                               .arg = p },
+                      e);
 }
 
 int on_load(struct cluster *c, struct device *from, const json_t *m, struct error *e)
@@ -316,7 +337,7 @@ int on_load(struct cluster *c, struct device *from, const json_t *m, struct erro
     }
     struct error why = { 0 };
     code = verdict == PART_TAKE
-               ? part_start(c, p, &why)
+               ? part_open(c, p, from, &why)
                : fail(&why, FAIL_LIMIT, "already holds parts of %d models", CLUSTER_MAX_PARTS);
     if (code != 0) {
         tell_failed(c, &p->order, &why);
@@ -328,6 +349,18 @@ int on_load(struct cluster *c, struct device *from, const json_t *m, struct erro
     }
     c->parts[slot] = p;
     return 0;
+}
+
+int on_claim(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+{
+    int64_t placement = 0, epoch = 0;
+    int code = message_integer(m, "placement", 1, INT64_MAX, &placement, e);
+    code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
+    struct part *p = code == 0 ? part_find(c, placement, (uint32_t)epoch) : NULL;
+    if (p != NULL && strcmp(p->order.head, from->id) == 0) {
+        code = check_take(p->check, m, e);
+    }
+    return code;
 }
 
 int on_unload(struct cluster *c, struct device *from, const json_t *m, struct error *e)
@@ -346,13 +379,6 @@ int on_unload(struct cluster *c, struct device *from, const json_t *m, struct er
         parts_poll(c);
     }
     return code;
-}
-
-static void part_fail(struct cluster *c, struct part *p, const struct error *e)
-{
-    tell_failed(c, &p->order, e);
-    part_end(p);
-    data_forget(c, p->order.placement, p->order.epoch);
 }
 
 static void on_data(struct cluster *c, const struct data_purpose *purpose, struct channel *channel,
@@ -396,7 +422,7 @@ void part_channel(struct cluster *c, int64_t placement, uint32_t epoch, int link
                   struct channel *channel)
 {
     struct part *p = part_find(c, placement, epoch);
-    if (p == NULL || link < 0 || link >= p->n_links) {
+    if (p == NULL || p->rank == NULL || link < 0 || link >= p->n_links) {
         channel_close(channel);
         return;
     }
@@ -448,7 +474,7 @@ json_t *parts_report(struct cluster *c)
             continue;
         }
         struct rank_facts f;
-        rank_facts(p->rank, &f);
+        part_facts(p, &f);
         json_array_append_new(
             all,
             json_pack("{s:I, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:i}", "placement",
@@ -471,7 +497,7 @@ void part_reports_own(struct cluster *c, struct device *d)
             report->placement = p->order.placement;
             report->epoch = p->order.epoch;
             report->transports = p->transports;
-            rank_facts(p->rank, &report->facts);
+            part_facts(p, &report->facts);
         }
     }
 }

@@ -150,6 +150,16 @@ static int take_loaded(struct service *s, struct attempt *a, int rank, const jso
     return code;
 }
 
+/* A device that lacks the model after all, or has another one of this size and header, is asked
+ * again when its models change. */
+static void disown(struct device *d, const struct model_file *file)
+{
+    for (int i = 0; i < d->n_models; i++) {
+        struct model_file *f = &d->models[i];
+        f->bad = f->bad || (f->size == file->size && strcmp(f->sha256, file->sha256) == 0);
+    }
+}
+
 int on_part_state(struct cluster *c, struct device *from, const json_t *m, struct error *e)
 {
     int64_t placement = 0, epoch = 0;
@@ -169,6 +179,9 @@ int on_part_state(struct cluster *c, struct device *from, const json_t *m, struc
     if (strcmp(state, "failed") == 0) {
         message_text(m, "text", ERROR_TEXT - 1, &text, NULL);
         message_int(m, "code", INT32_MIN, 0, &failure, NULL);
+        if (failure == FAIL_NOT_FOUND) {
+            disown(from, &s->file);
+        }
         event.kind = PLACEMENT_RANK_FAILED;
         event.code = failure;
         event.text = text;

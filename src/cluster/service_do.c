@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "cluster/data.h"
+#include "cluster/statement.h"
 #include "cluster/link.h"
 #include "cluster/service_internal.h"
 #include "engine/engine.h"
@@ -54,6 +55,7 @@ static void begin_attempt(struct service *s, uint32_t epoch)
     memcpy(o->devices, s->devices, sizeof o->devices);
     a->n_links = wire_links(&o->plan, a->links);
     s->last = *o;
+    statement_begin(s->owner, o, &s->file);
 }
 
 static void order_rank(struct service *s, struct attempt *a, int rank)
@@ -268,6 +270,7 @@ static void end_attempt(struct service *s, struct attempt *a)
                   service_ended_why(&s->core, a->epoch));
     }
     data_forget(s->owner, s->id, a->epoch);
+    statement_end(s->owner, s->id, a->epoch);
     for (int r = 0; r < a->order.plan.n_ranks; r++) {
         channel_close(a->ranks[r].steps);
     }

@@ -15,8 +15,8 @@ static bool has_model(const struct service *s, const struct device *d)
 {
     bool found = d->self;
     for (int i = 0; i < d->n_models && !found; i++) {
-        found =
-            d->models[i].size == s->file.size && strcmp(d->models[i].sha256, s->file.sha256) == 0;
+        const struct model_file *f = &d->models[i];
+        found = !f->bad && f->size == s->file.size && strcmp(f->sha256, s->file.sha256) == 0;
     }
     return found;
 }

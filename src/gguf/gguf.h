@@ -81,9 +81,6 @@ void gguf_drop_tensors(struct gguf *g);
  * of its tensors can't be trusted. Keys, names and shapes can: they are copied on opening. */
 int gguf_check(const struct gguf *g, struct error *e);
 
-/* When the (first) file was written to last, in ns since 1970, as seen on opening. */
-int64_t gguf_modified_ns(const struct gguf *g);
-
 /* Where part i (below gguf_parts()) was read from, and what that file was then. Borrowed; "" and
  * zeros when it was opened from memory. */
 const char *gguf_part_path(const struct gguf *g, int i);

@@ -374,11 +374,6 @@ int gguf_check(const struct gguf *g, struct error *e)
     return 0;
 }
 
-int64_t gguf_modified_ns(const struct gguf *g)
-{
-    return g->parts[0].map.identity.modified_ns;
-}
-
 const char *gguf_part_path(const struct gguf *g, int i)
 {
     return g->parts[i].path ? g->parts[i].path : "";

@@ -12,7 +12,7 @@
 #include "secure/identity.h"
 #include "secure/invitation.h"
 
-#define HANDSHAKE_VERSION 1u /* of the control protocol; raised with every incompatible change */
+#define HANDSHAKE_VERSION 2u /* of the control protocol; raised with every incompatible change */
 #define HANDSHAKE_BYTES 56
 #define HANDSHAKE_EXPORTER 32
 

@@ -63,6 +63,14 @@ static int set_up(void **state)
     return 0;
 }
 
+static bool remove_list(void *folder, const char *name)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", (const char *)folder, name);
+    unlink(path);
+    return true;
+}
+
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
@@ -77,6 +85,9 @@ static int tear_down(void **state)
         }
         snprintf(path, sizeof path, "%s/invitations.lock", f->devices[i].home);
         unlink(path);
+        snprintf(path, sizeof path, "%s/chunks", f->devices[i].home);
+        file_list(path, remove_list, path, NULL);
+        rmdir(path);
         rmdir(f->devices[i].home);
     }
     rmdir(f->root);
