@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/model_name.h"
 #include "engine/engine.h"
 
 static json_t *model_json(const struct api_model *m)
@@ -20,32 +21,21 @@ static json_t *model_json(const struct api_model *m)
     return j;
 }
 
-/* Size of a name without its ".gguf". */
-static size_t stem(const char *name)
-{
-    size_t n = strlen(name);
-    return n > 5 && evutil_ascii_strcasecmp(name + n - 5, ".gguf") == 0 ? n - 5 : n;
-}
-
 bool models_find(const struct api *a, const char *name, struct api_model *ret)
 {
     const struct api_provider *p = &a->options.provider;
+    enum model_name_match match = MODEL_NAME_OTHER;
     int n = p->count(p->arg);
-    for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < n; i++) {
-            struct api_model m = { 0 };
-            p->at(p->arg, i, &m);
-            size_t size = stem(name);
-            bool same = pass == 0
-                            ? strcmp(m.id, name) == 0
-                            : stem(m.id) == size && evutil_ascii_strncasecmp(m.id, name, size) == 0;
-            if (same) {
-                *ret = m;
-                return true;
-            }
+    for (int i = 0; i < n; i++) {
+        struct api_model m = { 0 };
+        p->at(p->arg, i, &m);
+        enum model_name_match this = model_name_compare(m.id, name);
+        if (this > match) {
+            match = this;
+            *ret = m;
         }
     }
-    return false;
+    return match != MODEL_NAME_OTHER;
 }
 
 static void not_found(struct api_problem *p, const char *name)

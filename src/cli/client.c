@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/model_name.h"
 #include "os/env.h"
 
 #define SILENCE_S 60L
@@ -191,7 +192,7 @@ int client_find_model(const char *url, const char *model, struct error *e)
         json_array_foreach(json_object_get(j, "data"), i, one)
         {
             const char *id = json_string_value(json_object_get(one, "id"));
-            found = found || (id && strcmp(id, model) == 0);
+            found = found || (id && model_name_compare(id, model) != MODEL_NAME_OTHER);
             if (id)
                 buffer_printf(&names, "%s%s", names.size ? ", " : "", id);
         }

@@ -2,6 +2,7 @@
  * make of it. */
 #include "cli/bench.h"
 #include "cli/commands.h"
+#include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/print.h"
 
@@ -149,8 +150,11 @@ int cmd_bench(int argc, char **argv)
 {
     struct bench b = { .options = { .rounds = 5, .prefill = 512, .decode = 32 } };
     struct bench_options *o = &b.options;
+    const char *models = NULL;
+    char path[FOLDER_TEXT];
     const struct option_row rows[] = {
-        OPTION_OPTIONAL_ARGUMENT("MODEL", &o->model, "GGUF file to measure beside the machine"),
+        OPTION_OPTIONAL_ARGUMENT("MODEL", &o->model,
+                                 "a GGUF file or a name, to measure beside the machine"),
         OPTION_FLAG("json", &o->json, "print one JSON object (docs/bench.md)"),
         OPTION_TEXT("only", &o->only, "PARTS",
                     "of limits,kernels,model,splits,streams, joined by commas"),
@@ -161,6 +165,7 @@ int cmd_bench(int argc, char **argv)
         OPTION_INT("prefill", &o->prefill, 1, MAX_TOKENS, "N", "tokens of a prompt, 512"),
         OPTION_INT("decode", &o->decode, 2, MAX_TOKENS, "N", "tokens decoded after the first, 32"),
         OPTION_TEXT("isa", &o->isa, "NAME", "instruction set: scalar, avx2, ...; default the best"),
+        OPTION_MODELS(&models),
     };
     const struct option_set set = { "bench", rows, ARRAY_LEN(rows) };
     struct error e = { 0 };
@@ -172,7 +177,9 @@ int cmd_bench(int argc, char **argv)
         print_failure("bench", &e);
         return EXIT_USAGE;
     }
-    if (run(&b, chosen, &e)) {
+    const char *model = o->model;
+    o->model = model ? path : NULL;
+    if ((model && folders_find_model(model, models, path, &e)) || run(&b, chosen, &e)) {
         print_failure("bench", &e);
         return EXIT_FAILED;
     }

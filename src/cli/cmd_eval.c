@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "cli/eval.h"
 #include "cli/options.h"
+#include "cli/folders.h"
 #include "cli/print.h"
 
 #include "base/buffer.h"
@@ -187,8 +188,10 @@ out:
 int cmd_eval(int argc, char **argv)
 {
     struct eval_options o = { .chunk = 512 };
+    const char *models = NULL;
+    char path[FOLDER_TEXT];
     const struct option_row rows[] = {
-        OPTION_ARGUMENT("MODEL", &o.model, "GGUF file"),
+        OPTION_ARGUMENT("MODEL", &o.model, "a GGUF file or a name"),
         OPTION_TEXT("tokens", &o.tokens, "FILE", "token ids separated by white space"),
         OPTION_TEXT("logits", &o.logits, "OUT", "little-endian f32 [tokens][vocabulary]"),
         OPTION_TEXT("text", &o.text, "FILE", "print the perplexity of this text instead"),
@@ -202,6 +205,7 @@ int cmd_eval(int argc, char **argv)
         OPTION_TEXT("isa", &o.isa, "NAME", "instruction set, or one by rank: avx2,scalar"),
         OPTION_INT("chunk", &o.chunk, 1, 4096, "N", "rows of prefill in one step"),
         OPTION_INT("beside", &o.beside, 0, 64, "N", "other sequences in the same steps"),
+        OPTION_MODELS(&models),
     };
     const struct option_set set = { "eval", rows, ARRAY_LEN(rows) };
     struct error e = { 0 };
@@ -212,6 +216,11 @@ int cmd_eval(int argc, char **argv)
         print_err("shoal eval: give --tokens FILE and --logits OUT, or --text FILE\n");
         return EXIT_USAGE;
     }
+    if (folders_find_model(o.model, models, path, &e)) {
+        print_failure("eval", &e);
+        return EXIT_FAILED;
+    }
+    o.model = path;
     if (o.text ? eval_text(&o, &e) : eval_logits(&o, &e)) {
         print_failure("eval", &e);
         return EXIT_FAILED;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/buffer.h"
+#include "cli/folders.h"
 #include "cli/inspect_program.h"
 #include "cli/options.h"
 #include "cli/print.h"
@@ -200,20 +201,6 @@ static void print_tensors(const struct inspection *i)
     }
 }
 
-/* Text as JSON; bytes that are no UTF-8 become '?'. */
-static json_t *json_bytes(struct bytes b)
-{
-    json_t *j = json_stringn(b.size ? (const char *)b.data : "", b.size);
-    if (j || !b.size)
-        return j;
-    char *copy = malloc(b.size);
-    for (size_t i = 0; copy && i < b.size; i++)
-        copy[i] = b.data[i] < 128 ? (char)b.data[i] : '?';
-    j = copy ? json_stringn(copy, b.size) : NULL;
-    free(copy);
-    return j;
-}
-
 static json_t *json_count(uint64_t n)
 {
     return n > INT64_MAX ? json_real((double)n) : json_integer((json_int_t)n);
@@ -231,7 +218,7 @@ static json_t *json_array_value(const struct gguf_value *v)
     json_t *first = json_array();
     for (uint64_t i = 0; i < v->count && i < ARRAY_SHOWN; i++) {
         if (v->element == GGUF_TEXT)
-            json_array_append_new(first, json_bytes(gguf_array_text(v, i)));
+            json_array_append_new(first, print_json_string(gguf_array_text(v, i)));
         else if (v->element == GGUF_BOOL)
             json_array_append_new(first, json_boolean(gguf_array_int(v, i) != 0));
         else if (gguf_type_is_int(v->element))
@@ -248,7 +235,7 @@ static json_t *json_value(const struct gguf_value *v)
     if (v->type == GGUF_ARRAY)
         return json_array_value(v);
     if (v->type == GGUF_TEXT)
-        return json_bytes(v->text);
+        return print_json_string(v->text);
     if (v->type == GGUF_BOOL)
         return json_boolean(v->u != 0);
     if (v->type == GGUF_U64)
@@ -261,7 +248,7 @@ static json_t *json_metadata(const struct inspection *i)
     json_t *all = json_object();
     for (int k = 0; k < gguf_n_keys(i->g); k++) {
         const struct gguf_value *v = gguf_value_at(i->g, k);
-        json_t *key = json_bytes(v->key);
+        json_t *key = print_json_string(v->key);
         json_object_set_new(all, json_string_value(key), json_value(v));
         json_decref(key);
     }
@@ -277,8 +264,8 @@ static json_t *json_tensors(const struct inspection *i)
         for (int d = 0; d < t->n_dims; d++)
             json_array_append_new(shape, json_count(t->dims[d]));
         json_array_append_new(
-            all, json_pack("{s:o, s:s, s:o, s:o, s:o, s:i}", "name", json_bytes(t->name), "type",
-                           quant_format(t->type)->name, "shape", shape, "bytes",
+            all, json_pack("{s:o, s:s, s:o, s:o, s:o, s:i}", "name", print_json_string(t->name),
+                           "type", quant_format(t->type)->name, "shape", shape, "bytes",
                            json_count(t->bytes), "offset", json_count(t->offset), "part", t->part));
     }
     return all;
@@ -328,10 +315,10 @@ static int show_json(const struct inspection *i, struct error *e)
     const struct gguf_summary *s = &i->s;
     json_t *all = json_pack(
         "{s:o, s:o, s:I, s:I, s:i, s:o, s:o, s:o, s:f, s:o}", "file",
-        json_bytes(bytes_text(i->path)), "file_bytes", json_count(gguf_file_bytes(i->g)), "version",
-        (json_int_t)gguf_version(i->g), "alignment", (json_int_t)gguf_alignment(i->g), "parts",
-        gguf_parts(i->g), "architecture", json_bytes(s->architecture), "name", json_bytes(s->name),
-        "parameters", json_count(s->parameters), "bits_per_weight",
+        print_json_string(bytes_text(i->path)), "file_bytes", json_count(gguf_file_bytes(i->g)),
+        "version", (json_int_t)gguf_version(i->g), "alignment", (json_int_t)gguf_alignment(i->g),
+        "parts", gguf_parts(i->g), "architecture", print_json_string(s->architecture), "name",
+        print_json_string(s->name), "parameters", json_count(s->parameters), "bits_per_weight",
         bits_per_weight(s->tensor_bytes, s->parameters), "tensor_bytes",
         json_count(s->tensor_bytes));
     int missing = json_object_set_new(all, "layers", json_integer(s->layers)) |
@@ -365,19 +352,23 @@ int cmd_inspect(int argc, char **argv)
 {
     struct inspection i = { 0 };
     bool json = false, program = false;
-    const char *split = NULL;
+    const char *split = NULL, *model = NULL, *models = NULL;
+    char path[FOLDER_TEXT];
     const struct option_row rows[] = {
-        OPTION_ARGUMENT("FILE", &i.path, "GGUF file; of a split model the first part"),
+        OPTION_ARGUMENT("MODEL", &model, "a GGUF file (of a split one the first part), or a name"),
         OPTION_FLAG("json", &json, "print JSON"),
         OPTION_FLAG("program", &program, "print the program that the model becomes"),
         OPTION_TEXT("split", &split, "SPEC", "with --program: each rank's part, as for shoal up"),
+        OPTION_MODELS(&models),
     };
     const struct option_set set = { "inspect", rows, sizeof(rows) / sizeof(rows[0]) };
     struct error e = { 0 };
     int status = 0;
     if (!options_start(&set, argc, argv, &status))
         return status;
-    int r = gguf_open(&i.g, i.path, &e);
+    int r = folders_find_model(model, models, path, &e);
+    i.path = path;
+    r = r ? r : gguf_open(&i.g, path, &e);
     if (!r && program)
         r = inspect_program(i.g, split, &e);
     else if (!r && !(r = gguf_summarize(i.g, &i.s, &e))) {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/print.h"
 #include "chat/template.h"
@@ -67,11 +68,14 @@ out:
 
 int cmd_render(int argc, char **argv)
 {
-    const char *model = NULL;
+    const char *model = NULL, *models = NULL;
+    char path[FOLDER_TEXT];
     const struct option_row rows[] = {
-        OPTION_ARGUMENT("MODEL", &model,
-                        "GGUF file; stdin has a JSON array of messages, or an object with "
-                        "\"messages\", \"tools\" and other variables of the template"),
+        OPTION_ARGUMENT(
+            "MODEL", &model,
+            "a GGUF file or a name; stdin has a JSON array of messages, or an object with "
+            "\"messages\", \"tools\" and other variables of the template"),
+        OPTION_MODELS(&models),
     };
     const struct option_set set = { "render", rows, sizeof rows / sizeof rows[0] };
     int status = EXIT_OK;
@@ -80,7 +84,7 @@ int cmd_render(int argc, char **argv)
     if (!options_start(&set, argc, argv, &status))
         return status;
     buffer_init(&out, MAX_INPUT);
-    if (render(model, &out, &e)) {
+    if (folders_find_model(model, models, path, &e) || render(path, &out, &e)) {
         print_failure("render", &e);
         status = EXIT_FAILED;
     } else {

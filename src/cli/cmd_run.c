@@ -2,11 +2,13 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/conversation.h"
+#include "cli/folders.h"
 #include "cli/local_model.h"
 #include "cli/options.h"
 #include "cli/print.h"
 #include "cli/prompt.h"
 
+#include "os/env.h"
 #include "os/file.h"
 #include "os/terminal.h"
 
@@ -16,6 +18,7 @@
 #include <string.h>
 
 #define MAX_PROMPT ((size_t)8 << 20)
+#define MAX_HEALTH ((size_t)64 << 10)
 
 /* Set by Ctrl-C: ends the answer, not the program. */
 static atomic_bool interrupted;
@@ -30,9 +33,9 @@ struct run {
     struct conversation_options conversation;
     struct local_model_options local;
     struct option_list stop;
-    const char *prompt, *given_url;
+    const char *prompt, *given_url, *models;
     bool json, quiet;
-    char url[CLIENT_URL_TEXT];
+    char url[CLIENT_URL_TEXT], path[FOLDER_TEXT];
     struct local_model *model; /* NULL: the endpoint answers */
     struct conversation chat;
 };
@@ -111,7 +114,7 @@ static bool run_bye(struct run *r)
 
 static const struct chat_command chat_commands[] = {
     { "/clear", "forget the conversation and begin a new one", run_clear },
-    { "/help", "this list; so does /?", run_help },
+    { "/help", "this list; /? too", run_help },
     { "/?", NULL, run_help },
     { "/bye", "leave; so do /exit and Ctrl-D", run_bye },
     { "/exit", NULL, run_bye },
@@ -224,11 +227,37 @@ static int read_piped(const char *given, struct buffer *ret, struct error *e)
                                 : result;
 }
 
-/* A file's path, or a name that can only be meant as one. */
-static bool names_file(const char *model)
+/* Nobody was named who should answer, and nobody does. */
+static bool is_alone(const struct run *r)
 {
-    const char *dot = strrchr(model, '.');
-    return strchr(model, '/') || (dot && strcmp(dot, ".gguf") == 0) || file_exists(model);
+    struct buffer body;
+    if (r->given_url || env_get("SHOAL_URL", NULL))
+        return false;
+    buffer_init(&body, MAX_HEALTH);
+    bool alone = client_fetch(r->url, "/health", &body, NULL) == FAIL_CLOSED;
+    buffer_done(&body);
+    return alone;
+}
+
+/* Who answers: this process, for a file, and for a model of the models folder where no device runs;
+ * else the endpoint. */
+static int choose(struct run *r, bool asks_first, struct error *e)
+{
+    const char *model = r->conversation.model;
+    bool is_file = folders_is_file(model);
+    struct error nowhere = { 0 };
+    if (is_file || is_alone(r)) {
+        int result = folders_find_model(model, r->models, r->path, &nowhere);
+        if (!result) {
+            if (!is_file && !r->quiet)
+                print_err("no device runs here (shoal up): this process answers\n");
+            r->local.path = r->conversation.model = r->path;
+            return local_model_open(&r->model, &r->local, e);
+        }
+        if (is_file || result != FAIL_NOT_FOUND)
+            return fail(e, result, "%s", nowhere.text);
+    }
+    return asks_first ? client_find_model(r->url, model, e) : 0;
 }
 
 static int start(struct run *r, struct error *e)
@@ -239,13 +268,9 @@ static int start(struct run *r, struct error *e)
     if (!result && r->json && !prompt.size)
         result = fail(e, FAIL_ARG, "--json is for one prompt, not for a chat");
     if (!result)
+        result = choose(r, !prompt.size, e);
+    if (!result)
         result = conversation_init(&r->chat, &r->conversation, e);
-    if (!result && names_file(r->conversation.model)) {
-        r->local.path = r->conversation.model;
-        result = local_model_open(&r->model, &r->local, e);
-    } else if (!result && !prompt.size) {
-        result = client_find_model(r->url, r->conversation.model, e);
-    }
     signal(SIGINT, on_interrupt); /* only now: until here Ctrl-C ends the program */
     if (!result)
         result = prompt.size ? ask(r, buffer_bytes(&prompt), e) : chat(r, e);
@@ -271,7 +296,8 @@ int cmd_run(int argc, char **argv)
     struct run r = { .conversation = { .temperature = -1, .top_p = -1, .seed = -1 },
                      .local = { .context = 4096 } };
     const struct option_row rows[] = {
-        OPTION_ARGUMENT("MODEL", &r.conversation.model, "a served model's name, or a GGUF file"),
+        OPTION_ARGUMENT("MODEL", &r.conversation.model,
+                        "a served model's name, or a file or name of this machine"),
         OPTION_OPTIONAL_ARGUMENT("PROMPT", &r.prompt,
                                  "what is piped in comes behind it, or is it; without both: a "
                                  "chat, where /help tells more"),
@@ -293,6 +319,7 @@ int cmd_run(int argc, char **argv)
                    "of a file: of compute (all usable cores)"),
         OPTION_TEXT("isa", &r.local.isa, "NAME",
                     "of a file: kernels (the best that the processor has)"),
+        OPTION_MODELS(&r.models),
     };
     const struct option_set set = { "run", rows, ARRAY_LEN(rows) };
     struct error e = { 0 };

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/print.h"
 #include "chat/vocab_load.h"
@@ -52,19 +53,21 @@ out:
 
 int cmd_tokenize(int argc, char **argv)
 {
-    const char *model = NULL;
+    const char *model = NULL, *models = NULL;
+    char path[FOLDER_TEXT];
     struct vocab_encode_options o = { 0 };
     const struct option_row rows[] = {
-        OPTION_ARGUMENT("MODEL", &model, "GGUF file; the text comes from stdin"),
+        OPTION_ARGUMENT("MODEL", &model, "a GGUF file or a name; the text comes from stdin"),
         OPTION_FLAG("special", &o.parse_special, "control tokens' spellings become the tokens"),
         OPTION_FLAG("bos", &o.add_bos, "put the BOS token first"),
+        OPTION_MODELS(&models),
     };
     const struct option_set set = { "tokenize", rows, sizeof rows / sizeof rows[0] };
     int status = EXIT_OK;
     struct error e = { 0 };
     if (!options_start(&set, argc, argv, &status))
         return status;
-    if (tokenize(model, &o, &e)) {
+    if (folders_find_model(model, models, path, &e) || tokenize(path, &o, &e)) {
         print_failure("tokenize", &e);
         return EXIT_FAILED;
     }

@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/model_name.h"
 #include "os/env.h"
+#include "os/file.h"
+#include "store/shelf.h"
 
 int folders_find(const char *home, const char *models, struct folders *ret, struct error *e)
 {
@@ -29,6 +32,42 @@ int folders_find(const char *home, const char *models, struct folders *ret, stru
     }
     *ret = f;
     return 0;
+}
+
+bool folders_is_file(const char *model)
+{
+    return model_name_is_path(model) ||
+           (model_name_parse(bytes_text(model)).is_file && file_exists(model));
+}
+
+static int take_path(const char *path, char ret[static FOLDER_TEXT], struct error *e)
+{
+    if (strlen(path) >= FOLDER_TEXT)
+        return fail(e, FAIL_ARG, "a path of more than %d bytes", FOLDER_TEXT - 1);
+    memcpy(ret, path, strlen(path) + 1);
+    return 0;
+}
+
+int folders_find_model(const char *model, const char *models, char ret[static FOLDER_TEXT],
+                       struct error *e)
+{
+    struct folders f;
+    struct shelf_model found;
+    if (folders_is_file(model))
+        return take_path(model, ret, e);
+    int code = folders_find(NULL, models, &f, e);
+    code = code ? code : shelf_find(f.models, model, &found, e);
+    if (code == FAIL_NOT_FOUND && file_exists(model))
+        return take_path(model, ret, e);
+    if (code == FAIL_NOT_FOUND)
+        return fail(e, code,
+                    "no model \"%s\" in %s, and no such file; shoal list names what is there",
+                    model, f.models);
+    if (code == 0 && !shelf_is_whole(&found))
+        return fail(e, FAIL_STATE,
+                    "\"%s\" is not all here (%d of %d files): shoal pull fetches the rest", model,
+                    found.files, found.parts);
+    return code ? code : take_path(found.path, ret, e);
 }
 
 int folders_find_history(char ret[static FOLDER_TEXT], struct error *e)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/display.h"
+#include "base/utf8.h"
 #include "cli/options.h"
 #include "os/env.h"
 #include "os/terminal.h"
@@ -108,6 +109,26 @@ int print_json(json_t *json, struct error *e)
     print_json_text(bytes_text(text));
     free(text);
     return print_flush(e);
+}
+
+json_t *print_json_string(struct bytes text)
+{
+    json_t *whole = json_stringn(text.size ? (const char *)text.data : "", text.size);
+    char *copy = whole ? NULL : malloc(text.size);
+    size_t n = 0;
+    for (size_t i = 0; copy && i < text.size;) {
+        uint32_t c;
+        int size = utf8_read(bytes_of(text.data + i, text.size - i), &c);
+        if (size > 0)
+            memcpy(copy + n, text.data + i, (size_t)size);
+        else
+            copy[n] = '?';
+        n += size > 0 ? (size_t)size : 1;
+        i += size > 0 ? (size_t)size : 1;
+    }
+    whole = copy ? json_stringn(copy, n) : whole;
+    free(copy);
+    return whole;
 }
 
 void print_text(struct bytes text)

@@ -39,6 +39,8 @@ void print_failure(const char *command, const struct error *e);
 
 /* JSON on lines of its own: two spaces a level. Takes the reference. FAIL_NOMEM, FAIL_IO. */
 int print_json(json_t *json, struct error *e);
+/* A text as a JSON string; bytes that are no UTF-8 become '?'. NULL without memory. */
+json_t *print_json_string(struct bytes text);
 /* JSON that is text already, and a line's end. */
 void print_json_text(struct bytes json);
 

@@ -4,70 +4,23 @@
 #include <stdlib.h>
 
 #include "base/display.h"
+#include "base/model_name.h"
 #include "gguf/gguf.h"
 #include "os/file.h"
 #include "os/log.h"
 #include "os/thread.h"
 #include "store/chunks.h"
 
-#include <ctype.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-
-#define ENDING ".gguf"
-/* "-00001-of-00003" before the ending marks a part of a split model. */
-#define PART_TEXT 15
-
-static bool ends_with(const char *name, const char *ending)
-{
-    size_t n = strlen(name), k = strlen(ending);
-    if (n < k) {
-        return false;
-    }
-    for (size_t i = 0; i < k; i++) {
-        if (tolower((unsigned char)name[n - k + i]) != ending[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* The number of a part of a split model ("NAME-00002-of-00003.gguf": 2, *of 3), or 0. */
-static int part_number(const char *stem, size_t n, int *of)
-{
-    if (n <= PART_TEXT) {
-        return 0;
-    }
-    const char *p = stem + n - PART_TEXT;
-    int part = 0, all = 0;
-    for (int i = 0; i < PART_TEXT; i++) {
-        bool digit = isdigit((unsigned char)p[i]) != 0;
-        bool fits = i == 0 || i == 6 || i == 9 ? p[i] == '-'
-                    : i == 7                   ? p[i] == 'o'
-                    : i == 8                   ? p[i] == 'f'
-                                               : digit;
-        if (!fits) {
-            return 0;
-        }
-        part = i >= 1 && i <= 5 ? part * 10 + (p[i] - '0') : part;
-        all = i >= 10 ? all * 10 + (p[i] - '0') : all;
-    }
-    *of = all;
-    return part;
-}
 
 static void stem_of(const char *path, char id[static MODEL_ID_TEXT])
 {
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
-    size_t n = strlen(name) - (ends_with(name, ENDING) ? strlen(ENDING) : 0);
-    int of = 0;
-    if (part_number(name, n, &of) > 0) {
-        n -= PART_TEXT;
-    }
     /* Names of files may be any bytes; an id goes into JSON, logs and terminals. */
-    display_copy(id, MODEL_ID_TEXT, bytes_of(name, n));
+    display_copy(id, MODEL_ID_TEXT, bytes_of(name, model_name_parse(bytes_text(name)).stem));
 }
 
 int model_identify_open(const struct gguf *g, struct model_file *ret, struct error *e)
@@ -147,10 +100,9 @@ static bool still_so(const struct model_file *f)
 static bool scan_entry(void *arg, const char *name)
 {
     struct scan *s = arg;
-    size_t n = strlen(name);
-    int of = 1;
-    if (!ends_with(name, ENDING) || part_number(name, n - strlen(ENDING), &of) > 1 ||
-        s->new.n == MODELS_MAX) {
+    struct model_name parsed = model_name_parse(bytes_text(name));
+    int of = parsed.parts;
+    if (!parsed.is_file || parsed.part > 1 || s->new.n == MODELS_MAX) {
         return true;
     }
     struct model_file *to = &s->new.files[s->new.n];
@@ -313,31 +265,17 @@ int models_like(const struct model_list *list, int at, uint64_t size, const char
     return -1;
 }
 
-static bool same_name(const char *a, const char *b, bool strict)
-{
-    if (strict) {
-        return strcmp(a, b) == 0;
-    }
-    size_t n = strlen(b) - (ends_with(b, ENDING) ? strlen(ENDING) : 0);
-    if (strlen(a) != n) {
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (tolower((unsigned char)a[i]) != tolower((unsigned char)b[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
 const struct model_file *models_by_name(const struct model_list *list, const char *name)
 {
-    for (int strict = 1; strict >= 0; strict--) {
-        for (int i = 0; i < list->n; i++) {
-            if (!list->files[i].bad && same_name(list->files[i].id, name, strict)) {
-                return &list->files[i];
-            }
+    const struct model_file *best = NULL;
+    enum model_name_match match = MODEL_NAME_OTHER;
+    for (int i = 0; i < list->n; i++) {
+        const struct model_file *f = &list->files[i];
+        enum model_name_match m = f->bad ? MODEL_NAME_OTHER : model_name_compare(f->id, name);
+        if (m > match) {
+            match = m;
+            best = f;
         }
     }
-    return NULL;
+    return best;
 }

@@ -3,10 +3,14 @@
 
 import hashlib
 import http.server
+import json
 import os
 import pathlib
+import pty
 import random
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +26,8 @@ CHUNK = 64 << 10
 # About 6 MB/s: all kills fit into one file, and the test takes seconds.
 CHUNK_SECONDS = 0.01
 RUN_SECONDS = 60
+with socket.socket() as probe:
+    DEVICE_RUNS = probe.connect_ex(("127.0.0.1", 8420)) == 0
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -134,6 +140,78 @@ def exit_codes_tell(w):
     expect(not list((w.path / "third").iterdir()), "something stayed")
 
 
+def shoal(w, *arguments, answer=None):
+    """(exit code, stdout, stderr) of any command; answer: typed at a terminal."""
+    env = {**os.environ, "XDG_DATA_HOME": str(w.path / "data"), "TERM": "dumb"}
+    command = [str(w.shoal), *map(str, arguments)]
+    if answer is None:
+        r = subprocess.run(command, env=env, text=True, stdin=subprocess.DEVNULL,
+                           capture_output=True, timeout=RUN_SECONDS)
+        return r.returncode, r.stdout, r.stderr
+    leader, follower = pty.openpty()
+    os.write(leader, answer.encode())
+    r = subprocess.run(command, env=env, text=True, stdin=follower, capture_output=True,
+                       timeout=RUN_SECONDS)
+    os.close(leader)
+    os.close(follower)
+    return r.returncode, r.stdout, r.stderr
+
+
+def a_folder_is_listed_and_cleared(w):
+    folder = w.path / "data/shoal/models"
+    expect(shoal(w, "list")[0] == 0 and "no models" in shoal(w, "list")[2], "an absent folder")
+    folder.mkdir(parents=True)
+    for name, size in (("Tiny.gguf", 10), ("big-00001-of-00002.gguf", 1000),
+                       ("big-00002-of-00002.gguf", 2000), ("less-00001-of-00003.gguf", 5),
+                       ("late.gguf.part", 7), ("late.gguf.part.json", 9), ("notes.txt", 1)):
+        (folder / name).write_bytes(b"x" * size)
+    out = shoal(w, "list")[1]
+    expect(re.search(r"^big +3.0 kB +\d{4}-\d\d-\d\d  2 files$", out, re.M), out)
+    expect("only 1 of 3 files" in out and "unfinished" in out and "notes" not in out, out)
+    expect(shoal(w, "list", "--names")[1] == "Tiny\nbig\n", "names")
+    listed = {m["name"]: m for m in json.loads(shoal(w, "list", "--json")[1])}
+    expect(listed["big"]["bytes"] == 3000 and listed["big"]["whole"] and
+           not listed["late"]["whole"], f"{listed}")
+    code, _, err = shoal(w, "rm", "tiny.gguf")
+    expect(code == 2 and "--yes" in err and (folder / "Tiny.gguf").exists(), err)
+    code, _, err = shoal(w, "rm", "tiny", answer="n\n")
+    expect(code == 1 and "remove Tiny (10 B) from" in err and (folder / "Tiny.gguf").exists(), err)
+    expect(shoal(w, "rm", "tiny", answer="y\n")[0] == 0, "rm with y")
+    for name in "big-00001-of-00002", "LATE", "less":
+        expect(shoal(w, "rm", name, "--yes")[0] == 0, f"rm {name}")
+    expect([p.name for p in folder.iterdir()] == ["notes.txt"], f"{list(folder.iterdir())}")
+    expect(shoal(w, "rm", "tiny", "--yes")[0] == 1, "rm of nothing")
+    expect(shoal(w, "rm", str(folder / "notes.txt"), "--yes")[0] == 2, "rm of a path")
+
+
+def a_name_means_the_same_everywhere(w):
+    """The folder's name of a model, with its ending or without, in any case; or a path."""
+    folder = w.path / "named"
+    folder.mkdir()
+    shutil.copy(models.folder(sys.argv[1]) / "tiny.gguf", folder / "Tiny.gguf")
+    (folder / "half.gguf.part").write_bytes(b"x")
+    ids = w.path / "ids"
+    ids.write_text("1 5 6 7")
+    for name in "Tiny", "tiny", "TINY.GGUF", folder / "Tiny.gguf":
+        named = [name, "--models", folder]
+        commands = [["inspect", *named], ["tokenize", *named], ["inspect", "--program", *named],
+                        ["eval", *named, "--tokens", ids, "--logits", w.path / "logits"],
+                        ["run", *named, "hi", "--max-tokens", "2", "--threads", "1"]]
+        # By name a device that runs on this machine would be asked.
+        for command in commands[:4] if DEVICE_RUNS and "/" not in str(name) else commands:
+            code, out, err = shoal(w, *command)
+            expect(code == 0, f"{command}: {err}")
+    code, _, err = shoal(w, "run", "tiny", "hi", "--models", folder, "--url", "http://127.0.0.1:1")
+    expect(code == 1 and "nobody answers" in err, f"who was named did not answer: {err}")
+    for name, why in (("half", "not all here"), ("none", "no model"), ("./tiny", "No such file")):
+        code, _, err = shoal(w, "inspect", name, "--models", folder)
+        expect(code == 1 and why in err, f"{name}: {err}")
+    code, _, err = shoal(w, "eval", "tiny", "--models", folder, "--tokens", ids, "--logits",
+                         w.path / "logits", "--isa", "scalar,scalar")
+    expect(code == 1 and "names 2 instruction sets, but there is 1 rank" in err, err)
+
+
 if __name__ == "__main__":
-    sys.exit(run_tests([killed_downloads_go_on, the_hub_is_asked_with_the_token, exit_codes_tell],
+    sys.exit(run_tests([killed_downloads_go_on, the_hub_is_asked_with_the_token, exit_codes_tell,
+                        a_folder_is_listed_and_cleared, a_name_means_the_same_everywhere],
                        lambda: World(sys.argv[1])))
