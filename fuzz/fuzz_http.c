@@ -126,7 +126,7 @@ static void open_device(void)
         "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}"
         "{{ c.function.name }}{% endfor %}{% endfor %}{{ tools|length if tools }}>";
     if (chat_template_parse(&template, bytes_text(source), NULL, &e) != 0 ||
-        chat_model_of(&text, mock_vocab(), template, &e) != 0) {
+        chat_model_of(&text, mock_vocab(false), template, &e) != 0) {
         abort();
     }
     const struct engine_options model = { .executor = &speaker.x,

@@ -165,11 +165,10 @@ static int encode_ids(const struct api_model *model, const struct openai_prompt 
 {
     struct error e = { 0 };
     for (int i = 0; i < prompt->n_ids; i++) {
-        if (prompt->ids[i] >= vocab_size(chat_model_vocab(model->text))) {
+        if (prompt->ids[i] >= prompt_vocab(model)) {
             return problem_set(p, 400, "invalid_value", param,
                                "Invalid '%s': this model's token ids are 0 to %d, but got %d.",
-                               param, vocab_size(chat_model_vocab(model->text)) - 1,
-                               prompt->ids[i]);
+                               param, prompt_vocab(model) - 1, prompt->ids[i]);
         }
         if (token_list_add(ids, prompt->ids[i], &e) != 0) {
             return problem_from_error(p, &e);

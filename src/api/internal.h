@@ -160,6 +160,9 @@ bool models_route(struct api *a, const struct api_request *q, struct openai_requ
  * or NULL. *ids is the caller's. param: the field. */
 int prompt_encode(const struct api_model *model, struct bytes text, const struct spans *user,
                   const char *param, struct token_list *ids, struct api_problem *p);
+/* Token ids that the model can be given are below this: some vocabularies have more tokens than the
+ * model has weights for. */
+int prompt_vocab(const struct api_model *model);
 /* Checks token ids of the request's biases. */
 int prompt_check_bias(const struct api_model *model, const struct openai_request *request,
                       struct api_problem *p);

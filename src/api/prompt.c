@@ -54,13 +54,36 @@ static int check_size(const struct api_model *model, struct bytes text, const ch
     return too_long(model, param, "at least ", least, p);
 }
 
+int prompt_vocab(const struct api_model *model)
+{
+    int tokens = vocab_size(chat_model_vocab(model->text)), rows = engine_vocab(model->engine);
+    return tokens < rows ? tokens : rows;
+}
+
+/* A text may spell a token that the vocabulary has and the model has no weights for. */
+static int check_tokens(const struct api_model *model, const struct token_list *ids,
+                        const char *param, struct api_problem *p)
+{
+    for (size_t i = 0; i < ids->count; i++) {
+        if (ids->ids[i] >= prompt_vocab(model)) {
+            struct bytes text = vocab_token_text(chat_model_vocab(model->text), ids->ids[i]);
+            return problem_set(
+                p, 400, "invalid_value", param,
+                "The prompt has the token '%.*s' (%d). This model's vocabulary names "
+                "it, but the model has weights for %d tokens only.",
+                BYTES_ARG(text), ids->ids[i], prompt_vocab(model));
+        }
+    }
+    return 0;
+}
+
 int prompt_encode(const struct api_model *model, struct bytes text, const struct spans *user,
                   const char *param, struct token_list *ids, struct api_problem *p)
 {
     const struct vocab *v = chat_model_vocab(model->text);
-    const struct vocab_encode_options o = { .add_special = true,
-                                            .parse_special = true,
-                                            .user = user };
+    const struct vocab_encode_options o = {
+        .add_special = true, .open_end = user != NULL, .parse_special = true, .user = user
+    };
     struct error e = { 0 };
     if (check_size(model, text, param, p) != 0) {
         return -1;
@@ -82,6 +105,9 @@ int prompt_encode(const struct api_model *model, struct bytes text, const struct
             return problem_from_error(p, &e);
         }
     }
+    if (check_tokens(model, ids, param, p) != 0) {
+        return -1;
+    }
     return prompt_check_context(model, ids->count, param, p);
 }
 
@@ -90,11 +116,11 @@ int prompt_check_bias(const struct api_model *model, const struct openai_request
 {
     for (int i = 0; i < request->sampling.n_bias; i++) {
         int32_t id = request->sampling.bias[i].id;
-        if (id >= vocab_size(chat_model_vocab(model->text))) {
+        if (id >= prompt_vocab(model)) {
             return problem_set(p, 400, "invalid_value", "logit_bias",
                                "Invalid key in 'logit_bias': this model's token ids are 0 to %d, "
                                "but got %d.",
-                               vocab_size(chat_model_vocab(model->text)) - 1, id);
+                               prompt_vocab(model) - 1, id);
         }
     }
     return 0;

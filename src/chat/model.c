@@ -13,7 +13,8 @@
 struct chat_model {
     atomic_int owners;
     struct vocab *vocab;
-    uint8_t *eog; /* (n_vocab) */
+    uint8_t *eog; /* (rows) */
+    int rows;     /* of the logits */
     struct chat_template *chat;
 };
 
@@ -48,6 +49,7 @@ int chat_model_open(struct chat_model **ret, const struct gguf *g, int n_vocab, 
         return fail(e, FAIL_NOMEM, "memory for a vocabulary");
     }
     t->owners = 1;
+    t->rows = n_vocab;
     struct error local = { 0 };
     int code = vocab_load(&t->vocab, g, clock_now_ns(), &local);
     if (code != 0 && code != FAIL_NOT_FOUND) {
@@ -73,6 +75,7 @@ int chat_model_of(struct chat_model **ret, struct vocab *vocab, struct chat_temp
     }
     t->owners = 1;
     t->vocab = vocab;
+    t->rows = vocab != NULL ? vocab_size(vocab) : 0;
     t->chat = template;
     *ret = t;
     return 0;
@@ -99,6 +102,11 @@ void chat_model_release(struct chat_model *t)
 const uint8_t *chat_model_eog(const struct chat_model *t)
 {
     return t->eog;
+}
+
+int chat_model_extra(const struct chat_model *t)
+{
+    return t->vocab != NULL && vocab_size(t->vocab) > t->rows ? vocab_size(t->vocab) - t->rows : 0;
 }
 
 const struct vocab *chat_model_vocab(const struct chat_model *t)

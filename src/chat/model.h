@@ -29,6 +29,9 @@ void chat_model_release(struct chat_model *t);
 const uint8_t *chat_model_eog(const struct chat_model *t);
 /* NULL when the file has none. */
 const struct vocab *chat_model_vocab(const struct chat_model *t);
+/* Tokens of the vocabulary for which the model has no weights (n_vocab is smaller): they are never
+ * sampled, and a prompt can't have them. */
+int chat_model_extra(const struct chat_model *t);
 /* The chat template, parsed; NULL when the file has none. */
 const struct chat_template *chat_model_template(const struct chat_model *t);
 

@@ -365,6 +365,12 @@ int service_add(struct cluster *c, const char *name, struct error *e)
         }
         code = chat_model_open(&s->text, source_gguf(s->source), service_program(s)->vocab, e);
     }
+    if (code == 0 && chat_model_extra(s->text) > 0) {
+        log_warn("cluster",
+                 "%s: its vocabulary has %d tokens more than the model has weights for: they are "
+                 "never answered, and prompts with them are refused",
+                 s->file.id, chat_model_extra(s->text));
+    }
     code = code ? code : measure(s, e);
     if (code == 0 && c->options.split != NULL) {
         struct placement_plan plan;

@@ -505,6 +505,11 @@ int engine_context(const struct engine *g)
     return g->x->max_context;
 }
 
+int engine_vocab(const struct engine *g)
+{
+    return g->options.vocab;
+}
+
 void engine_stats(const struct engine *g, struct engine_stats *ret)
 {
     struct engine *m = (struct engine *)g; /* the lock is not part of what a reader sees */

@@ -74,6 +74,8 @@ void engine_cancel(struct engine *g, uint64_t ticket);
 
 /* Positions of one session. */
 int engine_context(const struct engine *g);
+/* Width of a logits row: token ids from here on have no weights, whatever the vocabulary says. */
+int engine_vocab(const struct engine *g);
 
 /* A snapshot for status pages. */
 #define ENGINE_OVERLAPS 3 /* one step for all streams, one for each stage, and one more */

@@ -101,9 +101,10 @@ int vocab_encode(const struct vocab *v, struct bytes text, const struct vocab_en
         r = add_role(&c, VOCAB_BOS, "BOS", e);
     if (r == 0)
         r = partition(v, text, o, on_part, &c, e);
-    if (r == 0 && o->add_special && v->add_sep && v->role[VOCAB_SEP] >= 0)
+    bool end = o->add_special && !o->open_end;
+    if (r == 0 && end && v->add_sep && v->role[VOCAB_SEP] >= 0)
         r = add_role(&c, VOCAB_SEP, "separator", e);
-    if (r == 0 && (o->add_eos || (o->add_special && vocab_adds_eos(v))))
+    if (r == 0 && (o->add_eos || (end && vocab_adds_eos(v))))
         r = add_role(&c, VOCAB_EOS, "EOS", e);
     pretokenizer_state_close(c.pre);
     buffer_done(&c.text);

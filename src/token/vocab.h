@@ -133,6 +133,7 @@ struct vocab_encode_options {
     bool add_special;   /* BOS, EOS, separator where the file wants them */
     bool add_bos;       /* a BOS in any case (FAIL_NOT_FOUND when there is none) */
     bool add_eos;       /* likewise */
+    bool open_end;      /* nothing goes behind the text, whatever the file wants: it goes on */
     bool parse_special; /* control tokens' spellings in the text become the tokens */
     const struct spans
         *user; /* but not where a byte of the spelling lies in one of these; or NULL */

@@ -190,7 +190,8 @@ struct spelling {
 static struct bytes spell(void *arg, int32_t id)
 {
     const struct spelling *s = arg;
-    return id < MOCK_END ? bytes_of(s->text[id], s->size[id]) : bytes_text("<|end|>");
+    return id < MOCK_END ? bytes_of(s->text[id], s->size[id])
+                         : bytes_text(id == MOCK_END ? "<|end|>" : "<extra>");
 }
 
 static struct bytes no_merge(void *arg, int32_t i)
@@ -200,10 +201,12 @@ static struct bytes no_merge(void *arg, int32_t i)
 
 static int32_t type_of(void *arg, int32_t id)
 {
-    return id == MOCK_END ? VOCAB_TOKEN_CONTROL : VOCAB_TOKEN_NORMAL;
+    return id < MOCK_END    ? VOCAB_TOKEN_NORMAL
+           : id == MOCK_END ? VOCAB_TOKEN_CONTROL
+                            : VOCAB_TOKEN_USER_DEFINED;
 }
 
-struct vocab *mock_vocab(void)
+struct vocab *mock_vocab(bool adds_eos)
 {
     struct spelling s;
     uint32_t next = 256;
@@ -213,7 +216,8 @@ struct vocab *mock_vocab(void)
     }
     struct vocab_source source = { .model = bytes_text("gpt2"),
                                    .pre = bytes_text("gpt-2"),
-                                   .n_tokens = MOCK_VOCAB,
+                                   .n_tokens = MOCK_VOCAB + 1,
+                                   .add_eos = adds_eos ? VOCAB_YES : VOCAB_NO,
                                    .token_text = spell,
                                    .merge_text = no_merge,
                                    .type = type_of,
@@ -268,6 +272,15 @@ static int provide_forward(void *arg, const struct api_request *request,
     return 0;
 }
 
+void rig_speak(struct rig *r, struct vocab *vocab)
+{
+    struct chat_template *parsed = NULL;
+    struct error e = { 0 };
+    chat_model_release(r->text);
+    assert_int_equal(chat_template_parse(&parsed, bytes_text(template), NULL, &e), 0);
+    assert_int_equal(chat_model_of(&r->text, vocab, parsed, &e), 0);
+}
+
 void rig_open(struct rig *r, struct server_options options, int keepalive_ms)
 {
     struct error e = { 0 };
@@ -276,9 +289,7 @@ void rig_open(struct rig *r, struct server_options options, int keepalive_ms)
     *r = (struct rig){ 0 };
     process_ignore_broken_pipes();
     r->base = event_base_new();
-    struct chat_template *parsed = NULL;
-    assert_int_equal(chat_template_parse(&parsed, bytes_text(template), NULL, &e), 0);
-    assert_int_equal(chat_model_of(&r->text, mock_vocab(), parsed, &e), 0);
+    rig_speak(r, mock_vocab(false));
     const struct engine_options engine = { .executor = mock_executor(&r->mock),
                                            .vocab = MOCK_VOCAB,
                                            .is_eog = is_eog,

@@ -20,7 +20,8 @@
 #define HELLO "{\"model\":\"Mock-1\",\"messages\":[{\"role\":\"user\",\"content\":\"h\"}]"
 #define ENDLESS "{\"model\":\"Mock-1\",\"messages\":[{\"role\":\"user\",\"content\":\"l\"}]"
 
-struct vocab *mock_vocab(void);
+/* One token more than the model has weights for. */
+struct vocab *mock_vocab(bool adds_eos);
 
 /* The script is the letter before the last '>' of the prompt:
  *   h  "Hello, world!" and the end      e  "a😀b" and the end
@@ -45,6 +46,8 @@ struct rig {
 };
 /* options and keepalive_ms may be zero. */
 void rig_open(struct rig *r, struct server_options options, int keepalive_ms);
+/* Gives the model another vocabulary, which it takes over. */
+void rig_speak(struct rig *r, struct vocab *vocab);
 void rig_close(struct rig *r);
 
 struct client {

@@ -578,6 +578,26 @@ static void the_last_answers_say_why_they_end(void **state)
     rig_close(&r);
 }
 
+/* A vocabulary that wants an EOS behind every text, and has a token without weights. */
+static void odd_vocabularies(void **state)
+{
+    struct rig r;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    rig_speak(&r, mock_vocab(true));
+    json_t *j = ask(&r, CHAT, HELLO ",\"max_tokens\":1}", 200);
+    assert_int_equal(json_integer_value(at(j, "usage.prompt_tokens")), 7); /* "user:h>" */
+    json_decref(j);
+    expect_error(&r, TEXT, "{\"model\":\"Mock-1\",\"prompt\":\"a<extra>b\"}", 400, "prompt",
+                 "invalid_value");
+    expect_error(&r, TEXT, "{\"model\":\"Mock-1\",\"prompt\":[1,257]}", 400, "prompt",
+                 "invalid_value");
+    expect_error(
+        &r, CHAT,
+        "{\"model\":\"Mock-1\",\"messages\":[{\"role\":\"user\",\"content\":\"<extra>\"}]}", 400,
+        "messages", "invalid_value");
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -591,6 +611,7 @@ int main(void)
         cmocka_unit_test(equal_prompts_get_answers_of_their_own),
         cmocka_unit_test(a_model_without_numbers_is_told),
         cmocka_unit_test(bad_requests_are_named),
+        cmocka_unit_test(odd_vocabularies),
         cmocka_unit_test(other_methods_and_encodings),
         cmocka_unit_test(a_client_that_closes_ends_its_request),
         cmocka_unit_test(a_silent_stream_is_kept_alive),

@@ -352,6 +352,34 @@ static void roles_that_are_missing(void **state)
     }
 }
 
+/* A conversation goes on behind its text: no EOS and no separator, whatever the file wants. */
+static void an_open_end_stays_open(void **state)
+{
+    const char *tokens[] = { "a", "<s>", "</s>", "<sep>", NULL };
+    const int32_t types[] = { 1, 3, 3, 3 };
+    static const enum vocab_role roles[] = { VOCAB_BOS, VOCAB_EOS, VOCAB_SEP };
+    struct lists l = { tokens, NULL, types, NULL };
+    struct vocab_source s = source_of("gpt2", &l);
+    s.add_bos = s.add_eos = s.add_sep = VOCAB_YES;
+    for (int i = 0; i < 3; i++) {
+        s.role_given[roles[i]] = true;
+        s.role[roles[i]] = i + 1;
+    }
+    struct vocab *v = open_or_fail(&s);
+    for (int open = 0; open < 2; open++) {
+        static const int32_t want[] = { 1, 0, 3, 2 };
+        struct vocab_encode_options o = { .add_special = true, .open_end = open };
+        struct token_list ids;
+        struct error e = { 0 };
+        token_list_init(&ids, 10);
+        assert_int_equal(vocab_encode(v, bytes_text("a"), &o, &ids, &e), 0);
+        assert_int_equal(ids.count, open ? 2 : 4);
+        assert_memory_equal(ids.ids, want, ids.count * sizeof(*want));
+        token_list_done(&ids);
+    }
+    vocab_close(v);
+}
+
 /* The markers of gpt-oss are part of an answer's text, and yet no text of a user makes one. */
 static void markers_are_shown_control_tokens(void **state)
 {
@@ -440,6 +468,7 @@ int main(void)
         cmocka_unit_test(ends_by_name),
         cmocka_unit_test(roles_that_are_missing),
         cmocka_unit_test(bpe_without_merges),
+        cmocka_unit_test(an_open_end_stays_open),
         cmocka_unit_test(markers_are_shown_control_tokens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
