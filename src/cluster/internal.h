@@ -48,7 +48,7 @@
 /* Longest wait of a rank for a neighbour within a step. */
 #define STEP_TIMEOUT_NS (120 * SECOND_NS)
 
-             struct link;
+struct link;
 struct part;
 struct service;
 struct stream;

@@ -4,6 +4,7 @@
 #include "cluster/link.h"
 #include "cluster/part.h"
 #include "cluster/service.h"
+#include "cluster/statement.h"
 #include "engine/engine.h"
 #include "os/clock.h"
 #include "os/memory.h"
@@ -115,10 +116,12 @@ static json_t *model_json(struct cluster *c, int index)
     struct buffer spec;
     buffer_init(&spec, 4096);
     split_format(&v.order->plan, &spec);
+    char root[DIGEST_TEXT];
+    statement_root(c, v.order->placement, v.order->epoch, root);
     json_t *m = json_pack(
-        "{s:s, s:s, s:s, s:I, s:s, s:i, s:s, s:o, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:o*}", "id",
-        v.id, "state", v.phase, "why", v.why, "bytes", (json_int_t)v.file->size, "sha256",
-        v.file->sha256, "context", v.context, "split", buffer_cstr(&spec), "stages",
+        "{s:s, s:s, s:s, s:I, s:s, s:s, s:i, s:s, s:o, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:o*}",
+        "id", v.id, "state", v.phase, "why", v.why, "bytes", (json_int_t)v.file->size, "sha256",
+        v.file->sha256, "root", root, "context", v.context, "split", buffer_cstr(&spec), "stages",
         stages_json(c, v.order), "active", stats.active, "queued", stats.queued, "requests",
         (json_int_t)stats.requests, "prompt_tokens", (json_int_t)stats.prompt_tokens,
         "completion_tokens", (json_int_t)stats.completion_tokens, "decode_tokens_per_second",
