@@ -12,6 +12,7 @@
 #include "cli/invited.h"
 #include "cli/options.h"
 #include "cli/peer_reply.h"
+#include "cli/running.h"
 #include "cli/print.h"
 #include "cluster/cluster.h"
 #include "chat/model.h"
@@ -159,6 +160,13 @@ static int open_allowed(struct up *u, struct error *e)
     return allowed_open(&u->allowed, u->folders.home, &more, e);
 }
 
+static int note_ports(const struct up *u, struct error *e)
+{
+    const struct running r = { .port = server_port(u->server),
+                               .peer_port = cluster_peer_port(u->cluster) };
+    return running_note(u->folders.home, &r, e);
+}
+
 static int show(const struct up *u, struct error *e)
 {
     print_out("endpoint   http://127.0.0.1:%d/v1\n", server_port(u->server));
@@ -232,6 +240,7 @@ static int up(struct up *u, struct error *e)
     code = code ? code : open_cluster(u, e);
     code = code ? code : open_allowed(u, e);
     code = code ? code : open_api(u, e);
+    code = code ? code : note_ports(u, e);
     code = code ? code : show(u, e);
     code = code ? code : run(u, e);
     if (u->cluster != NULL) {

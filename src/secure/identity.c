@@ -205,6 +205,16 @@ int home_hold(int *hold, const char *home, struct error *e)
     return code;
 }
 
+bool home_is_held(const char *home)
+{
+    char path[SECURE_PATH];
+    int fd =
+        secure_path(path, home, "device.lock", NULL) == 0 ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    bool held = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    home_release(fd);
+    return held;
+}
+
 void home_release(int hold)
 {
     if (hold >= 0) {

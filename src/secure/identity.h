@@ -36,6 +36,9 @@ void identity_close(struct identity *id);
  * where another process has it; FAIL_IO, FAIL_LIMIT. */
 int home_hold(int *hold, const char *home, struct error *e);
 
+/* Whether a device runs in HOME now. */
+bool home_is_held(const char *home);
+
 /* -1 is fine. */
 void home_release(int hold);
 

@@ -87,6 +87,27 @@ def a_cluster_of_one_s_own_is_not_given_up_in_silence(context):
         expect((own.home / "cluster.key.old").read_text() == key, "the old key is not kept")
 
 
+def an_invitation_needs_a_device_and_tells_its_port(context):
+    with context.cluster() as c:
+        head = c.up()
+        head.wait_up()
+        r = context.shoal("invite", "--home", head.home)
+        expect(f"--join THIS-MACHINE:{head.peer_port} " in r.stderr, f"{r}")
+        with open("/dev/full", "w") as full:
+            r = subprocess.run([context.program, "invite", "--home", head.home], stdout=full,
+                               stderr=subprocess.PIPE, timeout=WAIT_SECONDS)
+        expect(r.returncode == 1 and b"can't be written" in r.stderr, f"{r}")
+        c.up("--invite", context.invitation(head, "127.0.0.1"))  # without a port: the real one
+        linked(head, 2)
+        r = context.shoal("invite", "--home", head.home, "--address", "::1:21501")
+        expect(r.returncode == 1 and "is not an address" in r.stderr, f"{r}")
+        head.stop()
+        for home in head.home, c.path / "nowhere":
+            r = context.shoal("invite", "--home", home)
+            expect(r.returncode == 1 and r.stdout == "" and "no device runs in" in r.stderr, f"{r}")
+            expect(not (c.path / "nowhere").exists(), "a home was made")
+
+
 def what_is_no_invitation_is_refused(context):
     with context.cluster() as c:
         for text, why in (("", "empty"), ("shoal1:x!", "not base64url"), ("x" * 5000, "at most")):
@@ -133,6 +154,7 @@ def hanging_up_ends_it_cleanly(context):
 
 TESTS = [an_invitation_comes_from_a_file, an_invitation_is_not_seen_in_ps,
          every_address_of_an_invitation_is_tried,
+         an_invitation_needs_a_device_and_tells_its_port,
          a_cluster_of_one_s_own_is_not_given_up_in_silence, what_is_no_invitation_is_refused,
          a_name_is_cut_between_characters, hanging_up_ends_it_cleanly]
 

@@ -234,7 +234,7 @@ def a_full_disk_is_an_error(w):
     home, models = str(w.folder / "full"), str(w.models)
     calls = [["help"], ["help", "run"], ["version"], ["inspect", w.file], ["inspect", "--json", w.file],
              ["status", "--url", w.url], ["status", "--json", "--url", w.url],
-             ["run", "good", "hi", "--url", w.url], ["invite", "--home", home], ["run", "--help"],
+             ["run", "good", "hi", "--url", w.url], ["run", "--help"],
              ["up", "--home", home, "--models", models, "--port", "0", "--peer-port", "0"]]
     for arguments in calls:
         for shell in '"$@" >/dev/full', '"$@" >&-':
