@@ -92,9 +92,8 @@ static int drop_unused(struct program *c, int first, int end)
                 weight_to[c->instrs[i].weight[k]] = 1;
         if (c->instrs[i].state != PROGRAM_NONE)
             state_to[c->instrs[i].state] = 1;
-        if (c->instrs[i].table != PROGRAM_NONE &&
-            c->ropes[c->instrs[i].table].factors != PROGRAM_NONE)
-            weight_to[c->ropes[c->instrs[i].table].factors] = 1;
+        if (c->instrs[i].op == OP_ROPE && c->ropes[c->instrs[i].rope.table].factors != PROGRAM_NONE)
+            weight_to[c->ropes[c->instrs[i].rope.table].factors] = 1;
     }
     int weights = 0, states = 0;
     for (int i = 0; i < c->n_weights; i++) {

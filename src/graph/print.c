@@ -1,5 +1,5 @@
 /* A program as text for people: one line an instruction. */
-#include "graph/program.h"
+#include "graph/ops.h"
 
 static void print_value(const struct program *p, int v, struct buffer *out)
 {
@@ -31,27 +31,8 @@ static void print_instr(const struct program *p, const struct instr *in, struct 
     for (int i = 0; i < PROGRAM_MAX_WEIGHTS; i++)
         if (in->weight[i] != PROGRAM_NONE)
             print_weight(p, in->weight[i], out);
-    if (in->group)
-        buffer_printf(out, " group=%d", in->group);
-    if (in->op == OP_ATTEND) {
-        const struct state *s = &p->states[in->state];
-        buffer_printf(out, " heads=%d.. kv=%d+%d per_kv=%d scale=%g", in->head_first, in->kv_first,
-                      s->heads, in->heads_per_kv, (double)in->scale);
-        if (s->window)
-            buffer_printf(out, " window=%d", s->window);
-    }
-    if (in->op == OP_ACT) {
-        static const char *const acts[] = { "silu", "gelu", "relu2", "sigmoid" };
-        buffer_printf(out, " %s", acts[in->act]);
-    }
-    if (in->table != PROGRAM_NONE)
-        buffer_printf(out, " table=%d", in->table);
-    if (in->top_k)
-        buffer_printf(out, " top_k=%d%s", in->top_k, in->route_normalize ? " normalized" : "");
-    if (in->eps > 0)
-        buffer_printf(out, " eps=%g", (double)in->eps);
-    if (in->op != OP_ATTEND && in->scale != 0)
-        buffer_printf(out, " scale=%g", (double)in->scale);
+    if (op_info(in->op)->print)
+        op_info(in->op)->print(p, in, out);
     buffer_text(out, "\n");
 }
 
@@ -73,6 +54,14 @@ int program_print(const struct program *p, struct buffer *out)
         buffer_printf(out, "rope %d: %d dims %s base %g scaling %s factor %g\n", i, r->dims,
                       r->interleaved ? "interleaved" : "halves", (double)r->base, kinds[r->scaling],
                       (double)r->factor);
+    }
+    for (int i = 0; i < p->n_states; i++) {
+        const struct state *st = &p->states[i];
+        buffer_printf(out, "state %d: %s of layer %d, %d x %d + %d", i, state_info(st->kind)->name,
+                      st->layer, st->heads, st->key_dim, st->value_dim);
+        if (st->window)
+            buffer_printf(out, " window %d", st->window);
+        buffer_text(out, "\n");
     }
     for (int i = 0; i < p->n_inputs; i++) {
         buffer_text(out, "input  ");

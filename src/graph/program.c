@@ -2,8 +2,6 @@
  * there until the arena goes, which for a few thousand small structs is cheaper than a list. */
 #include "graph/program.h"
 
-#include <assert.h>
-
 struct program *program_new(struct arena *arena)
 {
     struct program *p = arena_alloc(arena, sizeof(*p));
@@ -94,7 +92,6 @@ struct instr instr_init(enum op op, int layer)
         in.in[i] = PROGRAM_NONE;
     for (int i = 0; i < PROGRAM_MAX_WEIGHTS; i++)
         in.weight[i] = PROGRAM_NONE;
-    in.table = PROGRAM_NONE;
     return in;
 }
 
@@ -145,17 +142,6 @@ struct program *program_clone(const struct program *p, struct arena *arena)
     return c;
 }
 
-const char *op_name(enum op op)
-{
-    static const char *const names[] = {
-#define ROW(name, text, inputs, weights) text,
-        PROGRAM_OPS(ROW)
-#undef ROW
-    };
-    assert((unsigned)op < ARRAY_LEN(names));
-    return names[op];
-}
-
 int program_segments(const struct program *p, struct arena *arena, struct segment **ret)
 {
     int n = 1;
@@ -174,34 +160,4 @@ int program_segments(const struct program *p, struct arena *arena, struct segmen
     s[at++] = (struct segment){ .first = first, .end = p->n_instrs, .exchange = PROGRAM_NONE };
     *ret = s;
     return at;
-}
-
-uint64_t program_weight_bytes(const struct program *p)
-{
-    uint64_t total = 0;
-    for (int i = 0; i < p->n_weights; i++) {
-        const struct weight *w = &p->weights[i];
-        bool seen = false; /* a tied matrix is one set of bytes */
-        for (int j = 0; j < i && !seen; j++)
-            seen = strcmp(w->tensor, p->weights[j].tensor) == 0 &&
-                   w->row_first == p->weights[j].row_first &&
-                   w->row_count == p->weights[j].row_count &&
-                   w->col_first == p->weights[j].col_first;
-        if (!seen)
-            total += (uint64_t)w->mat_count * (uint64_t)w->row_count *
-                     quant_row_bytes(w->type, (size_t)w->tensor_cols) * (uint64_t)w->col_count /
-                     (uint64_t)(w->tensor_cols ? w->tensor_cols : 1);
-    }
-    return total;
-}
-
-uint64_t program_state_bytes_per_token(const struct program *p, int element_bytes)
-{
-    uint64_t total = 0;
-    for (int i = 0; i < p->n_states; i++)
-        if (p->states[i].kind == STATE_KV)
-            total += (uint64_t)p->states[i].heads *
-                     (uint64_t)(p->states[i].key_dim + p->states[i].value_dim) *
-                     (uint64_t)element_bytes;
-    return total;
 }

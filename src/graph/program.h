@@ -104,49 +104,72 @@ struct rope {
 
 enum activation_kind { ACT_SILU, ACT_GELU, ACT_RELU2, ACT_SIGMOID, ACT_KIND_COUNT };
 
-/* name, inputs, weights. What each does:
- * EMBED      row of the weight for each id, times `scale`
- * MATMUL     in 0 by weight 0, times scale weight 2 (one number), plus bias weight 1
- * RMS_NORM   weight 0; over `group` elements at a time (0: the width)
- * LAYER_NORM weight 0, bias weight 1
- * ROPE       rotates heads of `group` elements by table `table`
- * ATTEND     in q, k, v (k and v absent: those that an earlier layer stored); `state`; `group` =
- * head_dim, `heads_per_kv`, `head_first` (global) ACT        act(in 0) * in 1 (in 1 optional) ADD,
- * MUL   two values SCALE      in 0 times `scale` SOFTCAP    scale * tanh(in 0 / scale) ROWS the
- * rows whose logits are wanted ROUTE      router logits to (expert id, weight) pairs: width 2 *
- * `top_k` EXPERT_MATMUL  in 0 (width K, or top_k * K), in 1 route: width top_k * N, slot by
- * slot, times scale weight 2 (a number an expert)
- * EXPERT_SUM     in 0 (top_k * N), in 1 route: weighted sum in slot order
- * CONV       gated short convolution over positions: in 0, weight 0 (channels, kernel), `state`
- * SLICE      elements [`group`, `group` + width) of in 0's rows
- * PAD        in 0 at offset `group` of a row of zeros (a shard on its way to being whole)
- * ALL_REDUCE sum over the ranks in rank order: the exchange */
-#define PROGRAM_OPS(X)                                                                             \
-    X(EMBED, "embed", 0, 1)                                                                        \
-    X(MATMUL, "matmul", 1, 3)                                                                      \
-    X(RMS_NORM, "rms_norm", 1, 1)                                                                  \
-    X(LAYER_NORM, "layer_norm", 1, 2)                                                              \
-    X(ROPE, "rope", 1, 0)                                                                          \
-    X(ATTEND, "attend", 3, 0)                                                                      \
-    X(ACT, "act", 2, 0)                                                                            \
-    X(ADD, "add", 2, 0)                                                                            \
-    X(MUL, "mul", 2, 0)                                                                            \
-    X(SCALE, "scale", 1, 0)                                                                        \
-    X(SOFTCAP, "softcap", 1, 0)                                                                    \
-    X(ROWS, "rows", 1, 0)                                                                          \
-    X(ROUTE, "route", 1, 0)                                                                        \
-    X(EXPERT_MATMUL, "expert_matmul", 2, 3)                                                        \
-    X(EXPERT_SUM, "expert_sum", 2, 0)                                                              \
-    X(CONV, "conv", 1, 1)                                                                          \
-    X(SLICE, "slice", 1, 0)                                                                        \
-    X(PAD, "pad", 1, 0)                                                                            \
-    X(ALL_REDUCE, "all_reduce", 1, 0)
-
+/* What each does, with its arguments; inputs and weights that may be absent stand in brackets. The
+ * table of ops.c says the rest.
+ * EMBED          row of weight 0 for each id, times `embed.scale`
+ * MATMUL         in 0 by weight 0 [times scale weight 2, one number] [plus bias weight 1]
+ * RMS_NORM       [weight 0]; over `norm.group` elements at a time (0: the width)
+ * LAYER_NORM     [weight 0, bias weight 1]; the same
+ * ROPE           rotates heads of `rope.head_dim` elements by table `rope.table`
+ * ATTEND         in q [k, v; absent: those that an earlier layer stored], `state`; `attend`
+ * ACT            `act` of in 0 [times in 1]
+ * ADD, MUL       two values
+ * SCALE          in 0 times `scale.factor`
+ * SOFTCAP        `softcap.cap` * tanh(in 0 / `softcap.cap`)
+ * ROWS           the rows whose logits are wanted
+ * ROUTE          router logits to (expert id, weight) pairs: width 2 * `route.top_k`
+ * EXPERT_MATMUL  in 0 (width K, or top_k * K), in 1 route: width top_k * N, slot by slot [times
+ *                scale weight 2, a number an expert]; `experts`
+ * EXPERT_SUM     in 0 (top_k * N), in 1 route: weighted sum in slot order; `experts`
+ * CONV           gated short convolution over positions: in 0, weight 0 (channels, kernel), `state`
+ * SLICE          elements [`slice.offset`, `slice.offset` + width) of in 0's rows
+ * PAD            in 0 at `slice.offset` of a row of zeros (a shard on its way to being whole)
+ * ALL_REDUCE     sum over the ranks in rank order: the exchange */
 enum op {
-#define ROW(name, text, inputs, weights) OP_##name,
-    PROGRAM_OPS(ROW)
-#undef ROW
-        OP_COUNT
+    OP_EMBED,
+    OP_MATMUL,
+    OP_RMS_NORM,
+    OP_LAYER_NORM,
+    OP_ROPE,
+    OP_ATTEND,
+    OP_ACT,
+    OP_ADD,
+    OP_MUL,
+    OP_SCALE,
+    OP_SOFTCAP,
+    OP_ROWS,
+    OP_ROUTE,
+    OP_EXPERT_MATMUL,
+    OP_EXPERT_SUM,
+    OP_CONV,
+    OP_SLICE,
+    OP_PAD,
+    OP_ALL_REDUCE,
+    OP_COUNT
+};
+
+struct norm_args {
+    int group; /* elements that are normed together; 0: the width */
+    float eps;
+};
+
+struct attend_args {
+    int head_dim;
+    int heads_per_kv;
+    int head_first; /* first query head of this rank, in the model */
+    int kv_first;   /* first KV head of this rank, in the model */
+    float scale;    /* factor of q . k */
+    float softcap;  /* 0: none */
+};
+
+struct route_args {
+    int top_k;
+    bool normalize; /* the chosen weights are scaled to sum 1 */
+};
+
+struct expert_args {
+    int top_k;
+    int first, count; /* whole experts of this rank */
 };
 
 struct instr {
@@ -156,18 +179,28 @@ struct instr {
     int out;                         /* value */
     int weight[PROGRAM_MAX_WEIGHTS]; /* weights, PROGRAM_NONE where unused */
     int state;                       /* state, or PROGRAM_NONE */
-    int group;                       /* see the op */
-    int heads_per_kv;                /* ATTEND */
-    int head_first;                  /* ATTEND: first query head of this rank, in the model */
-    int kv_first;                    /* ATTEND: first KV head of this rank, in the model */
-    int table;                       /* ROPE: index into ropes */
-    enum activation_kind act;        /* ACT */
-    int top_k;                       /* ROUTE, EXPERT_* */
-    bool route_normalize;            /* ROUTE: the chosen weights are scaled to sum 1 */
-    int expert_first, expert_count;  /* EXPERT_*: whole experts of this rank */
-    float eps;                       /* norms */
-    float scale;                     /* see the op; ATTEND: factor of q . k */
-    float softcap;                   /* ATTEND: 0 none */
+    union {                          /* by the op, see there */
+        struct {
+            float scale;
+        } embed;
+        struct norm_args norm;
+        struct {
+            int head_dim, table;
+        } rope;
+        struct attend_args attend;
+        enum activation_kind act;
+        struct {
+            float factor;
+        } scale;
+        struct {
+            float cap;
+        } softcap;
+        struct route_args route;
+        struct expert_args experts;
+        struct {
+            int offset;
+        } slice;
+    };
 };
 
 /* Everything lives in the arena given at birth. Plain data: copy by program_clone. */
@@ -212,7 +245,7 @@ int program_add_state(struct program *p, const struct state *s);
 int program_add_rope(struct program *p, const struct rope *r);
 int program_add_instr(struct program *p, const struct instr *in);
 
-/* An instruction with every index PROGRAM_NONE and everything else zero. */
+/* An instruction with every index PROGRAM_NONE and arguments of zero. */
 struct instr instr_init(enum op op, int layer);
 
 /* As printed by program_print(); static. */
@@ -254,8 +287,8 @@ void shares_deal(int count, int granule, const int *shares, int n, int *begin);
 
 /* --- facts (program.c, work.c) --- */
 
-/* Bytes of the weights' rectangles in the file, of the KV cache (or other state) for one token
- * and for one sequence whatever its length. element_bytes: 2 for f16 KV, 4 for f32. */
+/* Bytes of the weights' rectangles in the file, of the states for one token. element_bytes: 2 for
+ * f16 KV, 4 for f32. */
 uint64_t program_weight_bytes(const struct program *p);
 uint64_t program_state_bytes_per_token(const struct program *p, int element_bytes);
 

@@ -199,8 +199,8 @@ int emit_norm(struct builder *b, int x, const struct norm_recipe *norm, int grou
     const struct value v = b->p->values[x];
     int n = group ? group : v.width;
     in.in[0] = x;
-    in.group = group;
-    in.eps = norm->eps;
+    in.norm.group = group;
+    in.norm.eps = norm->eps;
     if (norm->kind == NORM_RMS)
         in.weight[0] = add_vector(b, &(struct vector){ norm->tensor, 0, n, n, axis_none(), true });
     return emit(b, in, value, v.width, v.axis);
@@ -233,6 +233,6 @@ int emit_scale(struct builder *b, int x, double factor, const char *value)
     if (b->result)
         return PROGRAM_NONE;
     in.in[0] = x;
-    in.scale = (float)factor;
+    in.scale.factor = (float)factor;
     return emit(b, in, value, b->p->values[x].width, b->p->values[x].axis);
 }

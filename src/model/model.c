@@ -12,7 +12,7 @@ static int build_embedding(struct builder *b)
 {
     const struct recipe *m = b->recipe;
     struct instr in = instr_init(OP_EMBED, -1);
-    in.scale = m->embedding_scale;
+    in.embed.scale = m->embedding_scale;
     in.weight[0] = add_matrix(b, &(struct matrix){ .name = "token_embd",
                                                    .rows = m->vocab,
                                                    .cols = m->width,
@@ -98,7 +98,7 @@ static int build_output(struct builder *b, int x)
         return x;
     struct instr cap = instr_init(OP_SOFTCAP, b->layer);
     cap.in[0] = x;
-    cap.scale = m->logit_softcap;
+    cap.softcap.cap = m->logit_softcap;
     return emit(b, cap, "capped", m->vocab, b->p->values[x].axis);
 }
 

@@ -2,6 +2,7 @@
 #include "tests/test.h"
 
 #include "base/random.h"
+#include "graph/facts.h"
 #include "graph/program.h"
 #include "graph/wants.h"
 
@@ -219,7 +220,7 @@ static void work_counts_what_one_row_costs(void **state)
     experts.mats = experts.mat_count = 8;
     struct instr in = instr_init(OP_EXPERT_MATMUL, 0);
     in.weight[0] = program_add_weight(p, &experts);
-    in.top_k = 3;
+    in.experts.top_k = 3;
     emit(p, in, 3 * 96, none);
     program_work(p, &w);
     assert_int_equal(w.macs[QUANT_Q4_0], 3 * 96 * WIDTH);
@@ -311,6 +312,55 @@ static void wants_of_the_ranks_cover_the_file(void **state)
     arena_done(&a);
 }
 
+static void facts_are_those_of_each_layer(void **state)
+{
+    (void)state;
+    struct arena a = { 0 };
+    struct error e = { 0 };
+    struct program *p = toy(&a), *part;
+    struct program_facts f;
+    p->values[p->logits].rows = ROWS_WANTED;
+    p->weights[p->instrs[p->n_instrs - 1].weight[0]].tensor = "embedding"; /* tied */
+    program_add_state(p, &(struct state){ .kind = STATE_KV,
+                                          .layer = 1,
+                                          .heads = 2,
+                                          .key_dim = 8,
+                                          .value_dim = 4,
+                                          .window = 32,
+                                          .axis = none });
+    program_add_state(p, &(struct state){ .kind = STATE_CONV,
+                                          .layer = 0,
+                                          .heads = 1,
+                                          .key_dim = WIDTH,
+                                          .value_dim = 2,
+                                          .axis = none });
+    p->instrs[5].state = p->instrs[9].state = 0; /* layers 1 and 2 */
+    assert_int_equal(program_facts(p, &a, &f, &e), 0);
+    uint64_t layer = 2 * 96 * WIDTH, vocabulary = 100 * WIDTH;
+    assert_int_equal(f.n_layers, LAYERS);
+    assert_int_equal(f.before.weight_bytes, 4 * vocabulary);
+    assert_int_equal(f.after.weight_bytes, 4 * vocabulary);
+    assert_int_equal(f.tied_bytes, 4 * vocabulary);
+    assert_int_equal(f.after.wanted_macs[QUANT_F32], vocabulary);
+    for (int i = 0; i < LAYERS; i++) {
+        assert_int_equal(f.layers[i].weight_bytes, 4 * layer);
+        assert_int_equal(f.layers[i].macs[QUANT_F32], layer);
+        assert_int_equal(f.layers[i].exchanges, 1); /* before the residual is needed whole */
+        assert_int_equal(f.layers[i].exchange_numbers, WIDTH);
+    }
+    assert_int_equal(f.layers[1].kv_numbers, 2 * (8 + 4));
+    assert_int_equal(f.layers[1].kv_window, 32);
+    assert_int_equal(f.layers[0].state_numbers, WIDTH * 2);
+    assert_false(f.cuts[0].legal);
+    assert_true(f.cuts[1].legal);
+    assert_false(f.cuts[2].legal);                  /* the state of layer 1 is read in layer 2 */
+    assert_int_equal(f.cuts[1].numbers, 2 * WIDTH); /* the residual and the embedding */
+    assert_int_equal(program_cut(p, 0, 1, &a, &part, &e), 0);
+    assert_int_equal(part->n_outputs, 2);
+    assert_int_equal(program_facts(part, &a, &f, &e), FAIL_STATE);
+    arena_done(&a);
+}
+
 static void damage_is_found_before_it_runs(void **state)
 {
     (void)state;
@@ -377,6 +427,7 @@ int main(void)
         cmocka_unit_test(work_counts_what_one_row_costs),
         cmocka_unit_test(wants_are_the_bytes_of_a_rectangle),
         cmocka_unit_test(wants_of_the_ranks_cover_the_file),
+        cmocka_unit_test(facts_are_those_of_each_layer),
         cmocka_unit_test(damage_is_found_before_it_runs),
         cmocka_unit_test(a_program_prints_one_line_an_instruction),
     };

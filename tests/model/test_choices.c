@@ -157,7 +157,7 @@ static void compare_layer(struct run *exact, struct run *fast, const struct inst
                           const bool *touched, bool *fresh, struct tally *t)
 {
     size_t n;
-    int top_k = in->top_k, experts = exact->program->values[in->in[0]].width;
+    int top_k = in->route.top_k, experts = exact->program->values[in->in[0]].width;
     const float *a = value_of(exact, in->out, &n), *b = value_of(fast, in->out, &n);
     const float *x = value_of(exact, in->in[0], &n), *y = value_of(fast, in->in[0], &n);
     for (int row = 0; row < TOKENS; row++) {

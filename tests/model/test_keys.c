@@ -353,7 +353,7 @@ static double attention_scale(const struct wide *w)
 {
     for (int i = 0; i < w->program->n_instrs; i++)
         if (w->program->instrs[i].op == OP_ATTEND)
-            return (double)w->program->instrs[i].scale;
+            return (double)w->program->instrs[i].attend.scale;
     return 0;
 }
 
@@ -409,7 +409,7 @@ static void the_report_of_62_layers_is_right(void **state)
     assert_int_equal(edited_build(&w, path, edits, NULL, &e), 0);
     for (int i = 0; i < w.program->n_instrs; i++)
         if (w.program->instrs[i].op == OP_ATTEND)
-            w.program->instrs[i].scale = (float)(1 / sqrt(24.0));
+            w.program->instrs[i].attend.scale = (float)(1 / sqrt(24.0));
     float *other = wide_logits(&w, ids, TOKENS);
     for (int i = 0; i < TOKENS * VOCAB; i++)
         assert_true(fabs((double)right[i] - (double)other[i]) < 1e-3);

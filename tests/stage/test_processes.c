@@ -250,7 +250,7 @@ static void compare(const char *family, const struct program *p, FILE *traces[st
             }
         }
         *values += rows;
-        *choices += in->op == OP_ROUTE ? rows * in->top_k : 0;
+        *choices += in->op == OP_ROUTE ? rows * in->route.top_k : 0;
     }
     assert_int_equal(fread(head[1], 1, 1, traces[1]), 0);
 }
@@ -304,7 +304,7 @@ static void check(struct wide *w, const char *family, bool exact)
     compare(family, part, traces, &values, &choices);
     int experts = 0;
     for (int i = 0; i < part->n_instrs; i++) {
-        experts += part->instrs[i].op == OP_ROUTE ? part->instrs[i].top_k : 0;
+        experts += part->instrs[i].op == OP_ROUTE ? part->instrs[i].route.top_k : 0;
     }
     assert_true(values >= 2 * w->program->n_layers * TOKENS);
     assert_int_equal(choices, experts * TOKENS);

@@ -13,8 +13,8 @@ struct attend_plan {
 /* Query heads [first, end) of this rank that read KV head kv (of this rank). */
 static void query_heads(const struct attend_plan *p, int kv, int *first, int *end)
 {
-    int group = p->in->heads_per_kv, global = p->in->kv_first + kv;
-    *first = global * group - p->in->head_first;
+    int group = p->in->attend.heads_per_kv, global = p->in->attend.kv_first + kv;
+    *first = global * group - p->in->attend.head_first;
     *end = *first + group;
     if (*first < 0)
         *first = 0;
@@ -69,8 +69,8 @@ static void attend_task(struct backend_ctx *c, const struct attend_plan *p,
                            .last = last,
                            .pages = pages,
                            .f32 = c->options.exact,
-                           .scale = p->in->scale,
-                           .softcap = p->in->softcap,
+                           .scale = p->in->attend.scale,
+                           .softcap = p->in->attend.softcap,
                            .scratch = c->thread_scores[thread] };
     c->k->attention(&a);
 }
@@ -90,7 +90,7 @@ void cpu_run_attend(struct backend_ctx *c, struct cpu_phase *phase, int thread)
         return;
     struct attend_plan p = { .in = in, .state = s };
     p.q_heads = c->program->values[in->in[0]].width / s->key_dim;
-    p.tokens_a_tile = tile_tokens(in->heads_per_kv);
+    p.tokens_a_tile = tile_tokens(in->attend.heads_per_kv);
     p.page_bytes = kernels_page_bytes(s->key_dim, s->value_dim, c->options.exact);
     int task = atomic_fetch_add_explicit(&phase->claimed, 1, memory_order_relaxed);
     int at = 0, row = 0;

@@ -17,8 +17,8 @@ static int open_scratch(struct backend_ctx *c, struct error *e)
     for (int i = 0; i < c->n_packs; i++)
         pad_cols = c->packs[i].cols > pad_cols ? c->packs[i].cols : pad_cols;
     for (int i = 0; i < p->n_instrs; i++)
-        if (p->instrs[i].op == OP_ATTEND && p->instrs[i].heads_per_kv > queries)
-            queries = p->instrs[i].heads_per_kv;
+        if (p->instrs[i].op == OP_ATTEND && p->instrs[i].attend.heads_per_kv > queries)
+            queries = p->instrs[i].attend.heads_per_kv;
     if (queries > KERNEL_QUERIES * 8)
         return fail(e, FAIL_UNSUPPORTED, "%d query heads for one KV head", queries);
     c->rows = arena_array(&c->arena, struct cpu_row, max_rows);

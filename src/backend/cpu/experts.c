@@ -25,7 +25,7 @@ int cpu_experts_init(struct backend_ctx *c, struct error *e)
         if (in->op != OP_EXPERT_MATMUL)
             continue;
         const struct cpu_weight *w = &c->weights[in->weight[0]];
-        top_k = in->top_k > top_k ? in->top_k : top_k;
+        top_k = in->experts.top_k > top_k ? in->experts.top_k : top_k;
         experts =
             p->weights[in->weight[0]].mats > experts ? p->weights[in->weight[0]].mats : experts;
         cols = w->packed.cols > cols ? w->packed.cols : cols;
@@ -63,11 +63,11 @@ static void gather_pairs(struct backend_ctx *c, const struct instr *in)
 {
     struct cpu_experts *x = c->experts;
     const float *route = cpu_value(c, in->in[1]);
-    int pairs = c->step.n_rows * in->top_k, n = in->expert_count;
+    int pairs = c->step.n_rows * in->experts.top_k, n = in->experts.count;
     for (int i = 0; i <= n; i++)
         x->begin[i] = 0;
     for (int i = 0; i < pairs; i++) {
-        int expert = (int)route[2 * i] - in->expert_first;
+        int expert = (int)route[2 * i] - in->experts.first;
         if (expert >= 0 && expert < n)
             x->begin[expert + 1]++;
     }
@@ -77,7 +77,7 @@ static void gather_pairs(struct backend_ctx *c, const struct instr *in)
     int *next = x->begin + x->max_experts + 1;
     memcpy(next, x->begin, (size_t)n * sizeof(int));
     for (int i = 0; i < pairs; i++) {
-        int expert = (int)route[2 * i] - in->expert_first;
+        int expert = (int)route[2 * i] - in->experts.first;
         if (expert >= 0 && expert < n)
             x->order[next[expert]++] = i;
     }
@@ -107,7 +107,7 @@ static void pack_expert(struct backend_ctx *c, const struct instr *in, const str
     bool by_slot = width != k;
     const float *from = cpu_value(c, in->in[0]);
     for (int i = b->first; i < b->first + b->count; i++) {
-        int pair = x->order[i], row = pair / in->top_k, slot = pair % in->top_k;
+        int pair = x->order[i], row = pair / in->experts.top_k, slot = pair % in->experts.top_k;
         float *to = x->input + (size_t)i * (size_t)cols;
         const float *src =
             from + (size_t)row * (size_t)width + (by_slot ? (size_t)slot * (size_t)k : 0);
@@ -135,8 +135,8 @@ static void multiply_expert(struct backend_ctx *c, const struct instr *in,
     int first = g0 * KERNEL_LANES, end = g1 * KERNEL_LANES < n ? g1 * KERNEL_LANES : n;
     for (int i = 0; i < b->count; i++) {
         int pair = x->order[b->first + i];
-        float *to = cpu_value(c, in->out) + (size_t)(pair / in->top_k) * (size_t)out_width +
-                    (size_t)(pair % in->top_k) * (size_t)n;
+        float *to = cpu_value(c, in->out) + (size_t)(pair / in->experts.top_k) * (size_t)out_width +
+                    (size_t)(pair % in->experts.top_k) * (size_t)n;
         const float *from = y + (size_t)i * (size_t)n + first;
         if (in->weight[2] != PROGRAM_NONE)
             c->k->scale(from, c->weights[in->weight[2]].vector[b->expert], end - first, to + first);
@@ -150,13 +150,13 @@ void cpu_run_experts(struct backend_ctx *c, struct cpu_phase *phase, int thread)
     const struct instr *in = &c->program->instrs[phase->instrs[0]];
     const struct cpu_weight *w = &c->weights[in->weight[0]];
     struct cpu_experts *x = c->experts;
-    if (in->expert_count == 0 || w->packed.rows == 0)
+    if (in->experts.count == 0 || w->packed.rows == 0)
         return;
     if (thread == 0)
         gather_pairs(c, in);
     pool_barrier(c->options.pool, thread);
     enum activation format = kernels_activation_format(w->packed.type, c->options.exact);
-    for (int i = thread; i < in->expert_count; i += c->n_threads) {
+    for (int i = thread; i < in->experts.count; i += c->n_threads) {
         struct expert_batch b = { i, x->begin[i], x->begin[i + 1] - x->begin[i], NULL, format };
         if (b.count == 0)
             continue;
@@ -169,7 +169,7 @@ void cpu_run_experts(struct backend_ctx *c, struct cpu_phase *phase, int thread)
     for (;;) {
         int task = atomic_fetch_add_explicit(&phase->claimed, 1, memory_order_relaxed);
         int i = task / pieces, part = task % pieces;
-        if (i >= in->expert_count)
+        if (i >= in->experts.count)
             return;
         struct expert_batch b = { i, x->begin[i], x->begin[i + 1] - x->begin[i], NULL, format };
         if (b.count == 0)

@@ -95,33 +95,33 @@ static void do_embed(struct backend_ctx *c, const struct instr *in, int row, flo
                          (size_t)w->col_count);
     else
         c->k->unpack_row(&cw->packed, id, out);
-    if (in->scale != 0 && in->scale != 1)
-        c->k->scale(out, in->scale, w->col_count, out);
+    if (in->embed.scale != 0 && in->embed.scale != 1)
+        c->k->scale(out, in->embed.scale, w->col_count, out);
 }
 
 static void do_norm(struct backend_ctx *c, const struct instr *in, const float *x, float *out)
 {
     int width = c->program->values[in->in[0]].width;
-    int group = in->group ? in->group : width;
+    int group = in->norm.group ? in->norm.group : width;
     const float *w = in->weight[0] == PROGRAM_NONE ? NULL : c->weights[in->weight[0]].vector;
     const float *b = in->weight[1] == PROGRAM_NONE ? NULL : c->weights[in->weight[1]].vector;
     for (int at = 0; at < width; at += group) {
         if (in->op == OP_RMS_NORM)
-            c->k->rms_norm(x + at, w, group, in->eps, out + at);
+            c->k->rms_norm(x + at, w, group, in->norm.eps, out + at);
         else
-            c->k->layer_norm(x + at, w, b, group, in->eps, out + at);
+            c->k->layer_norm(x + at, w, b, group, in->norm.eps, out + at);
     }
 }
 
 static void do_rope(struct backend_ctx *c, const struct instr *in, int row, const float *x,
                     float *out)
 {
-    const struct rope *r = &c->program->ropes[in->table];
+    const struct rope *r = &c->program->ropes[in->rope.table];
     int width = c->program->values[in->in[0]].width, half = r->dims / 2;
-    const float *cs = c->cos_tables[in->table] + (size_t)row * (size_t)half;
-    const float *sn = c->sin_tables[in->table] + (size_t)row * (size_t)half;
+    const float *cs = c->cos_tables[in->rope.table] + (size_t)row * (size_t)half;
+    const float *sn = c->sin_tables[in->rope.table] + (size_t)row * (size_t)half;
     memcpy(out, x, (size_t)width * sizeof(float));
-    for (int at = 0; at < width; at += in->group)
+    for (int at = 0; at < width; at += in->rope.head_dim)
         c->k->rope(out + at, half, r->interleaved, cs, sn);
 }
 
@@ -150,7 +150,7 @@ static void do_act(struct backend_ctx *c, const struct instr *in, int row, float
  * so. Every rank computes this itself, in one arithmetic, so ranks never disagree. */
 static void do_route(struct backend_ctx *c, const struct instr *in, const float *logits, float *out)
 {
-    int n = c->program->values[in->in[0]].width, k = in->top_k;
+    int n = c->program->values[in->in[0]].width, k = in->route.top_k;
     float max = logits[0];
     for (int i = 1; i < n; i++)
         max = logits[i] > max ? logits[i] : max;
@@ -170,7 +170,7 @@ static void do_route(struct backend_ctx *c, const struct instr *in, const float 
         out[2 * s + 1] = kernels_exp(logits[best] - max) / sum;
         chosen += out[2 * s + 1];
     }
-    if (in->route_normalize)
+    if (in->route.normalize)
         for (int s = 0; s < k; s++)
             out[2 * s + 1] /= chosen;
 }
@@ -180,9 +180,9 @@ static void do_expert_sum(struct backend_ctx *c, const struct instr *in, int row
     const float *x = row_of(c, in->in[0], row), *route = row_of(c, in->in[1], row);
     int n = c->program->values[in->out].width;
     memset(out, 0, (size_t)n * sizeof(float));
-    for (int s = 0; s < in->top_k; s++) {
+    for (int s = 0; s < in->experts.top_k; s++) {
         int expert = (int)route[2 * s];
-        if (expert < in->expert_first || expert >= in->expert_first + in->expert_count)
+        if (expert < in->experts.first || expert >= in->experts.first + in->experts.count)
             continue;
         c->k->add_scaled(out, x + (size_t)s * (size_t)n, route[2 * s + 1], n, out);
     }
@@ -280,10 +280,10 @@ static void do_row(struct backend_ctx *c, const struct instr *in, int row)
         c->k->mul(x, row_of(c, in->in[1], row), n, out);
         break;
     case OP_SCALE:
-        c->k->scale(x, in->scale, n, out);
+        c->k->scale(x, in->scale.factor, n, out);
         break;
     case OP_SOFTCAP:
-        c->k->softcap(x, in->scale, n, out);
+        c->k->softcap(x, in->softcap.cap, n, out);
         break;
     case OP_ROWS:
         memcpy(out, row_of(c, in->in[0], c->wanted_rows[row]), (size_t)n * sizeof(float));
@@ -298,11 +298,12 @@ static void do_row(struct backend_ctx *c, const struct instr *in, int row)
         do_conv(c, in, row, out);
         break;
     case OP_SLICE:
-        memcpy(out, x + in->group, (size_t)n * sizeof(float));
+        memcpy(out, x + in->slice.offset, (size_t)n * sizeof(float));
         break;
     case OP_PAD:
         memset(out, 0, (size_t)n * sizeof(float));
-        memcpy(out + in->group, x, (size_t)c->program->values[in->in[0]].width * sizeof(float));
+        memcpy(out + in->slice.offset, x,
+               (size_t)c->program->values[in->in[0]].width * sizeof(float));
         break;
     default: /* phases of their own, or exchanges */
         break;

@@ -38,8 +38,8 @@ static int rotate(struct builder *b, const struct attention_recipe *a, int x, co
         return x;
     struct instr in = instr_init(OP_ROPE, b->layer);
     in.in[0] = x;
-    in.group = a->head_dim;
-    in.table = a->rope;
+    in.rope.head_dim = a->head_dim;
+    in.rope.table = a->rope;
     return emit(b, in, value, b->p->values[x].width, b->p->values[x].axis);
 }
 
@@ -106,9 +106,9 @@ int build_attention(struct builder *b, const struct attention_recipe *a, int x)
         pass_over_kv(b, a);
     q = emit_norm(b, q, &a->q_norm, a->head_dim, "q_norm");
     in.in[0] = rotate(b, a, q, "q_rope");
-    in.group = a->head_dim;
-    in.heads_per_kv = a->heads / a->kv_heads;
-    in.scale = a->scale;
+    in.attend = (struct attend_args){ .head_dim = a->head_dim,
+                                      .heads_per_kv = a->heads / a->kv_heads,
+                                      .scale = a->scale };
     in.state = b->layer_state[a->kv_layer];
     int out = emit(b, in, "attention", a->heads * a->value_dim, out_axis);
     return emit_matmul(b, out,

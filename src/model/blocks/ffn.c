@@ -60,11 +60,10 @@ static int expert_matmul(struct builder *b, const struct experts_recipe *f, int 
     in.weight[0] = add_matrix(b, m);
     in.weight[2] =
         add_vector(b, &(struct vector){ scale, 0, f->count, f->count, m->mat_axis, false });
-    in.top_k = f->used;
-    in.expert_count = f->count;
+    in.experts = (struct expert_args){ .top_k = f->used, .count = f->count };
     struct axis axis = m->row_axis;
-    axis.unit *= in.top_k;
-    return emit(b, in, value, in.top_k * m->rows, axis);
+    axis.unit *= f->used;
+    return emit(b, in, value, f->used * m->rows, axis);
 }
 
 static int build_route(struct builder *b, const struct experts_recipe *f, int x)
@@ -77,8 +76,7 @@ static int build_route(struct builder *b, const struct experts_recipe *f, int x)
                                              .row_axis = axis_none(),
                                              .col_axis = axis_none() },
                            "router");
-    in.top_k = f->used;
-    in.route_normalize = f->normalize;
+    in.route = (struct route_args){ f->used, f->normalize };
     return emit(b, in, "route", 2 * f->used, axis_none());
 }
 
@@ -115,7 +113,6 @@ int build_experts(struct builder *b, const struct experts_recipe *f, int x)
     struct instr sum = instr_init(OP_EXPERT_SUM, b->layer);
     sum.in[0] = expert_matmul(b, f, act, route, &down, "expert_out");
     sum.in[1] = route;
-    sum.top_k = f->used;
-    sum.expert_count = f->count;
+    sum.experts = (struct expert_args){ .top_k = f->used, .count = f->count };
     return emit(b, sum, "experts", b->recipe->width, none);
 }

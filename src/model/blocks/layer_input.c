@@ -7,7 +7,7 @@ int build_layer_inputs(struct builder *b, const struct layer_inputs_recipe *l, i
 {
     int width = b->recipe->n_layers * l->width;
     struct instr in = instr_init(OP_EMBED, -1);
-    in.scale = sqrtf((float)l->width);
+    in.embed.scale = sqrtf((float)l->width);
     in.weight[0] = add_matrix(b, &(struct matrix){ .name = l->embedding,
                                                    .rows = b->recipe->vocab,
                                                    .cols = width,
@@ -32,7 +32,7 @@ int build_layer_input_branch(struct builder *b, const struct layer_inputs_recipe
 {
     struct instr slice = instr_init(OP_SLICE, b->layer);
     slice.in[0] = inputs;
-    slice.group = b->layer * l->width;
+    slice.slice.offset = b->layer * l->width;
     int own = emit(b, slice, "layer_input", l->width, axis_none());
     int gate = emit_matmul(b, x,
                            &(struct matrix){ .name = l->gate,
