@@ -76,8 +76,8 @@ static void on_accept_error(struct evconnlistener *l, void *arg)
 {
     struct server *s = arg;
     struct timeval pause = { .tv_sec = RETRY_S };
-    log_warn("api", "accepting a connection: %s",
-             evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+    log_limited(LOG_WARN, "api", "accepting fails", "", "accepting a connection: %s",
+                evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
     listeners_enable(s, false);
     event_add(s->retry, &pause);
 }
