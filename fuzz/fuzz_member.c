@@ -20,6 +20,7 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/log.h"
+#include "peer/internal.h"
 
 #define BETWEEN 0x1e
 #define MAX_MESSAGES 16
@@ -39,7 +40,8 @@ static bool remove_list(void *folder, const char *name)
 
 static void remove_home(void)
 {
-    static const char *const names[] = { "m.gguf", "cluster.key", "device.key", "device.lock" };
+    static const char *const names[] = { "m.gguf", "cluster.key", "device.key", "device.lock",
+                                         "head" };
     char path[128];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", home, names[i]);
@@ -128,7 +130,7 @@ static void complete_order(const struct cluster *c, const struct device *from, j
     }
 }
 
-static bool take(struct cluster *c, struct device *from, struct bytes frame)
+static bool take(struct cluster *c, struct peer *from, struct bytes frame)
 {
     struct message m;
     struct error e = { 0 };
@@ -136,19 +138,35 @@ static bool take(struct cluster *c, struct device *from, struct bytes frame)
         return false;
     }
     if (strcmp(m.type, "load") == 0) {
-        complete_order(c, from, m.body);
+        complete_order(c, peer_user(from), m.body);
     }
-    int code = 0;
+    bool good = true;
     if (strcmp(m.type, "hello") == 0) { /* as a link that is open does */
-        code = device_take_hello(c, from, m.body, &e);
+        good = device_events.take_facts(c, from, json_object_get(m.body, "facts"), &e) == 0;
     } else if (strcmp(m.type, "connect") != 0) { /* that dials whatever address an order named */
-        code = dispatch(c, from, &m, &e);
+        enum peer_verdict verdict = peers_dispatch(c->peers, from, &m, &e);
+        good = verdict != PEER_VIOLATION;
+        if (verdict != PEER_DONE && e.text[0] == '\0') {
+            abort();
+        }
     }
-    if (code != 0 && e.text[0] == '\0') {
+    if (!good && e.text[0] == '\0') {
         abort();
     }
     message_done(&m);
-    return code == 0; /* else the link would end */
+    return good; /* else the link would end */
+}
+
+/* A member that said hello; the head where it is believed to be it. */
+static struct peer *add_member(struct cluster *c, const char *id, bool head)
+{
+    struct peer *p = peers_add(c->peers, id, "");
+    struct device *d = device_of(c, p);
+    if (d == NULL) {
+        abort();
+    }
+    d->head = head;
+    return p;
 }
 
 /* Until each part's thread has opened its file or given up, so that the next message finds what it
@@ -183,8 +201,7 @@ void fuzz_one(const uint8_t *data, size_t size)
         return;
     }
     struct cluster *c = open_device(data[0] & 1);
-    struct device *senders[2] = { device_add(c, "aa"), device_add(c, "bb") };
-    senders[0]->head = !(data[0] & 1);
+    struct peer *senders[2] = { add_member(c, "aa", !(data[0] & 1)), add_member(c, "bb", false) };
     struct bytes rest = bytes_of(data + 1, size - 1);
     bool more = true;
     for (int i = 0; i < MAX_MESSAGES && more && rest.size > 1; i++) {
@@ -192,10 +209,10 @@ void fuzz_one(const uint8_t *data, size_t size)
         size_t n = end != NULL ? (size_t)(end - rest.data) : rest.size;
         more = n > 1 && take(c, senders[rest.data[0] & 1], bytes_of(rest.data + 1, n - 1));
         rest = end != NULL ? bytes_of(end + 1, rest.size - n - 1) : bytes_of(rest.data, 0);
-        dispatch_local(c);
+        peers_dispatch_local(c->peers);
         settle(c);
     }
     json_decref(cluster_status(c));
-    json_decref(device_hello(c));
+    json_decref(device_events.facts(c));
     cluster_close(c);
 }

@@ -2,8 +2,8 @@
  * messages. The first byte chooses. */
 #include "fuzz/fuzz.h"
 
-#include "cluster/data.h"
-#include "cluster/message.h"
+#include "peer/data.h"
+#include "peer/message.h"
 #include "cluster/part.h"
 #include "plan/split.h"
 #include "stage/wire.h"
@@ -28,11 +28,13 @@ static void fuzz_frame(struct bytes frame)
         if (part_take_report(m.body, &report, &e) == 0) {
             json_decref(part_transports(report.transports));
         }
-        struct data_purpose purpose;
-        struct data_ticket ticket;
-        if (data_purpose_parse(m.body, &purpose, &e) == 0 &&
-            data_ticket_parse(m.body, &ticket, &e) == 0) {
-            json_decref(data_ticket_json(&purpose, &ticket));
+        struct ticket_request request = { .index = 0 };
+        struct ticket_answer answer = { .index = 0 };
+        if (message_read(m.body, ticket_request_fields, TICKET_REQUEST_FIELDS, &request, &e) == 0) {
+            json_decref(ticket_request_json(&request));
+        }
+        if (message_read(m.body, ticket_answer_fields, TICKET_ANSWER_FIELDS, &answer, &e) == 0) {
+            json_decref(ticket_answer_json(&answer));
         }
     }
     message_done(&m);

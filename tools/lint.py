@@ -27,7 +27,7 @@ BANNED = {
 # The operating system is known to these layers only.
 OS_HEADER = re.compile(r'^#include <((?:unistd|pthread|fcntl|poll|dirent|termios|ifaddrs)\.h'
                        r'|(?:sys|linux)/.*)>')
-OS_LAYERS = {"os", "transport", "secure", "discover"}
+OS_LAYERS = {"os", "transport", "peer", "secure", "discover"}
 # All that a command prints goes through one file, which makes texts from outside fit to be shown.
 PRINTS = re.compile(r"\b(stdout|stderr|f?printf|vf?printf|f?puts|f?putc|putchar|json_dumpf|perror)\b")
 PRINTER = "src/cli/print.c"
@@ -112,7 +112,7 @@ class File:
             if match and match.group(2) == "internal.h" and match.group(1) != self.layer:
                 self.report(i, f"{match.group(1)}/internal.h is for {match.group(1)} only")
             if self.layer not in OS_LAYERS and (match := OS_HEADER.match(line)):
-                self.report(i, f"<{match.group(1)}> belongs to os, transport or secure")
+                self.report(i, f"<{match.group(1)}> belongs to os, transport, peer or secure")
             if re.match(r"#include .*\.\./", line):
                 self.report(i, "include by the layer's name, not by ..")
 

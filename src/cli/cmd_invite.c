@@ -12,8 +12,8 @@
 #include "cli/options.h"
 #include "cli/print.h"
 #include "cli/running.h"
-#include "cluster/address.h"
 #include "os/clock.h"
+#include "peer/address.h"
 #include "secure/invitation.h"
 
 #define DEFAULT_HOURS 24
@@ -49,6 +49,7 @@ static int invite(const char *home, int64_t hours, const struct option_list *add
     }
     i.n_addresses = with.n_addresses;
     memcpy(i.addresses, with.addresses, sizeof i.addresses);
+    invitation_name_head(&i, home);
     invitation_format(text, &i);
     print_out("%s\n", text);
     print_err("for one device, within %d hours; there, with the text above pasted:\n", (int)hours);

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "cluster/message.h"
+#include "peer/message.h"
 #include "gguf/gguf.h"
 
 #include <assert.h>

@@ -1,45 +1,36 @@
-/* The devices that this one knows, and what they say about themselves. */
+/* The devices that this one knows, and what they say about themselves. Which of them is the head is
+ * not believed because one says so: see take_head. */
 #include "cluster/internal.h"
 
 #include <stdlib.h>
 
-#include "base/display.h"
-#include "cluster/data.h"
-#include "cluster/link.h"
+#include "cluster/forward.h"
+#include "cluster/head.h"
 #include "cluster/part.h"
 #include "cluster/service.h"
-#include "cluster/stream.h"
-#include "os/clock.h"
 #include "os/log.h"
-#include "os/memory.h"
 
-#include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
 
-#define ISA_MAX 31
 #define MEMORY_MAX (INT64_C(1) << 50)
+#define CORES_MAX (1 << 16)
 
 struct device *device_find(struct cluster *c, const char *id)
 {
-    for (int i = 0; i < c->n_devices; i++) {
-        if (strcmp(c->devices[i]->id, id) == 0) {
-            return c->devices[i];
-        }
-    }
-    return NULL;
+    const struct peer *p = peers_find(c->peers, id);
+    return p != NULL ? peer_user(p) : NULL;
 }
 
-struct device *device_add(struct cluster *c, const char *id)
+struct device *device_of(struct cluster *c, struct peer *p)
 {
-    struct device *d = device_find(c, id);
-    if (d != NULL || c->n_devices == CLUSTER_MAX_DEVICES || strlen(id) >= DEVICE_ID_TEXT) {
-        return d;
-    }
-    d = calloc(1, sizeof *d);
-    if (d != NULL) {
-        snprintf(d->id, sizeof d->id, "%s", id);
-        snprintf(d->name, sizeof d->name, "%.*s", DEVICE_SHORT, id);
+    struct device *d = peer_user(p);
+    if (d == NULL && c->n_devices < CLUSTER_MAX_DEVICES && (d = calloc(1, sizeof *d)) != NULL) {
+        d->peer = p;
+        d->id = peer_id(p);
+        d->name = peer_name(p);
+        d->self = peer_is_self(p);
+        peer_set_user(p, d);
         c->devices[c->n_devices++] = d;
     }
     return d;
@@ -65,16 +56,58 @@ struct device *device_head(struct cluster *c)
 
 bool device_alive(const struct device *d)
 {
-    return d->self || d->link != NULL;
+    return peer_alive(d->peer);
 }
 
 const char *device_label(const struct device *d, char text[static DEVICE_LABEL])
 {
-    snprintf(text, DEVICE_LABEL, "%s (%.*s)", d->name, DEVICE_SHORT, d->id);
-    return text;
+    return peer_label(d->peer, text);
 }
 
-/* --- hello: facts --- */
+void device_send(struct cluster *c, struct device *d, json_t *body)
+{
+    peer_send(d->peer, body);
+    (void)c;
+}
+
+void device_address_for(const struct cluster *c, const struct device *d, const struct device *to,
+                        char text[static ADDRESS_TEXT])
+{
+    peer_address_for(d->peer, to->peer, text);
+    (void)c;
+}
+
+/* --- facts --- */
+
+struct facts {
+    char isa[32];
+    int64_t memory, usable;
+    int cores, threads;
+    bool head;
+    const json_t *models;
+};
+
+static const struct message_field facts_fields[] = {
+    { MESSAGE_TEXT(struct facts, isa) },
+    { MESSAGE_INTEGER(struct facts, memory, 0, MEMORY_MAX) },
+    { MESSAGE_INTEGER(struct facts, usable, 0, MEMORY_MAX) },
+    { MESSAGE_INT(struct facts, cores, 1, CORES_MAX) },
+    { MESSAGE_INT(struct facts, threads, 1, CORES_MAX) },
+    { MESSAGE_FLAG(struct facts, head) },
+    { MESSAGE_ARRAY(struct facts, models, MODELS_MAX) },
+};
+
+struct model_fact {
+    char id[MODEL_ID_TEXT];
+    char sha256[MODEL_SHA_TEXT];
+    int64_t size;
+};
+
+static const struct message_field model_fields[] = {
+    { MESSAGE_TEXT(struct model_fact, id) },
+    { MESSAGE_TEXT(struct model_fact, sha256) },
+    { MESSAGE_INTEGER(struct model_fact, size, 0, INT64_MAX) },
+};
 
 static json_t *models_json(const struct model_list *list)
 {
@@ -89,14 +122,14 @@ static json_t *models_json(const struct model_list *list)
     return all;
 }
 
-json_t *device_hello(struct cluster *c)
+static json_t *own_facts(void *arg)
 {
+    const struct cluster *c = arg;
     const struct device *me = c->self;
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:i, s:i, s:s, s:b, s:o}", "type",
-                     "hello", "name", me->name, "id", me->id, "run", (json_int_t)me->run, "memory",
+    return json_pack("{s:s, s:I, s:I, s:i, s:i, s:b, s:o}", "isa", me->isa, "memory",
                      (json_int_t)me->memory_total, "usable", (json_int_t)me->memory_usable, "cores",
-                     me->cores, "threads", me->threads, "peer_port", me->peer_port, "isa", me->isa,
-                     "head", (int)me->head, "models", models_json(&c->models));
+                     me->cores, "threads", me->threads, "head", (int)me->head, "models",
+                     models_json(&c->models));
 }
 
 static int take_models(struct device *d, const json_t *array, struct error *e)
@@ -106,23 +139,16 @@ static int take_models(struct device *d, const json_t *array, struct error *e)
     if (files == NULL) {
         return fail(e, FAIL_NOMEM, "memory for the model list of %s", d->name);
     }
-    int code = 0;
-    for (size_t i = 0; i < n && code == 0; i++) {
-        const json_t *item = json_array_get(array, i);
-        const char *id = "", *sha = "";
-        int64_t size = 0;
-        code = message_text(item, "id", MODEL_ID_TEXT - 1, &id, e);
-        code = code ? code : message_text(item, "sha256", MODEL_SHA_TEXT - 1, &sha, e);
-        code = code ? code : message_integer(item, "size", 0, INT64_MAX, &size, e);
-        if (code == 0) {
-            snprintf(files[i].id, sizeof files[i].id, "%s", id);
-            snprintf(files[i].sha256, sizeof files[i].sha256, "%s", sha);
-            files[i].size = (uint64_t)size;
+    for (size_t i = 0; i < n; i++) {
+        struct model_fact m = { .size = 0 };
+        if (message_read(json_array_get(array, i), model_fields, ARRAY_LEN(model_fields), &m, e) !=
+            0) {
+            free(files);
+            return e->code;
         }
-    }
-    if (code != 0) {
-        free(files);
-        return code;
+        memcpy(files[i].id, m.id, sizeof m.id);
+        memcpy(files[i].sha256, m.sha256, sizeof m.sha256);
+        files[i].size = (uint64_t)m.size;
     }
     free(d->models);
     d->models = files;
@@ -130,211 +156,171 @@ static int take_models(struct device *d, const json_t *array, struct error *e)
     return 0;
 }
 
-int device_take_hello(struct cluster *c, struct device *d, const json_t *m, struct error *e)
+/* The head is whom this device was told to follow, by its invitation or by whoever answered where a
+ * person said to join; that is kept on disk. Who else says that it is the head is a member like any
+ * other. */
+static int take_head(struct cluster *c, struct device *d, bool claims, struct error *e)
 {
-    const char *name = "", *isa = "", *id = "";
-    const json_t *models = NULL;
-    int64_t memory = 0, usable = 0, run = 0;
-    int cores = 0, threads = 0, port = 0;
-    int code = message_text(m, "name", DEVICE_NAME_TEXT - 1, &name, e);
-    code = code ? code : message_text(m, "id", DEVICE_ID_TEXT - 1, &id, e);
-    code = code ? code : message_integer(m, "run", 1, INT64_MAX, &run, e);
-    code = code ? code : message_text(m, "isa", ISA_MAX, &isa, e);
-    code = code ? code : message_integer(m, "memory", 0, MEMORY_MAX, &memory, e);
-    code = code ? code : message_integer(m, "usable", 0, MEMORY_MAX, &usable, e);
-    code = code ? code : message_int(m, "cores", 1, 1 << 16, &cores, e);
-    code = code ? code : message_int(m, "threads", 1, 1 << 16, &threads, e);
-    code = code ? code : message_int(m, "peer_port", 0, 65535, &port, e);
-    code = code ? code : message_array(m, "models", MODELS_MAX, &models, e);
-    code = code ? code : take_models(d, models, e);
-    if (code != 0) {
-        return wrap(e, "hello");
-    }
-    if (strcmp(id, d->id) != 0) {
-        return fail(e, FAIL_AUTH, "hello under another id than the link's key has");
-    }
-    display_copy(d->name, sizeof d->name, bytes_text(name));
-    snprintf(d->isa, sizeof d->isa, "%s", isa);
-    d->memory_total = (uint64_t)memory;
-    d->memory_usable = (uint64_t)usable;
-    d->run = run;
-    d->cores = cores;
-    d->threads = threads;
-    d->peer_port = port;
-    bool head = message_flag(m, "head");
-    if (head && c->self->head) {
+    if (claims && c->self->head) {
         return fail(e, FAIL_STATE,
                     "%s is the head of another cluster: start one of the two with --join", d->name);
     }
-    d->head = head;
+    if (claims && c->head_id[0] == '\0' && peer_was_joined(d->peer)) {
+        head_pin(c, d->id);
+    }
+    bool right = strcmp(c->head_id, d->id) == 0;
+    if (claims && !right) {
+        char label[DEVICE_LABEL];
+        log_limited(LOG_WARN, "cluster", "says that it is the head", d->name,
+                    "%s says that it is the head, but %.*s is: it is not obeyed (if the head was "
+                    "replaced, remove %s/head here)",
+                    device_label(d, label), DEVICE_SHORT, c->head_id, c->options.home);
+    }
+    d->head = claims && right;
+    if (d->head) {
+        peer_keep(d->peer, true);
+        head_pin(c, d->id);
+    }
     return 0;
 }
 
-/* --- sending --- */
-
-void device_send(struct cluster *c, struct device *d, json_t *body)
+static int take_facts(void *arg, struct peer *from, const json_t *m, struct error *e)
 {
-    if (!d->self) {
-        link_send(d->link, body);
-        return;
+    struct cluster *c = arg;
+    struct facts f = { .models = NULL };
+    struct device *d = device_of(c, from);
+    if (d == NULL) {
+        return fail(e, FAIL_NOMEM, "memory for a device");
     }
-    struct local_message *m = body ? calloc(1, sizeof *m) : NULL;
-    if (m == NULL) {
-        json_decref(body);
-        log_error("cluster", "out of memory for a message to this device itself");
-        return;
+    int code = message_read(m, facts_fields, ARRAY_LEN(facts_fields), &f, e);
+    code = code ? code : take_head(c, d, f.head, e);
+    code = code ? code : take_models(d, f.models, e);
+    if (code != 0) {
+        return code;
     }
-    m->body = body;
-    if (c->last_local) {
-        c->last_local->next = m;
-    } else {
-        c->first_local = m;
-    }
-    c->last_local = m;
-    event_active(c->local, 0, 0);
+    memcpy(d->isa, f.isa, sizeof d->isa);
+    d->memory_total = (uint64_t)f.memory;
+    d->memory_usable = (uint64_t)f.usable;
+    d->cores = f.cores;
+    d->threads = f.threads;
+    return 0;
 }
 
-/* --- members --- */
-
-void device_address_for(const struct cluster *c, const struct device *d, const struct device *to,
-                        char text[static ADDRESS_TEXT])
+/* A member tells whom everybody is to reach: the head. */
+static bool keep(void *arg, struct peer *p, struct peer *says)
 {
-    char host[ADDRESS_TEXT] = "";
-    if (d->self || address_is_loopback(d->address)) {
-        link_own_host(to->link, host);
+    struct cluster *c = arg;
+    if (c->head_id[0] == '\0' && peer_was_joined(says)) {
+        head_pin(c, peer_id(p));
     }
-    if (host[0] != '\0') {
-        address_join(host, d->peer_port, text);
-    } else {
-        snprintf(text, ADDRESS_TEXT, "%s", d->address);
-    }
-    (void)c;
+    return strcmp(c->head_id, peer_id(p)) == 0;
 }
 
-static void send_members(struct cluster *c, struct device *to)
+static bool may_send(void *arg, const struct peer *from, int sender)
 {
-    json_t *all = json_array();
-    for (int i = 0; i < c->n_devices; i++) {
-        const struct device *d = c->devices[i];
-        if (d == to || !device_alive(d)) {
-            continue;
-        }
-        char address[ADDRESS_TEXT];
-        device_address_for(c, d, to, address);
-        json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:i, s:b}", "id", d->id, "name",
-                                             d->name, "address", address, "peer_port", d->peer_port,
-                                             "head", (int)d->head));
-    }
-    device_send(c, to, json_pack("{s:s, s:o}", "type", "members", "members", all));
+    const struct cluster *c = arg;
+    const struct device *d = peer_user(from);
+    return sender == FROM_HEAD ? d != NULL && d->head : c->self->head;
 }
 
-void members_broadcast(struct cluster *c)
-{
-    for (int i = 0; i < c->n_devices; i++) {
-        if (c->devices[i]->link != NULL) {
-            send_members(c, c->devices[i]);
-        }
-    }
-}
+/* --- coming and going --- */
 
-/* A member tells whom it knows; only the head has to be reached by everyone at all times. */
-int on_members(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+static void joined(void *arg, struct peer *p)
 {
-    const json_t *members = NULL;
-    int code = message_array(m, "members", CLUSTER_MAX_DEVICES, &members, e);
-    for (size_t i = 0; code == 0 && i < json_array_size(members); i++) {
-        const json_t *item = json_array_get(members, i);
-        const char *id = "", *address = "", *name = "";
-        code = message_text(item, "id", DEVICE_ID_TEXT - 1, &id, e);
-        code = code ? code : message_text(item, "address", ADDRESS_TEXT - 1, &address, e);
-        code = code ? code : message_text(item, "name", DEVICE_NAME_TEXT - 1, &name, e);
-        struct device *d = code == 0 ? device_add(c, id) : NULL;
-        if (d == NULL || d->self || d->link != NULL) {
-            continue;
-        }
-        display_copy(d->name, sizeof d->name, bytes_text(name));
-        snprintf(d->address, sizeof d->address, "%s", address);
-        if (message_flag(item, "head") && !c->self->head && device_head(c) == NULL) {
-            d->head = true;
-            d->dial_at = c->time.now_ns;
-        }
-    }
-    (void)from;
-    return code;
-}
-
-void device_joined(struct cluster *c, struct device *d)
-{
+    struct cluster *c = arg;
+    struct device *d = peer_user(p);
     char label[DEVICE_LABEL];
     log_info("cluster", "%s joined from %s: %llu MB usable, %d cores, %s, %d model%s%s",
-             device_label(d, label), d->address, (unsigned long long)(d->memory_usable >> 20),
+             device_label(d, label), peer_address(p), (unsigned long long)(d->memory_usable >> 20),
              d->cores, d->isa, d->n_models, d->n_models == 1 ? "" : "s", d->head ? ", head" : "");
-    d->dial_at = 0;
-    members_broadcast(c);
     if (c->self->head) {
         services_device_joined(c, d);
     }
 }
 
-void device_lost(struct cluster *c, struct device *d, const char *why)
+static void lost(void *arg, struct peer *p, const char *why)
 {
-    char label[DEVICE_LABEL];
-    if (!c->closing) {
-        log_warn("cluster", "lost %s: %s", device_label(d, label), why);
-    }
+    struct cluster *c = arg;
+    struct device *d = peer_user(p);
     d->n_parts = 0;
     if (d->head) {
         parts_drop_all(c, why);
         served_forget(c);
         json_decref(c->head_status);
         c->head_status = NULL;
-        d->dial_at = c->time.now_ns + RETRY_NS;
     }
-    streams_device_lost(c, d);
-    data_device_lost(c, d, why);
     if (c->self->head) {
         services_device_lost(c, d, why);
-        members_broadcast(c);
+        peers_tell_members(c->peers);
     }
 }
 
-/* Somebody else came with our key and was refused by a device that has a link to us. */
-int on_twin(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+static void forgotten(void *arg, struct peer *p)
 {
-    const char *address = "";
-    int code = message_text(m, "address", ADDRESS_TEXT - 1, &address, e);
-    if (code == 0) {
-        char label[DEVICE_LABEL];
-        log_limited(LOG_WARN, "cluster", "second device with this key", from->name,
-                    "a second device with this device's key came to %s from %s and was refused: "
-                    "was this home copied? Remove device.key from the copy",
-                    device_label(from, label), address);
-    }
-    (void)c;
-    return code;
-}
-
-/* --- heartbeat --- */
-
-int on_ping(struct cluster *c, struct device *from, const json_t *m, struct error *e)
-{
-    const json_t *parts = NULL;
-    int64_t usable = 0;
-    int code = message_integer(m, "usable", 0, MEMORY_MAX, &usable, e);
-    code = code ? code : message_array(m, "parts", CLUSTER_MAX_PARTS, &parts, e);
-    if (code != 0) {
-        return code;
-    }
-    from->memory_usable = (uint64_t)usable;
+    struct cluster *c = arg;
+    struct device *d = peer_user(p);
     int n = 0;
-    for (size_t i = 0; i < json_array_size(parts); i++) {
-        code = part_take_report(json_array_get(parts, i), &from->parts[n], e);
-        if (code != 0) {
-            return code;
+    for (int i = 0; i < c->n_devices; i++) {
+        if (c->devices[i] != d) {
+            c->devices[n++] = c->devices[i];
         }
-        n++;
     }
-    from->n_parts = n;
-    (void)c;
-    return 0;
+    c->n_devices = n;
+    device_free(d);
+}
+
+const struct peer_events device_events = {
+    .facts = own_facts,
+    .take_facts = take_facts,
+    .joined = joined,
+    .lost = lost,
+    .forgotten = forgotten,
+    .keep = keep,
+    .request = forward_request,
+    .may_send = may_send,
+};
+
+/* --- what they do --- */
+
+struct report {
+    int64_t usable;
+    const json_t *parts;
+};
+
+static const struct message_field report_fields[] = {
+    { MESSAGE_INTEGER(struct report, usable, 0, MEMORY_MAX) },
+    { MESSAGE_ARRAY(struct report, parts, CLUSTER_MAX_PARTS) },
+};
+
+void device_report(struct cluster *c)
+{
+    for (int i = 0; i < c->n_devices; i++) {
+        if (!c->devices[i]->self && device_alive(c->devices[i])) {
+            device_send(c, c->devices[i],
+                        json_pack("{s:s, s:I, s:o}", "type", "report", "usable",
+                                  (json_int_t)c->self->memory_usable, "parts", parts_report(c)));
+        }
+    }
+}
+
+enum peer_verdict on_report(void *arg, struct peer *from, const void *fields, struct error *e)
+{
+    struct device *d = peer_user(from);
+    struct part_report parts[CLUSTER_MAX_PARTS];
+    struct report r = { .usable = 0 };
+    if (message_read(((const struct whole_message *)fields)->body, report_fields,
+                     ARRAY_LEN(report_fields), &r, e) != 0) {
+        return PEER_VIOLATION;
+    }
+    int n = (int)json_array_size(r.parts);
+    for (int i = 0; i < n; i++) {
+        if (part_take_report(json_array_get(r.parts, (size_t)i), &parts[i], e) != 0) {
+            return PEER_VIOLATION;
+        }
+    }
+    d->memory_usable = (uint64_t)r.usable;
+    memcpy(d->parts, parts, (size_t)n * sizeof *parts);
+    d->n_parts = n;
+    (void)arg;
+    return PEER_DONE;
 }

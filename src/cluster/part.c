@@ -5,7 +5,6 @@
 
 #include "backend/backend.h"
 #include "cluster/check.h"
-#include "cluster/data.h"
 #include "cluster/statement.h"
 #include "stage/source.h"
 #include "os/clock.h"
@@ -88,7 +87,7 @@ void parts_drop_all(struct cluster *c, const char *why)
             log_info("cluster", "%s: freed, the head is gone (%s)", p->order.model_id, why);
         }
         part_end(p);
-        data_forget(c, p->order.placement, p->order.epoch);
+        peers_channels_forget(c->peers, p->order.placement, p->order.epoch);
     }
     /* Another head, or this one started anew, counts its placements from the beginning. */
     memset(c->part_table.ends, 0, sizeof c->part_table.ends);
@@ -158,7 +157,7 @@ static void part_fail(struct cluster *c, struct part *p, const struct error *e)
 {
     tell_failed(c, &p->order, e);
     part_end(p);
-    data_forget(c, p->order.placement, p->order.epoch);
+    peers_channels_forget(c->peers, p->order.placement, p->order.epoch);
 }
 
 static int part_start(struct cluster *c, struct part *p, struct error *e);
@@ -221,7 +220,7 @@ static void part_poll(struct cluster *c, struct part *p)
         if (rank_failure(p->rank, &failure)) {
             tell_failed(c, &p->order, &failure);
         }
-        data_forget(c, p->order.placement, p->order.epoch);
+        peers_channels_forget(c->peers, p->order.placement, p->order.epoch);
         part_end(p);
     } else {
         tell_state(c, p, &f);
@@ -307,21 +306,23 @@ static int part_open(struct cluster *c, struct part *p, const struct device *hea
                       e);
 }
 
-int on_load(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+enum peer_verdict on_load(void *arg, struct peer *from, const void *fields, struct error *e)
 {
+    struct cluster *c = arg;
     struct part *p = calloc(1, sizeof *p);
     if (p == NULL) {
-        return fail(e, FAIL_NOMEM, "memory for a part");
+        fail(e, FAIL_NOMEM, "memory for a part");
+        return PEER_REFUSED;
     }
     p->owner = c;
-    int code = part_order_parse(m, &p->order, e);
-    if (code == 0 && (strcmp(p->order.head, from->id) != 0 ||
+    int code = part_order_parse(((const struct whole_message *)fields)->body, &p->order, e);
+    if (code == 0 && (strcmp(p->order.head, peer_id(from)) != 0 ||
                       strcmp(p->order.devices[p->order.rank], c->self->id) != 0)) {
         code = fail(e, FAIL_AUTH, "order for another device or from another head");
     }
     if (code != 0) {
         free(p);
-        return code;
+        return PEER_VIOLATION;
     }
     parts_poll(c);
     p->n_links = wire_links(&p->order.plan, p->links);
@@ -333,11 +334,11 @@ int on_load(struct cluster *c, struct device *from, const json_t *m, struct erro
         log_debug("cluster", "%s: an order that was %s is passed over", p->order.model_id,
                   verdict == PART_KNOWN ? "obeyed already" : "overtaken by its end");
         free(p);
-        return 0;
+        return PEER_DONE;
     }
     struct error why = { 0 };
     code = verdict == PART_TAKE
-               ? part_open(c, p, from, &why)
+               ? part_open(c, p, peer_user(from), &why)
                : fail(&why, FAIL_LIMIT, "already holds parts of %d models", CLUSTER_MAX_PARTS);
     if (code != 0) {
         tell_failed(c, &p->order, &why);
@@ -345,75 +346,76 @@ int on_load(struct cluster *c, struct device *from, const json_t *m, struct erro
             part_table_free(&c->part_table, slot);
         }
         part_free(p);
-        return 0;
+        return PEER_DONE;
     }
     c->parts[slot] = p;
-    return 0;
+    return PEER_DONE;
 }
 
-int on_claim(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+enum peer_verdict on_claim(void *arg, struct peer *from, const void *fields, struct error *e)
 {
+    const json_t *m = ((const struct whole_message *)fields)->body;
     int64_t placement = 0, epoch = 0;
     int code = message_integer(m, "placement", 1, INT64_MAX, &placement, e);
     code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
-    struct part *p = code == 0 ? part_find(c, placement, (uint32_t)epoch) : NULL;
-    if (p != NULL && strcmp(p->order.head, from->id) == 0) {
+    struct part *p = code == 0 ? part_find(arg, placement, (uint32_t)epoch) : NULL;
+    if (p != NULL && strcmp(p->order.head, peer_id(from)) == 0) {
         code = check_take(p->check, m, e);
     }
-    return code;
+    return code == 0 ? PEER_DONE : PEER_VIOLATION;
 }
 
-int on_unload(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+enum peer_verdict on_unload(void *arg, struct peer *from, const void *fields, struct error *e)
 {
-    int64_t placement = 0, epoch = 0;
-    int code = message_integer(m, "placement", 1, INT64_MAX, &placement, e);
-    code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
-    struct part *p = code == 0 ? part_find(c, placement, (uint32_t)epoch) : NULL;
-    if (code == 0) {
-        part_table_end(&c->part_table, placement, (uint32_t)epoch);
-    }
-    if (p != NULL && strcmp(p->order.head, from->id) == 0) {
+    struct cluster *c = arg;
+    const struct placement_id *id = fields;
+    struct part *p = part_find(c, id->placement, (uint32_t)id->epoch);
+    part_table_end(&c->part_table, id->placement, (uint32_t)id->epoch);
+    if (p != NULL && strcmp(p->order.head, peer_id(from)) == 0) {
         log_info("cluster", "%s: freed", p->order.model_id);
         part_end(p);
-        data_forget(c, placement, (uint32_t)epoch);
+        peers_channels_forget(c->peers, id->placement, (uint32_t)id->epoch);
         parts_poll(c);
     }
-    return code;
+    (void)e;
+    return PEER_DONE;
 }
 
-static void on_data(struct cluster *c, const struct data_purpose *purpose, struct channel *channel,
-                    const struct error *error)
+bool part_opened(struct cluster *c, const struct channel_purpose *purpose, struct channel *channel,
+                 const struct error *error)
 {
-    struct part *p = part_find(c, purpose->placement, purpose->epoch);
-    if (channel != NULL) {
-        part_channel(c, purpose->placement, purpose->epoch, purpose->link, channel);
+    struct part *p = part_find(c, purpose->subject, purpose->epoch);
+    if (p != NULL && channel != NULL) {
+        part_channel(c, purpose->subject, purpose->epoch, purpose->index, channel);
     } else if (p != NULL) {
         part_fail(c, p, error);
     }
+    return p != NULL;
 }
 
-int on_connect(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+enum peer_verdict on_connect(void *arg, struct peer *from, const void *fields, struct error *e)
 {
-    int64_t placement = 0, epoch = 0;
-    int code = message_integer(m, "placement", 1, INT64_MAX, &placement, e);
-    code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
-    struct part *p = code == 0 ? part_find(c, placement, (uint32_t)epoch) : NULL;
+    struct cluster *c = arg;
+    const struct placement_id *id = fields;
+    struct part *p = part_find(c, id->placement, (uint32_t)id->epoch);
     for (int i = 0; p != NULL && i < p->n_links; i++) {
         const struct wire_link *l = &p->links[i];
         if (l->from != p->order.rank) {
             continue;
         }
-        struct device *to = device_add(c, p->order.devices[l->to]);
+        struct peer *to = peers_add(c->peers, p->order.devices[l->to], p->order.addresses[l->to]);
         if (to == NULL) {
-            return fail(e, FAIL_LIMIT, "more than %d devices", CLUSTER_MAX_DEVICES);
+            struct error why = { 0 };
+            fail(&why, FAIL_LIMIT, "more than %d devices", CLUSTER_MAX_DEVICES);
+            part_fail(c, p, &why);
+            return PEER_DONE;
         }
-        if (to->address[0] == '\0') {
-            snprintf(to->address, sizeof to->address, "%s", p->order.addresses[l->to]);
-        }
-        data_open(c, to, &(struct data_purpose){ placement, (uint32_t)epoch, i }, on_data);
+        peer_channel_open(to, &(struct channel_purpose){ id->placement, (uint32_t)id->epoch, i },
+                          0);
     }
     (void)from;
-    return code;
+    (void)e;
+    return PEER_DONE;
 }
 
 /* --- channels --- */
@@ -437,8 +439,8 @@ void part_channel(struct cluster *c, int64_t placement, uint32_t epoch, int link
     }
 }
 
-int part_expects(struct cluster *c, const struct device *from, int64_t placement, uint32_t epoch,
-                 int link, struct error *e)
+int part_expects(struct cluster *c, const char *from, int64_t placement, uint32_t epoch, int link,
+                 struct error *e)
 {
     const struct part *p = part_find(c, placement, epoch);
     if (p == NULL || link < 0 || link >= p->n_links) {
@@ -446,7 +448,7 @@ int part_expects(struct cluster *c, const struct device *from, int64_t placement
                     (long long)placement, epoch);
     }
     const struct wire_link *l = &p->links[link];
-    if (l->to != p->order.rank || strcmp(part_order_device(&p->order, l->from), from->id) != 0) {
+    if (l->to != p->order.rank || strcmp(part_order_device(&p->order, l->from), from) != 0) {
         return fail(e, FAIL_AUTH, "channel %d of the placement is between other devices", link);
     }
     return 0;

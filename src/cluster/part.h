@@ -46,10 +46,16 @@ void parts_close(struct cluster *c);
 void part_channel(struct cluster *c, int64_t placement, uint32_t epoch, int link,
                   struct channel *channel);
 
-/* For a ticket request: this device has the accepting end of that link and `from` has the other.
+/* A channel that was opened here for one of a placement's links, or why there is none; owns it
+ * where it returns true: the part is here. */
+bool part_opened(struct cluster *c, const struct channel_purpose *purpose, struct channel *channel,
+                 const struct error *error);
+
+/* For a ticket request: this device has the accepting end of that link, the device with id `from`
+ * has the other.
  * FAIL_NOT_FOUND, FAIL_AUTH. */
-int part_expects(struct cluster *c, const struct device *from, int64_t placement, uint32_t epoch,
-                 int link, struct error *e);
+int part_expects(struct cluster *c, const char *from, int64_t placement, uint32_t epoch, int link,
+                 struct error *e);
 
 /* Names of a report's transports: a new array of texts. */
 json_t *part_transports(unsigned transports);

@@ -18,6 +18,10 @@ struct served {
     struct served *next;
 };
 
+struct models_message {
+    const json_t *models;
+};
+
 #define CREATED_MAX (INT64_C(1) << 40)
 
 static const char *const state_names[] = { "waiting", "loading", "ready" };
@@ -26,7 +30,7 @@ void services_announce(struct cluster *c, struct device *to)
 {
     for (int i = 0; i < c->n_devices; i++) {
         struct device *d = c->devices[i];
-        if (d->link == NULL || (to != NULL && d != to)) {
+        if (d->self || !device_alive(d) || (to != NULL && d != to)) {
             continue;
         }
         json_t *all = json_array();
@@ -66,24 +70,34 @@ static int take_one(const json_t *m, struct served *s, struct error *e)
     return code;
 }
 
-int on_models(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+static const struct message_field models_fields[] = {
+    { MESSAGE_ARRAY(struct models_message, models, CLUSTER_MAX_SERVICES) },
+};
+
+enum peer_verdict on_models(void *arg, struct peer *from, const void *fields, struct error *e)
 {
-    const json_t *models = NULL;
-    int code = message_array(m, "models", CLUSTER_MAX_SERVICES, &models, e);
-    if (code != 0 || from->self) {
-        return code;
+    struct cluster *c = arg;
+    struct models_message m = { .models = NULL };
+    if (message_read(((const struct whole_message *)fields)->body, models_fields, 1, &m, e) != 0) {
+        return PEER_VIOLATION;
+    }
+    if (peer_is_self(from)) {
+        return PEER_DONE;
     }
     served_forget(c);
-    for (size_t i = json_array_size(models); i > 0 && code == 0; i--) {
+    for (size_t i = json_array_size(m.models); i > 0; i--) {
         struct served *s = calloc(1, sizeof *s);
         if (s == NULL) {
-            return fail(e, FAIL_NOMEM, "memory for the list of models");
+            fail(e, FAIL_NOMEM, "memory for the list of models");
+            return PEER_REFUSED;
         }
         s->next = c->served;
         c->served = s;
-        code = take_one(json_array_get(models, i - 1), s, e);
+        if (take_one(json_array_get(m.models, i - 1), s, e) != 0) {
+            return PEER_VIOLATION;
+        }
     }
-    return code;
+    return PEER_DONE;
 }
 
 int cluster_model_count(const struct cluster *c)

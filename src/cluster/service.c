@@ -160,39 +160,51 @@ static void disown(struct device *d, const struct model_file *file)
     }
 }
 
-int on_part_state(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+struct part_state {
+    int64_t placement, epoch;
+    int rank, code;
+    char state[16], text[ERROR_TEXT];
+};
+
+static const struct message_field part_state_fields[] = {
+    { MESSAGE_INTEGER(struct part_state, placement, 1, INT64_MAX) },
+    { MESSAGE_INTEGER(struct part_state, epoch, 1, UINT32_MAX) },
+    { MESSAGE_INT(struct part_state, rank, 0, PLAN_MAX_RANKS - 1) },
+    { MESSAGE_TEXT(struct part_state, state) },
+    { MESSAGE_INT(struct part_state, code, INT32_MIN, 0), .optional = true },
+    { MESSAGE_TEXT(struct part_state, text), .optional = true },
+};
+
+enum peer_verdict on_part_state(void *arg, struct peer *from, const void *fields, struct error *e)
 {
-    int64_t placement = 0, epoch = 0;
-    int rank = 0, failure = 0;
-    const char *state = "", *text = "no reason given";
-    int code = message_integer(m, "placement", 1, INT64_MAX, &placement, e);
-    code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
-    code = code ? code : message_int(m, "rank", 0, PLAN_MAX_RANKS - 1, &rank, e);
-    code = code ? code : message_text(m, "state", 16, &state, e);
-    struct service *s = code == 0 ? find(c, placement) : NULL;
-    struct attempt *a = s != NULL ? service_attempt(s, (uint32_t)epoch) : NULL;
-    if (a == NULL || rank >= a->order.plan.n_ranks ||
-        strcmp(a->order.devices[rank], from->id) != 0) {
-        return code;
+    const json_t *body = ((const struct whole_message *)fields)->body;
+    struct part_state m = { .text = "" };
+    if (message_read(body, part_state_fields, ARRAY_LEN(part_state_fields), &m, e) != 0) {
+        return PEER_VIOLATION;
     }
-    struct placement_event event = { .epoch = a->epoch, .rank = rank };
-    if (strcmp(state, "failed") == 0) {
-        message_text(m, "text", ERROR_TEXT - 1, &text, NULL);
-        message_int(m, "code", INT32_MIN, 0, &failure, NULL);
-        if (failure == FAIL_NOT_FOUND) {
-            disown(from, &s->file);
+    struct service *s = find(arg, m.placement);
+    struct attempt *a = s != NULL ? service_attempt(s, (uint32_t)m.epoch) : NULL;
+    if (a == NULL || m.rank >= a->order.plan.n_ranks ||
+        strcmp(a->order.devices[m.rank], peer_id(from)) != 0) {
+        return PEER_DONE;
+    }
+    struct placement_event event = { .epoch = a->epoch, .rank = m.rank };
+    if (strcmp(m.state, "failed") == 0) {
+        if (m.code == FAIL_NOT_FOUND) {
+            disown(peer_user(from), &s->file);
         }
         event.kind = PLACEMENT_RANK_FAILED;
-        event.code = failure;
-        event.text = text;
+        event.code = m.code;
+        event.text = m.text[0] != '\0' ? m.text : "no reason given";
     } else {
-        event.kind = strcmp(state, "serving") == 0 ? PLACEMENT_RANK_SERVES : PLACEMENT_RANK_LOADED;
-        code = take_loaded(s, a, rank, m, e);
+        event.kind =
+            strcmp(m.state, "serving") == 0 ? PLACEMENT_RANK_SERVES : PLACEMENT_RANK_LOADED;
+        if (take_loaded(s, a, m.rank, body, e) != 0) {
+            return PEER_VIOLATION;
+        }
     }
-    if (code == 0) {
-        service_feed_placement(s, &event);
-    }
-    return code;
+    service_feed_placement(s, &event);
+    return PEER_DONE;
 }
 
 /* What the last heartbeats say of the ranks. */

@@ -23,6 +23,11 @@ void services_device_joined(struct cluster *c, struct device *d);
 /* why: for the clients whose requests end. */
 void services_device_lost(struct cluster *c, struct device *d, const char *why);
 
+/* A channel that the head opened to a rank, or why there is none; owns it where it returns true:
+ * it is for a service's placement. */
+bool service_channel(struct cluster *c, const struct channel_purpose *purpose,
+                     struct channel *channel, const struct error *error);
+
 /* Ends everything at once; engines are closed before it returns. */
 void services_close(struct cluster *c);
 

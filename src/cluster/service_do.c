@@ -1,9 +1,7 @@
 /* Doing what a placement's state machine says: orders, channels, executors, engines. */
 #include <stdlib.h>
 
-#include "cluster/data.h"
 #include "cluster/statement.h"
-#include "cluster/link.h"
 #include "cluster/service_internal.h"
 #include "engine/engine.h"
 #include "chat/model.h"
@@ -104,21 +102,27 @@ static void wired(struct service *s, struct attempt *a, int rank, struct channel
         s, &(struct placement_event){ .kind = PLACEMENT_WIRED, .epoch = a->epoch, .rank = rank });
 }
 
-static void on_steps_channel(struct cluster *c, const struct data_purpose *purpose,
-                             struct channel *channel, const struct error *error)
+bool service_channel(struct cluster *c, const struct channel_purpose *purpose,
+                     struct channel *channel, const struct error *error)
 {
     struct service *s = NULL;
     for (int i = 0; i < c->n_services; i++) {
-        s = c->services[i]->id == purpose->placement ? c->services[i] : s;
+        s = c->services[i]->id == purpose->subject ? c->services[i] : s;
     }
     struct attempt *a = s != NULL ? service_attempt(s, purpose->epoch) : NULL;
-    if (a == NULL || a->engine != NULL) {
+    bool mine =
+        a != NULL && purpose->index < a->n_links && a->links[purpose->index].from == WIRE_HEAD;
+    if (!mine) {
+        return false;
+    }
+    if (a->engine != NULL) {
         channel_close(channel);
     } else if (channel == NULL) {
-        not_wired(s, a->epoch, a->links[purpose->link].to, error->text);
+        not_wired(s, a->epoch, a->links[purpose->index].to, error->text);
     } else {
-        wired(s, a, a->links[purpose->link].to, channel);
+        wired(s, a, a->links[purpose->index].to, channel);
     }
+    return true;
 }
 
 static void wire_rank(struct service *s, struct attempt *a, int rank)
@@ -132,7 +136,7 @@ static void wire_rank(struct service *s, struct attempt *a, int rank)
     if (d == NULL || link == a->n_links) {
         not_wired(s, a->epoch, rank, "its device is not known any more");
     } else if (!d->self) {
-        data_open(c, d, &(struct data_purpose){ s->id, a->epoch, link }, on_steps_channel);
+        peer_channel_open(d->peer, &(struct channel_purpose){ s->id, a->epoch, link }, 0);
     } else {
         struct channel *mine = NULL, *theirs = NULL;
         struct error e = { 0 };
@@ -269,7 +273,7 @@ static void end_attempt(struct service *s, struct attempt *a)
         log_error("cluster", "%s: placement ended: %s", s->file.id,
                   service_ended_why(&s->core, a->epoch));
     }
-    data_forget(s->owner, s->id, a->epoch);
+    peers_channels_forget(s->owner->peers, s->id, a->epoch);
     statement_end(s->owner, s->id, a->epoch);
     for (int r = 0; r < a->order.plan.n_ranks; r++) {
         channel_close(a->ranks[r].steps);

@@ -1,7 +1,6 @@
 /* The cluster as JSON, for /api/status. */
 #include "cluster/internal.h"
 
-#include "cluster/link.h"
 #include "cluster/part.h"
 #include "cluster/service.h"
 #include "cluster/statement.h"
@@ -48,8 +47,8 @@ static json_t *device_json(struct cluster *c, struct device *d)
         }
     }
     return json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:i, s:i, s:s, s:o}", "id",
-                     d->id, "name", d->name, "address", d->address, "self", (int)d->self, "head",
-                     (int)d->head, "alive", (int)device_alive(d), "memory_bytes",
+                     d->id, "name", d->name, "address", peer_address(d->peer), "self", (int)d->self,
+                     "head", (int)d->head, "alive", (int)device_alive(d), "memory_bytes",
                      (json_int_t)d->memory_total, "usable_bytes", (json_int_t)d->memory_usable,
                      "weight_bytes", weights, "state_bytes", state, "cores", d->cores, "threads",
                      d->threads, "isa", d->isa, "parts", parts);
@@ -136,8 +135,9 @@ static json_t *own_view(struct cluster *c)
     json_t *devices = json_array(), *models = json_array(), *links = json_array();
     for (int i = 0; i < c->n_devices; i++) {
         json_array_append_new(devices, device_json(c, c->devices[i]));
-        if (c->devices[i]->link != NULL) {
-            json_array_append_new(links, link_json(c->devices[i]->link));
+        json_t *link = peer_link_json(c->devices[i]->peer);
+        if (link != NULL) {
+            json_array_append_new(links, link);
         }
     }
     for (int i = 0; i < service_count(c); i++) {
@@ -154,24 +154,26 @@ void status_tick(struct cluster *c)
     }
     c->status_at = now + STATUS_NS;
     for (int i = 0; i < c->n_devices; i++) {
-        if (c->devices[i]->link != NULL) {
+        if (!c->devices[i]->self && device_alive(c->devices[i])) {
             device_send(c, c->devices[i],
                         json_pack("{s:s, s:o}", "type", "status", "status", own_view(c)));
         }
     }
 }
 
-int on_status(struct cluster *c, struct device *from, const json_t *m, struct error *e)
+enum peer_verdict on_status(void *arg, struct peer *from, const void *fields, struct error *e)
 {
-    json_t *status = json_object_get(m, "status");
+    struct cluster *c = arg;
+    json_t *status = json_object_get(((const struct whole_message *)fields)->body, "status");
     if (!json_is_object(status)) {
-        return fail(e, FAIL_FORMAT, "field 'status' is not an object");
+        fail(e, FAIL_FORMAT, "field 'status' is not an object");
+        return PEER_VIOLATION;
     }
-    if (!from->self) {
+    if (!peer_is_self(from)) {
         json_decref(c->head_status);
         c->head_status = json_incref(status);
     }
-    return 0;
+    return PEER_DONE;
 }
 
 json_t *cluster_status(struct cluster *c)

@@ -1,7 +1,8 @@
 /* Invitations: see invitation.h.
  *
  * The text is "shoal1:" and base64url of: id, key, expiry (u64), number of addresses (u8), each
- * with its length (u8). HOME/invitations has a line "ID KEY EXPIRES" in hex for each open one. */
+ * with its length (u8), the head's id where it is known. HOME/invitations has a line "ID KEY
+ * EXPIRES" in hex for each open one. */
 #include "secure/invitation.h"
 
 #include <errno.h>
@@ -14,12 +15,14 @@
 #include "base/buffer.h"
 #include "base/cursor.h"
 #include "os/file.h"
+#include "secure/identity.h"
 #include "secure/internal.h"
 #include "secure/text.h"
 
 #define PREFIX "shoal1:"
 #define CONTENT_MAX                                                                                \
-    (INVITATION_ID + INVITATION_KEY + 9 + INVITATION_ADDRESSES * INVITATION_ADDRESS_TEXT)
+    (INVITATION_ID + INVITATION_KEY + 9 + INVITATION_ADDRESSES * INVITATION_ADDRESS_TEXT +         \
+     INVITATION_HEAD)
 #define LINE_BYTES (2 * INVITATION_ID + 1 + 2 * INVITATION_KEY + 1 + 16 + 1)
 #define FILE_BYTES (INVITATION_MAX * LINE_BYTES + 1)
 
@@ -42,6 +45,10 @@ void invitation_format(char out[static INVITATION_TEXT], const struct invitation
         content[n++] = (uint8_t)size;
         memcpy(content + n, i->addresses[a], size);
         n += size;
+    }
+    if (i->has_head) {
+        memcpy(content + n, i->head, INVITATION_HEAD);
+        n += INVITATION_HEAD;
     }
     memcpy(out, PREFIX, sizeof PREFIX - 1);
     base64url_format(out + sizeof PREFIX - 1, content, n);
@@ -102,6 +109,10 @@ int invitation_parse(struct invitation *ret, struct bytes text, struct error *e)
         if (parse_address(i.addresses[a], &c) != 0) {
             return wrap(e, "invitation");
         }
+    }
+    if (cursor_left(&c) == INVITATION_HEAD) {
+        memcpy(i.head, cursor_bytes(&c, INVITATION_HEAD, "head").data, INVITATION_HEAD);
+        i.has_head = true;
     }
     if (cursor_left(&c) != 0) {
         return fail(e, FAIL_FORMAT, "an invitation with %zu bytes too many",
@@ -237,6 +248,23 @@ int invitation_create(struct invitation *ret, const char *home, int64_t now_s, i
         *ret = fresh;
     }
     return code;
+}
+
+void invitation_name_head(struct invitation *i, const char *home)
+{
+    char path[SECURE_PATH], line[IDENTITY_TEXT + 64];
+    struct identity *own = NULL;
+    i->has_head = false;
+    if (cluster_key_is_own(home)) {
+        if (identity_open(&own, home, NULL) == 0) {
+            i->has_head = hex_parse(i->head, INVITATION_HEAD, bytes_text(own->id));
+            identity_close(own);
+        }
+    } else if (secure_path(path, home, "head", NULL) == 0 &&
+               secret_read(line, sizeof line, path, NULL) == 0 &&
+               strlen(line) >= IDENTITY_TEXT - 1) {
+        i->has_head = hex_parse(i->head, INVITATION_HEAD, bytes_of(line, IDENTITY_TEXT - 1));
+    }
 }
 
 static int find_open(const struct list *l, const uint8_t *id, int64_t now_s, struct error *e)

@@ -5,13 +5,16 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
+#include <stdbool.h>
+
 #define INVITATION_ID 8
 #define INVITATION_KEY 32
 #define INVITATION_ADDRESSES 4      /* a laptop has about as many interfaces */
 #define INVITATION_ADDRESS_TEXT 128 /* longest "host:port", NUL included */
 /* "shoal1:" and the base64url of the longest content, NUL included. */
-#define INVITATION_TEXT 768
-#define INVITATION_MAX 64 /* open ones of a device */
+#define INVITATION_TEXT 800
+#define INVITATION_HEAD 32 /* bytes of a device's id */
+#define INVITATION_MAX 64  /* open ones of a device */
 #define INVITATION_MAX_HOURS (24 * 30)
 
 struct invitation {
@@ -20,6 +23,8 @@ struct invitation {
     int64_t expires_s; /* wall time, seconds since 1970 */
     int n_addresses;
     char addresses[INVITATION_ADDRESSES][INVITATION_ADDRESS_TEXT]; /* where to join */
+    bool has_head;
+    uint8_t head[INVITATION_HEAD]; /* the device that the joiner is to follow */
 };
 
 /* "shoal1:..."; the addresses' lengths are the caller's duty (they come from this struct). */
@@ -28,11 +33,15 @@ void invitation_format(char out[static INVITATION_TEXT], const struct invitation
 /* FAIL_FORMAT: says what is wrong. Expiry is not checked here. */
 int invitation_parse(struct invitation *ret, struct bytes text, struct error *e);
 
-/* A new one, remembered in HOME/invitations (mode 0600). The addresses are filled in by the caller
- * afterwards. FAIL_RANGE for hours outside 1..INVITATION_MAX_HOURS; FAIL_LIMIT when too many are
- * open; FAIL_IO. Safe against other processes that use the same HOME. */
+/* A new one, remembered in HOME/invitations (mode 0600). The addresses and the head are filled in
+ * by the caller afterwards. FAIL_RANGE for hours outside 1..INVITATION_MAX_HOURS; FAIL_LIMIT when
+ * too many are open; FAIL_IO. Safe against other processes that use the same HOME. */
 int invitation_create(struct invitation *ret, const char *home, int64_t now_s, int hours,
                       struct error *e);
+
+/* Names the device that the joiner is to follow: the one of HOME where it made its cluster's key
+ * itself, else whom it follows (HOME/head). Names nobody where that is not known. */
+void invitation_name_head(struct invitation *i, const char *home);
 
 /* The key of an open invitation: to check a joiner's proof. FAIL_NOT_FOUND for an unknown or used
  * one, FAIL_AUTH for an expired one; FAIL_IO. */

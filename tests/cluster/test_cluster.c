@@ -5,11 +5,11 @@
 #include "tests/test.h"
 
 #include "cluster/cluster.h"
-#include "cluster/stream.h"
 #include "engine/engine.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/log.h"
+#include "peer/stream.h"
 #include "secure/invitation.h"
 #include "tests/stage/fake.h"
 #include "transport/transport.h"
@@ -77,7 +77,7 @@ static int tear_down(void **state)
     for (int i = MAX_DEVICES - 1; i >= 0; i--) {
         cluster_close(f->devices[i].cluster);
         char path[320];
-        static const char *const files[] = { "device.key", "cluster.key", "device.lock",
+        static const char *const files[] = { "device.key", "cluster.key", "device.lock", "head",
                                              "invitations" };
         for (size_t k = 0; k < ARRAY_LEN(files); k++) {
             snprintf(path, sizeof path, "%s/%s", f->devices[i].home, files[k]);
@@ -351,7 +351,7 @@ static void without_shared_memory_it_is_tcp(void **state)
     void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
     devices_join_and_serve(*state, "1/1", 2, false);
-    expect_transports(*state, "memory+tcp", "tcp");
+    expect_transports(*state, "memory+sealed tcp", "sealed tcp");
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     signal(SIGXFSZ, handler);
 }
@@ -393,7 +393,7 @@ static void refused_shared_memory_gives_way_to_tcp(void **state)
     assert_true(run_until(*state, head_ready_refusing, &r, 20 * SECOND));
     assert_int_equal(r.n, 2); /* one for the steps, one for the hidden states */
     answer(*state);
-    expect_transports(*state, "memory+tcp", "tcp");
+    expect_transports(*state, "memory+sealed tcp", "sealed tcp");
 }
 
 static void a_two_by_two(void **state)
@@ -677,7 +677,7 @@ static void hold(void *arg, const struct cluster_request *request, struct cluste
 /* A limit of requests refuses a request; the link, and what else travels on it, stay. */
 static void one_request_too_many_is_refused(void **state)
 {
-    enum { MOST = STREAM_MAX_COUNT };
+    enum { MOST = STREAM_MAX_OF_PEER };
     struct fixture *f = *state;
     struct cluster_options o = options_of(f, 0);
     o.on_request = hold;

@@ -1,8 +1,8 @@
 #include "tests/test.h"
 
-#include "cluster/address.h"
-#include "cluster/data.h"
-#include "cluster/message.h"
+#include "peer/address.h"
+#include "peer/data.h"
+#include "peer/message.h"
 #include "cluster/part.h"
 #include "stage/wire.h"
 
@@ -120,22 +120,24 @@ static void orders_come_back(void **state)
     json_decref(m);
 }
 
+static int read_answer(const json_t *m, struct ticket_answer *ret, struct error *e)
+{
+    *ret = (struct ticket_answer){ .index = 0 };
+    return message_read(m, ticket_answer_fields, TICKET_ANSWER_FIELDS, ret, e);
+}
+
 static void tickets_come_back(void **state)
 {
-    const struct data_purpose p = { 3, 4, 5 };
-    struct data_purpose q = { 0 };
-    struct data_ticket t = { .ticket = "ab", .seal = true, .shm = "shm1:" }, back = { 0 };
+    struct ticket_answer t = { 3, 4, 5, "ab", "shm1:", "" }, back;
     struct error e = { 0 };
-    json_t *m = data_ticket_json(&p, &t);
-    assert_int_equal(data_purpose_parse(m, &q, &e), 0);
-    assert_int_equal(data_ticket_parse(m, &back, &e), 0);
-    assert_int_equal(q.placement, 3);
-    assert_int_equal(q.epoch, 4);
-    assert_int_equal(q.link, 5);
+    json_t *m = ticket_answer_json(&t);
+    assert_int_equal(read_answer(m, &back, &e), 0);
+    assert_int_equal(back.subject, 3);
+    assert_int_equal(back.epoch, 4);
+    assert_int_equal(back.index, 5);
     assert_string_equal(back.ticket, "ab");
     assert_string_equal(back.shm, "shm1:");
     assert_string_equal(back.error, "");
-    assert_true(back.seal);
     /* What is no text or too long is refused by its name. */
     char longer[SHM_TOKEN + 1];
     memset(longer, 'x', SHM_TOKEN);
@@ -143,16 +145,77 @@ static void tickets_come_back(void **state)
     json_t *const bad[] = { json_string(longer), json_integer(1), json_null(), json_object() };
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         json_object_set_new(m, "shm", bad[i]);
-        assert_int_equal(data_ticket_parse(m, &back, &e), FAIL_FORMAT);
+        assert_int_equal(read_answer(m, &back, &e), FAIL_FORMAT);
         assert_non_null(strstr(e.text, "'shm'"));
     }
     json_decref(m);
     t.shm[0] = '\0'; /* then the field is not there */
-    m = data_ticket_json(&p, &t);
+    m = ticket_answer_json(&t);
     assert_null(json_object_get(m, "shm"));
-    assert_int_equal(data_ticket_parse(m, &back, &e), 0);
+    assert_int_equal(read_answer(m, &back, &e), 0);
     assert_string_equal(back.shm, "");
     json_decref(m);
+}
+
+struct sample {
+    char name[4];
+    int64_t large;
+    int small;
+    bool flag;
+    const json_t *list, *object, *whole;
+};
+
+static const struct message_field sample_fields[] = {
+    { MESSAGE_TEXT(struct sample, name) },
+    { MESSAGE_INTEGER(struct sample, large, -1, INT64_MAX) },
+    { MESSAGE_INT(struct sample, small, 1, 9), .optional = true },
+    { MESSAGE_FLAG(struct sample, flag) },
+    { MESSAGE_ARRAY(struct sample, list, 2) },
+    { MESSAGE_OBJECT(struct sample, object) },
+    { MESSAGE_WHOLE(struct sample, whole) },
+};
+
+static int read_sample(const char *text, struct sample *s, struct error *e)
+{
+    json_t *m = json_loads(text, 0, NULL);
+    assert_non_null(m);
+    *s = (struct sample){ .name = "" };
+    int code = message_read(m, sample_fields, ARRAY_LEN(sample_fields), s, e);
+    json_decref(m);
+    return code;
+}
+
+static void fields_are_read_by_their_table(void **state)
+{
+    static const struct {
+        const char *text, *names;
+    } bad[] = {
+        { "{}", "'name'" },
+        { "{\"name\":\"abcd\",\"large\":0,\"list\":[],\"object\":{}}", "'name'" },
+        { "{\"name\":\"a\",\"large\":-2,\"list\":[],\"object\":{}}", "'large' is -2" },
+        { "{\"name\":\"a\",\"large\":0.5,\"list\":[],\"object\":{}}", "'large'" },
+        { "{\"name\":\"a\",\"large\":0,\"small\":10,\"list\":[],\"object\":{}}", "'small'" },
+        { "{\"name\":\"a\",\"large\":0,\"list\":[1,2,3],\"object\":{}}", "'list'" },
+        { "{\"name\":\"a\",\"large\":0,\"list\":{},\"object\":{}}", "'list'" },
+        { "{\"name\":\"a\",\"large\":0,\"list\":[],\"object\":[]}", "'object'" },
+    };
+    struct sample s;
+    struct error e = { 0 };
+    assert_int_equal(read_sample("{\"name\":\"abc\",\"large\":9223372036854775807,\"flag\":true,"
+                                 "\"list\":[1],\"object\":{},\"more\":1}",
+                                 &s, &e),
+                     0);
+    assert_string_equal(s.name, "abc");
+    assert_true(s.large == INT64_MAX);
+    assert_int_equal(s.small, 0);
+    assert_true(s.flag);
+    assert_non_null(s.list);
+    assert_non_null(s.object);
+    assert_non_null(s.whole);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        assert_int_equal(read_sample(bad[i].text, &s, &e), FAIL_FORMAT);
+        assert_non_null(strstr(e.text, bad[i].names));
+    }
 }
 
 static void reports_name_transports(void **state)
@@ -235,6 +298,7 @@ int main(void)
         cmocka_unit_test(what_is_too_large_is_refused),
         cmocka_unit_test(orders_come_back),
         cmocka_unit_test(tickets_come_back),
+        cmocka_unit_test(fields_are_read_by_their_table),
         cmocka_unit_test(reports_name_transports),
         cmocka_unit_test(channels_of_a_plan),
         cmocka_unit_test(addresses),

@@ -1,6 +1,6 @@
 /* Addresses of devices as text: "host:port", "[ipv6]:port". Pure. */
-#ifndef SHOAL_CLUSTER_ADDRESS_H
-#define SHOAL_CLUSTER_ADDRESS_H
+#ifndef SHOAL_PEER_ADDRESS_H
+#define SHOAL_PEER_ADDRESS_H
 
 #include "base/error.h"
 
@@ -13,6 +13,12 @@
  * the text; the outputs are then untouched. */
 int address_parse(const char *text, int default_port, char host[static ADDRESS_TEXT], int *port,
                   struct error *e);
+
+struct sockaddr;
+
+/* "host:port" of a socket's address in numbers, an IPv4 one within IPv6 as IPv4; "unknown:0" for
+ * other families. */
+void address_of(const struct sockaddr *a, char ret[static ADDRESS_TEXT]);
 
 /* Puts brackets round IPv6. */
 void address_join(const char *host, int port, char ret[static ADDRESS_TEXT]);

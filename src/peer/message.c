@@ -1,6 +1,7 @@
 /* Frames and fields of control messages. Pure. */
-#include "cluster/message.h"
+#include "peer/message.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* First byte of a data frame; a JSON object begins with '{' or white space. */
@@ -168,4 +169,56 @@ int message_array(const json_t *object, const char *key, size_t max, const json_
 bool message_flag(const json_t *object, const char *key)
 {
     return json_is_true(json_object_get(object, key));
+}
+
+static int read_field(const json_t *object, const struct message_field *f, void *into,
+                      struct error *e)
+{
+    uint8_t *to = (uint8_t *)into + f->at;
+    const char *text = NULL;
+    int64_t integer = 0;
+    int code = 0;
+    switch (f->kind) {
+    case FIELD_TEXT:
+        code = message_text(object, f->key, f->size - 1, &text, e);
+        if (code == 0) {
+            memcpy(to, text, strlen(text) + 1);
+        }
+        return code;
+    case FIELD_INTEGER:
+        return message_integer(object, f->key, f->min, f->max, (int64_t *)(void *)to, e);
+    case FIELD_INT:
+        code = message_integer(object, f->key, f->min, f->max, &integer, e);
+        *(int *)(void *)to = (int)integer;
+        return code;
+    case FIELD_FLAG:
+        *(bool *)to = message_flag(object, f->key);
+        return 0;
+    case FIELD_ARRAY:
+        return message_array(object, f->key, (size_t)f->max, (const json_t **)(void *)to, e);
+    case FIELD_OBJECT:
+        *(const json_t **)(void *)to = json_object_get(object, f->key);
+        return json_is_object(json_object_get(object, f->key))
+                   ? 0
+                   : fail(e, FAIL_FORMAT, "field '%s' is not an object", f->key);
+    case FIELD_WHOLE:
+        *(const json_t **)(void *)to = object;
+        return 0;
+    case FIELD_KIND_COUNT:
+        break;
+    }
+    assert(false);
+    return FAIL_STATE;
+}
+
+int message_read(const json_t *object, const struct message_field *fields, int n, void *into,
+                 struct error *e)
+{
+    int code = 0;
+    for (int i = 0; i < n && code == 0; i++) {
+        if (!fields[i].optional || json_object_get(object, fields[i].key) != NULL) {
+            code = read_field(object, &fields[i], into, e);
+        }
+    }
+    return code;
 }

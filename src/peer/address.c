@@ -1,9 +1,11 @@
 /* Splitting and joining addresses. Pure. */
-#include "cluster/address.h"
+#include "peer/address.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 static int parse_port(const char *text, int *ret)
 {
@@ -72,6 +74,23 @@ void address_join(const char *host, int port, char ret[static ADDRESS_TEXT])
 {
     bool six = strchr(host, ':') != NULL;
     snprintf(ret, ADDRESS_TEXT, "%s%.64s%s:%d", six ? "[" : "", host, six ? "]" : "", port);
+}
+
+void address_of(const struct sockaddr *a, char ret[static ADDRESS_TEXT])
+{
+    char host[INET6_ADDRSTRLEN] = "unknown";
+    int port = 0;
+    if (a->sa_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const void *)a;
+        inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
+        port = ntohs(v4->sin_port);
+    } else if (a->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 = (const void *)a;
+        inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
+        port = ntohs(v6->sin6_port);
+    }
+    bool mapped = strncmp(host, "::ffff:", 7) == 0 && strchr(host, '.') != NULL;
+    address_join(mapped ? host + 7 : host, port, ret);
 }
 
 bool address_is_loopback(const char *text)
