@@ -24,7 +24,7 @@ static json_t *model_status(const struct api_model *m)
     json_decref(more);
     if (s.broken) {
         json_object_set_new(j, "state", json_string("broken"));
-        json_object_set_new(j, "why", text_json(bytes_text(s.broken_text)));
+        json_object_set_new(j, "why", text_json(bytes_text(s.why)));
     }
     return j;
 }

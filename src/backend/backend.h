@@ -30,7 +30,8 @@ struct backend_options {
     bool exact;                    /* f32 activations and f32 KV */
     int max_rows;                  /* of one step */
     int max_sessions;
-    uint64_t state_tokens;   /* positions of KV over all sessions; pages are taken from it */
+    uint64_t state_tokens;   /* positions of KV over all sessions, up to a whole page; each takes
+                              * whole pages of KERNEL_PAGE, and a copy one for its last */
     uint64_t session_tokens; /* the most of one session; 0: as many as of all */
 };
 

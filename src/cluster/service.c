@@ -268,7 +268,7 @@ static void tick_attempt(struct service *s, struct attempt *a)
     if (stats.broken) {
         service_feed_placement(s, &(struct placement_event){ .kind = PLACEMENT_BROKEN,
                                                              .epoch = epoch,
-                                                             .text = stats.broken_text });
+                                                             .text = stats.why });
     } else if (stats.active + stats.queued == 0) {
         service_feed_placement(
             s, &(struct placement_event){ .kind = PLACEMENT_DRAINED, .epoch = epoch });

@@ -151,7 +151,8 @@ static void wire_rank(struct service *s, struct attempt *a, int rank)
 
 /* --- the executor and its engine --- */
 
-static int open_executor(struct service *s, struct attempt *a, struct error *e)
+static int open_executor(struct service *s, struct attempt *a, struct executor **ret,
+                         struct error *e)
 {
     const struct part_order *o = &a->order;
     const struct program *program = service_program(s);
@@ -165,7 +166,7 @@ static int open_executor(struct service *s, struct attempt *a, struct error *e)
         a->ranks[r].steps = NULL;
     }
     return distributed_open(
-        &a->executor,
+        ret,
         &(struct distributed_options){ .plan = &o->plan,
                                        .ranks = ranks,
                                        .epoch = a->epoch,
@@ -181,20 +182,17 @@ static int open_executor(struct service *s, struct attempt *a, struct error *e)
 static void open_engine(struct service *s, struct attempt *a)
 {
     struct error e = { 0 };
-    int code = open_executor(s, a, &e);
+    struct executor *executor = NULL;
+    int code = open_executor(s, a, &executor, &e);
     if (code == 0) {
         code = engine_open(&a->engine,
-                           &(struct engine_options){ .executor = a->executor,
+                           &(struct engine_options){ .executor = executor,
                                                      .vocab = service_program(s)->vocab,
                                                      .is_eog = chat_model_eog(s->text),
                                                      .max_requests = SERVICE_MAX_REQUESTS,
                                                      .max_queue = SERVICE_MAX_QUEUE,
                                                      .step_timeout_ns = STEP_TIMEOUT_NS },
                            &e);
-    }
-    if (code != 0) {
-        a->engine = NULL;
-        a->executor = NULL;
     }
     service_feed_placement(
         s, &(struct placement_event){ .kind = code ? PLACEMENT_NOT_OPENED : PLACEMENT_OPENED,
@@ -236,7 +234,9 @@ void service_retire(struct service *s, uint32_t epoch, const char *why)
     if (a == NULL || a->engine == NULL) {
         return;
     }
-    distributed_break(a->executor, why);
+    struct error end = { 0 };
+    fail(&end, FAIL_CLOSED, "%s", why);
+    engine_fail(a->engine, &end);
     struct retired *r = calloc(1, sizeof *r);
     if (r == NULL) {
         engine_close(a->engine);
@@ -247,7 +247,6 @@ void service_retire(struct service *s, uint32_t epoch, const char *why)
         s->owner->retired = r;
     }
     a->engine = NULL;
-    a->executor = NULL;
 }
 
 void retired_close(struct cluster *c, bool all)

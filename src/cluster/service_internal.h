@@ -32,7 +32,6 @@ struct attempt {
         int64_t weight_bytes;
         struct channel *steps; /* owned until the executor takes it */
     } ranks[PLAN_MAX_RANKS];
-    struct executor *executor; /* owned by the engine */
     struct engine *engine;
 };
 

@@ -3,70 +3,57 @@
 #define SHOAL_ENGINE_ENGINE_H
 
 #include "base/error.h"
+#include "engine/ask.h"
 #include "engine/executor.h"
-#include "engine/sampler.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct engine; /* one head thread; every function below may be called from any thread */
-
-/* Why a request ended. */
-enum engine_finish { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR, FINISH_COUNT };
-
-/* One generated token. Borrowed for the callback. */
-struct engine_token {
-    int32_t id;
-    bool is_eog;                       /* an end-of-generation token: the request ends with it */
-    float logprob;                     /* natural log, of the model's own distribution */
-    const struct sampler_logprob *top; /* (n_top), most likely first, when asked for */
-    int n_top;
-};
-
-struct engine_usage {
-    int prompt_tokens;
-    int cached_tokens;     /* of the prompt, taken from the prefix cache */
-    int completion_tokens; /* generated, an end token included */
-    uint64_t queued_ns, prefill_ns, decode_ns;
-};
-
-/* What on_token may answer. */
-enum engine_verdict { ENGINE_CONTINUE, ENGINE_STOP };
-
-struct engine_request {
-    const int32_t *prompt; /* copied; at least one token */
-    int n_prompt;
-    int max_tokens; /* most tokens to generate; < 0: as far as the context goes */
-    struct sampling sampling;
-    /* Called on the head thread, in order; must not block and must not call the engine except
-     * engine_cancel. on_token may end the request (a stop string matched). on_end comes exactly
-     * once, last; error is NULL unless finish is FINISH_ERROR. on_progress (may be NULL) tells of
-     * prefill. */
-    enum engine_verdict (*on_token)(void *arg, const struct engine_token *t);
-    void (*on_progress)(void *arg, int done, int total);
-    void (*on_end)(void *arg, enum engine_finish finish, const struct engine_usage *usage,
-                   const struct error *error);
-    void *arg;
-};
+struct engine; /* one head thread; every function below may be called from any thread, but none
+                * from a callback, engine_cancel excepted */
 
 struct engine_options {
-    struct executor *executor; /* owned from here on, also when engine_open fails */
+    struct executor *executor; /* the engine's from here on, also when engine_open fails: nobody
+                                * else closes, breaks or reads it again */
     int vocab;                 /* width of a logits row, as the executor's */
     const uint8_t *is_eog;     /* (vocab), copied: tokens that end a generation */
     int max_requests;          /* at once; more wait in the queue */
     int max_queue;             /* beyond this, engine_submit answers FAIL_BUSY */
     int prefill_chunk;         /* rows of prefill in one step, 0: the engine's choice */
-    uint64_t step_timeout_ns;  /* a step without progress for this long fails the placement */
+    uint64_t step_timeout_ns;  /* a step without progress for this long breaks the executor */
+    /* The executor broke and was closed; requests wait for engine_resume. On the head thread, must
+     * not block nor call the engine. NULL: there is no other one, so the engine fails. */
+    void (*on_lost)(void *arg, const struct error *why);
+    void *lost_arg;
 };
 
 /* Starts the head thread. The executor is closed when this fails. FAIL_NOMEM, FAIL_ARG. */
 int engine_open(struct engine **ret, const struct engine_options *options, struct error *e);
-/* Ends every request with FINISH_ERROR ("shutting down"), joins the thread, closes the executor. */
+/* Ends every request with FINISH_ERROR ("shutting down"), joins the thread, closes the executor. No
+ * other call may be under way. */
 void engine_close(struct engine *g);
+
+/* Gives up the executor, which is closed when this returns: what it holds of sessions, prefixes and
+ * checkpoints is lost with it. Requests keep their tokens and wait, and new ones may come. Waits
+ * for the head to let go, which takes no longer than its callbacks. Fine when it is suspended
+ * already. FAIL_CLOSED after the engine failed. */
+int engine_suspend(struct engine *g, const char *why, struct error *e);
+
+/* Goes on with another executor: each request is computed again from its tokens and continues as
+ * if nothing had been. The executor is the engine's, closed when this fails. Its context may
+ * differ: who doesn't fit any more is told so. FAIL_STATE when not suspended, FAIL_ARG when it is
+ * of another vocabulary, FAIL_NOMEM; the engine is then as it was. */
+int engine_resume(struct engine *g, struct executor *executor, struct error *e);
+
+/* There will be no other executor: every request ends with `why`, later ones are refused with it.
+ * The first reason stays. Waits for nothing; the executor is closed with the engine. */
+void engine_fail(struct engine *g, const struct error *why);
 
 /* Queues a request; *ticket identifies it. FAIL_BUSY when the queue is full, FAIL_LIMIT when the
  * prompt does not leave room for one token in the context ("context of N tokens; ..."), FAIL_RANGE
- * for a token id outside the vocabulary, FAIL_CLOSED after the placement failed (text says why). */
+ * for a token id outside the vocabulary, FAIL_ARG for rows that the prompt hasn't got,
+ * FAIL_UNSUPPORTED for hidden states where there are none, FAIL_CLOSED after the engine failed
+ * (text says why). */
 int engine_submit(struct engine *g, const struct engine_request *r, uint64_t *ticket,
                   struct error *e);
 /* Ends a request soon (on_end with FINISH_CANCELLED); unknown or ended tickets are ignored. */
@@ -92,8 +79,9 @@ struct engine_stats {
         int steps;                /* 0: no such way */
         double tokens_per_second; /* of all streams; 0: not measured */
     } overlap[ENGINE_OVERLAPS];
-    bool broken; /* the placement failed; broken_text says why */
-    char broken_text[256];
+    bool broken;    /* failed for good */
+    bool suspended; /* waits for an executor */
+    char why[256];  /* either; else empty */
 };
 void engine_stats(const struct engine *g, struct engine_stats *ret);
 

@@ -7,11 +7,13 @@
 
 #include <stdbool.h>
 
-/* Logits of the wanted rows of one step. Borrowed until the next call on the executor. */
+/* What was wanted of one step's rows, each kind in the order of the rows. Borrowed until the next
+ * call on the executor. */
 struct step_result {
     uint64_t id;
-    const float *logits; /* (n_wanted, vocab) */
-    int n_wanted;
+    const float *logits; /* (n_wanted - n_hidden, vocab) */
+    const float *hidden; /* (n_hidden, width): as the output matrix takes them */
+    int n_wanted, n_hidden;
 };
 
 struct executor;
@@ -34,11 +36,13 @@ struct executor_ops {
 struct executor {
     const struct executor_ops *ops;
     int vocab;             /* width of a logits row */
+    int width;             /* of a hidden row; 0: it gives none */
     int depth;             /* steps that may be in flight at once: 1, or the stages and one more */
     int max_rows;          /* rows of one step */
     int max_context;       /* positions of one session */
     int max_sessions;      /* at once; 0: not known, as many as the engine runs requests */
-    uint64_t state_tokens; /* positions of all sessions together; 0: max_context for each */
+    uint64_t state_tokens; /* KV positions granted to all sessions together, taken in whole
+                            * pages (SESSION_PAGE); 0: max_context for each */
     bool can_truncate;     /* sessions may go back to any earlier position (no window, no
                             * recurrent state), so a prefix of another request can be reused */
 };

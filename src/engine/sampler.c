@@ -31,6 +31,7 @@ struct sampler {
     uint32_t *counts;      /* (vocab) all zero between calls */
     double *weights;       /* (vocab) exp of the scaled logits, 1 at the largest */
     struct candidate *set; /* (vocab) candidates of the present pick */
+    uint32_t *mask;        /* ((vocab + 31) / 32) what a constraint allows */
 };
 
 int sampler_open(struct sampler **ret, int vocab, struct error *e)
@@ -46,9 +47,10 @@ int sampler_open(struct sampler **ret, int vocab, struct error *e)
         s->counts = calloc(n, sizeof *s->counts);
         s->weights = malloc(n * sizeof *s->weights);
         s->set = malloc(n * sizeof *s->set);
+        s->mask = malloc((n + 31) / 32 * sizeof *s->mask);
     }
     if (s == NULL || s->adjusted == NULL || s->counts == NULL || s->weights == NULL ||
-        s->set == NULL) {
+        s->set == NULL || s->mask == NULL) {
         sampler_close(s);
         return fail(e, FAIL_NOMEM, "sampler for a vocabulary of %d tokens", vocab);
     }
@@ -65,6 +67,7 @@ void sampler_close(struct sampler *s)
     free(s->counts);
     free(s->weights);
     free(s->set);
+    free(s->mask);
     free(s);
 }
 
@@ -421,32 +424,71 @@ static int32_t sample(struct sampler *s, const struct sampling *o, float max, do
     return draw_from_all(s, min_p, unit);
 }
 
-void sampler_pick(struct sampler *s, const struct sampling *o, const float *logits,
-                  const struct sampler_history *history, struct sampler_pick *ret)
+/* Bans what the constraint does not allow. */
+static void apply_mask(struct sampler *s)
+{
+    for (int i = 0; i < s->vocab; i++) {
+        if ((s->mask[i / 32] >> (i % 32) & 1) == 0) {
+            s->adjusted[i] = -INFINITY;
+        }
+    }
+}
+
+static void take_logits(struct sampler *s, const float *logits)
+{
+    for (int i = 0; i < s->vocab; i++) {
+        s->adjusted[i] = clean(logits[i]);
+    }
+}
+
+/* Everything is banned: the model's own choice among what the constraint allows. */
+static int pick_unbanned(struct sampler *s, const struct sampling *o, const float *logits,
+                         struct sampler_pick *ret, struct error *e)
+{
+    take_logits(s, logits);
+    if (s->adjusted[argmax(s->adjusted, s->vocab)] == -INFINITY) {
+        return fail(e, FAIL_FORMAT,
+                    "the model gives no numbers (NaN): its file is damaged, or it overflows");
+    }
+    if (o->constraint != NULL) {
+        apply_mask(s);
+    }
+    ret->id = argmax(s->adjusted, s->vocab);
+    return s->adjusted[ret->id] > -INFINITY
+               ? 0
+               : fail(e, FAIL_STATE, "no token that the answer's format allows is left here");
+}
+
+int sampler_pick(struct sampler *s, const struct sampling *o, const float *logits,
+                 const struct sampler_history *history, struct sampler_pick *ret, struct error *e)
 {
     int n_top = o->n_top < 0 ? 0 : o->n_top > SAMPLER_MAX_TOP ? SAMPLER_MAX_TOP : o->n_top;
     n_top = n_top < s->vocab ? n_top : s->vocab;
     bool wanted = o->want_logprob || n_top > 0;
-    for (int i = 0; i < s->vocab; i++) {
-        s->adjusted[i] = clean(logits[i]);
-    }
+    int code = 0;
+    take_logits(s, logits);
     ret->n_top = 0;
     double lse = wanted ? report_top(s, n_top, ret) : 0.0;
     adjust(s, o, history);
+    if (o->constraint != NULL) {
+        memset(s->mask, 0, ((size_t)s->vocab + 31) / 32 * sizeof *s->mask);
+        code = o->constraint->ops->allowed(o->constraint, s->vocab, s->mask, e);
+        if (code != 0) {
+            return code;
+        }
+        apply_mask(s);
+    }
     ret->id = argmax(s->adjusted, s->vocab);
     float max = s->adjusted[ret->id];
-    if (max == -INFINITY) { /* everything is banned: the model's own choice */
-        for (int i = 0; i < s->vocab; i++) {
-            s->adjusted[i] = clean(logits[i]);
-        }
-        ret->id = argmax(s->adjusted, s->vocab);
-        if (s->adjusted[ret->id] == -INFINITY) {
-            *ret = (struct sampler_pick){ .id = -1 };
-            return;
-        }
+    if (max == -INFINITY) {
+        code = pick_unbanned(s, o, logits, ret, e);
     } else if (o->temperature > 0.0f) {
         double unit = random_unit(random_at(o->seed, (uint64_t)history->n));
         ret->id = sample(s, o, max, unit);
     }
+    if (code != 0) {
+        return code;
+    }
     ret->logprob = wanted ? (float)((double)clean(logits[ret->id]) - lse) : 0.0f;
+    return o->constraint != NULL ? o->constraint->ops->accept(o->constraint, ret->id, e) : 0;
 }

@@ -3,6 +3,7 @@
 #define SHOAL_ENGINE_SAMPLER_H
 
 #include "base/error.h"
+#include "engine/constraint.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +16,8 @@ struct sampler_bias {
     float bias; /* added to the logit; -100 or less bans, as OpenAI has it */
 };
 
-/* Zero-initialised means greedy. Copied by value; bias is borrowed for the request's life. */
+/* Zero-initialised means greedy. Copied by value; bias and constraint are borrowed for the
+ * request's life. */
 struct sampling {
     float temperature;        /* 0: greedy */
     int top_k;                /* 0: off */
@@ -30,6 +32,7 @@ struct sampling {
     int n_bias;
     int n_top; /* alternatives to report, 0..SAMPLER_MAX_TOP */
     bool want_logprob;
+    struct constraint *constraint; /* what the answer must keep to, or NULL */
 };
 
 struct sampler_logprob {
@@ -57,10 +60,12 @@ struct sampler_history {
     int n_generated; /* the last ones, which the model made */
 };
 
-/* Picks the token that follows the history. logits: (vocab), not changed. The random number is
- * random_at(seed, history->n), so the same request gives the same tokens alone or among others.
- * NaN logits count as -infinity; where all are, ret->id is -1. Allocates nothing. */
-void sampler_pick(struct sampler *s, const struct sampling *o, const float *logits,
-                  const struct sampler_history *history, struct sampler_pick *ret);
+/* Picks the token that follows the history, and tells the constraint. logits: (vocab), not changed.
+ * The random number is random_at(seed, history->n), so the same request gives the same tokens alone
+ * or among others. NaN logits count as -infinity. FAIL_FORMAT where all are: the model gives no
+ * numbers; FAIL_STATE where the constraint allows none that is a number; the constraint's own
+ * errors. Allocates nothing. */
+int sampler_pick(struct sampler *s, const struct sampling *o, const float *logits,
+                 const struct sampler_history *history, struct sampler_pick *ret, struct error *e);
 
 #endif

@@ -113,9 +113,10 @@ int step_decode(struct bytes message, struct step_storage *m, struct step *ret, 
     }
     for (int i = 0; i < s.n_rows && !c.failed; i++) {
         m->wanted[i] = cursor_u8(&c, "the mask of wanted rows");
-        if (m->wanted[i] > 1)
+        if (m->wanted[i] >= STEP_WANT_COUNT)
             cursor_fail(&c, FAIL_FORMAT, "a mask of %u", m->wanted[i]);
-        s.n_wanted += m->wanted[i];
+        s.n_wanted += m->wanted[i] != STEP_WANT_NOTHING;
+        s.n_hidden += m->wanted[i] == STEP_WANT_HIDDEN;
     }
     if (!c.failed && cursor_left(&c))
         cursor_fail(&c, FAIL_FORMAT, "%" PRIu64 " bytes too many", cursor_left(&c));

@@ -30,6 +30,9 @@ struct step_command {
     int32_t position;
 };
 
+/* What is asked of a row. */
+enum step_want { STEP_WANT_NOTHING, STEP_WANT_LOGITS, STEP_WANT_HIDDEN, STEP_WANT_COUNT };
+
 /* count rows of one session at positions [first, first + count), contiguous with its state. */
 struct step_run {
     uint32_t session;
@@ -46,9 +49,10 @@ struct step {
     const struct step_run *runs;
     int n_runs;
     const int32_t *ids;    /* (n_rows) token ids */
-    const uint8_t *wanted; /* (n_rows) 1 where logits are wanted */
+    const uint8_t *wanted; /* (n_rows) of enum step_want */
     int n_rows;
-    int n_wanted;
+    int n_wanted; /* rows of which something is wanted, */
+    int n_hidden; /* and of these the ones whose hidden state is */
 };
 
 /* Appends the encoded step. FAIL_LIMIT. */

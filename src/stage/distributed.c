@@ -276,7 +276,9 @@ static int distributed_collect(struct executor *x, struct step_result *ret, uint
             return fail(e, code, "%s", local.text);
         }
     }
-    *ret = (struct step_result){ d->flights[0].id, d->logits, d->flights[0].n_wanted };
+    *ret = (struct step_result){ .id = d->flights[0].id,
+                                 .logits = d->logits,
+                                 .n_wanted = d->flights[0].n_wanted };
     d->n_flights--;
     memmove(&d->flights[0], &d->flights[1], (size_t)d->n_flights * sizeof d->flights[0]);
     for (int i = 0; i < last->n_ranks; i++) {

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "engine/sessions.h"
 #include "stage/distributed.h"
 #include "stage/rank.h"
 #include "os/thread.h"
@@ -188,7 +189,8 @@ int inprocess_open(struct executor **ret, const struct inprocess_options *option
     p->options = *options;
     p->plan = *options->plan;
     if (p->options.state_tokens == 0) {
-        p->options.state_tokens = (uint64_t)options->max_sessions * (uint64_t)options->max_context;
+        p->options.state_tokens = (uint64_t)options->max_sessions *
+                                  size_round_up((size_t)options->max_context, SESSION_PAGE);
     }
     if (p->options.step_timeout_ns == 0) {
         p->options.step_timeout_ns = STEP_TIMEOUT_NS;

@@ -263,6 +263,9 @@ static int do_step(struct work *w, const struct step *s, struct error *e)
     for (int i = 0; i < s->n_commands && code == 0; i++) {
         code = do_command(w, &s->commands[i], e);
     }
+    if (code == 0 && s->n_hidden > 0) {
+        code = fail(e, FAIL_UNSUPPORTED, "hidden states are not given by this rank");
+    }
     if (code == 0 && s->n_rows > w->max_rows) {
         code = fail(e, FAIL_LIMIT, "step of %d rows, this rank takes %d", s->n_rows, w->max_rows);
     }

@@ -1,290 +1,7 @@
-/* The head on an executor made here: it keeps every rule of steps and answers with logits that are
- * a function of the sequence alone, so that tokens must not depend on batching, reuse or order. */
-#include "tests/test.h"
+/* The head on an executor made here: requests, limits, the prefix cache, checkpoints, errors. */
+#include "tests/engine/fake.h"
 
-#include "base/random.h"
-#include "engine/engine.h"
-#include "os/clock.h"
-#include "os/thread.h"
-
-#include <math.h>
-#include <stdio.h>
-
-#define VOCAB 50
-#define EOG 49
-#define MAX_SESSIONS 64
-#define CONTEXT 256
-#define MAX_FLIGHT 4
-
-struct fake_session {
-    bool used, is_checkpoint;
-    uint32_t id;
-    int32_t ids[CONTEXT];
-    int n;
-};
-
-struct fake {
-    struct executor x;
-    struct fake_session sessions[MAX_SESSIONS];
-    float logits[MAX_FLIGHT][64 * VOCAB];
-    struct step_result results[MAX_FLIGHT];
-    int first, count;
-    int steps, rows, mixed_steps, most_runs;
-    int fail_at; /* step whose collect fails; 0: never */
-    bool silent; /* collect only times out */
-    bool down;
-    int restores, checkpoints, in_use, most_in_use;
-    int closed;
-    bool numberless; /* gives NaN for every logit */
-};
-
-static struct fake_session *session_of(struct fake *f, uint32_t id)
-{
-    for (int i = 0; i < MAX_SESSIONS; i++)
-        if (f->sessions[i].used && f->sessions[i].id == id)
-            return &f->sessions[i];
-    return NULL;
-}
-
-static struct fake_session *free_slot(struct fake *f)
-{
-    for (int i = 0; i < MAX_SESSIONS; i++)
-        if (!f->sessions[i].used) {
-            f->in_use++;
-            f->most_in_use = f->in_use > f->most_in_use ? f->in_use : f->most_in_use;
-            return &f->sessions[i];
-        }
-    fail_test("more than %d sessions", MAX_SESSIONS);
-    return NULL;
-}
-
-static void do_command(struct fake *f, const struct step_command *c)
-{
-    struct fake_session *s = session_of(f, c->session), *other = session_of(f, c->other);
-    switch (c->op) {
-    case STEP_CREATE:
-        assert_null(s);
-        *free_slot(f) = (struct fake_session){ .used = true, .id = c->session };
-        break;
-    case STEP_TRUNCATE:
-        assert_non_null(s);
-        assert_true(f->x.can_truncate);
-        assert_true(c->position <= s->n);
-        s->n = c->position;
-        break;
-    case STEP_CHECKPOINT:
-        assert_non_null(s);
-        assert_null(other);
-        other = free_slot(f);
-        *other = *s;
-        other->id = c->other;
-        other->is_checkpoint = true;
-        f->checkpoints++;
-        break;
-    case STEP_RESTORE:
-        assert_true(s && other && !s->is_checkpoint && other->is_checkpoint);
-        memcpy(s->ids, other->ids, sizeof(s->ids));
-        s->n = other->n;
-        f->restores++;
-        break;
-    case STEP_FREE:
-        assert_non_null(s);
-        s->used = false;
-        f->in_use--;
-        break;
-    default:
-        fail_test("unexpected command %d", (int)c->op);
-    }
-}
-
-/* The logits that follow a sequence: pseudo-random from all its ids. The end token is likely after
- * a multiple of 13 of them. */
-static void logits_after(const struct fake_session *s, float *out)
-{
-    uint64_t h = 1;
-    for (int i = 0; i < s->n; i++)
-        h = random_mix(h + (uint64_t)s->ids[i] + 1);
-    for (int i = 0; i < VOCAB; i++)
-        out[i] = (float)random_unit(random_at(h, (uint64_t)i)) * 4;
-    out[EOG] = h % 13 == 0 ? 10.0f : -10.0f;
-}
-
-static int fake_submit(struct executor *x, const struct step *s, uint64_t deadline_ns,
-                       struct error *e)
-{
-    struct fake *f = (struct fake *)x;
-    (void)deadline_ns;
-    if (f->down)
-        return fail(e, FAIL_CLOSED, "down");
-    assert_true(f->count < x->depth);
-    assert_true(s->n_rows > 0 && s->n_rows <= x->max_rows);
-    for (int i = 0; i < s->n_commands; i++)
-        do_command(f, &s->commands[i]);
-    int at = (f->first + f->count) % MAX_FLIGHT, row = 0, wanted = 0;
-    int prefills = 0, decodes = 0;
-    for (int i = 0; i < s->n_runs; i++) {
-        struct fake_session *session = session_of(f, s->runs[i].session);
-        assert_non_null(session);
-        assert_int_equal(session->n, s->runs[i].first);
-        for (int k = 0; k < s->runs[i].count; k++, row++) {
-            assert_true(session->n < CONTEXT);
-            session->ids[session->n++] = s->ids[row];
-            if (!s->wanted[row])
-                continue;
-            float *out = f->logits[at] + wanted++ * VOCAB;
-            logits_after(session, out);
-            for (int v = 0; v < VOCAB && f->numberless; v++)
-                out[v] = NAN;
-        }
-        prefills += s->runs[i].count > 1;
-        decodes += s->runs[i].count == 1;
-    }
-    assert_int_equal(row, s->n_rows);
-    assert_int_equal(wanted, s->n_wanted);
-    f->results[at] =
-        (struct step_result){ .id = s->id, .logits = f->logits[at], .n_wanted = wanted };
-    f->count++;
-    f->steps++;
-    f->rows += s->n_rows;
-    f->mixed_steps += prefills && decodes;
-    f->most_runs = s->n_runs > f->most_runs ? s->n_runs : f->most_runs;
-    return 0;
-}
-
-static int fake_collect(struct executor *x, struct step_result *ret, uint64_t deadline_ns,
-                        struct error *e)
-{
-    struct fake *f = (struct fake *)x;
-    if (f->down)
-        return fail(e, FAIL_CLOSED, "down");
-    if (f->fail_at && f->steps >= f->fail_at)
-        return fail(e, FAIL_CLOSED, "device B was lost");
-    if (f->silent) {
-        while (clock_now_ns() < deadline_ns && !f->down)
-            ;
-        return fail(e, FAIL_TIMEOUT, "silence");
-    }
-    assert_true(f->count > 0);
-    *ret = f->results[f->first];
-    f->first = (f->first + 1) % MAX_FLIGHT;
-    f->count--;
-    return 0;
-}
-
-static void fake_shutdown(struct executor *x)
-{
-    ((struct fake *)x)->down = true;
-}
-
-static void fake_close(struct executor *x)
-{
-    ((struct fake *)x)->closed++;
-}
-
-static const struct executor_ops fake_ops = { fake_submit, fake_collect, fake_shutdown,
-                                              fake_close };
-
-static void fake_init(struct fake *f, int depth)
-{
-    memset(f, 0, sizeof(*f));
-    f->x = (struct executor){ .ops = &fake_ops,
-                              .vocab = VOCAB,
-                              .depth = depth,
-                              .max_rows = 16,
-                              .max_context = CONTEXT,
-                              .can_truncate = true };
-}
-
-static struct engine *open_engine(struct fake *f, int max_requests, uint64_t timeout_ns)
-{
-    static uint8_t eog[VOCAB];
-    struct engine *g = NULL;
-    struct error e = { 0 };
-    eog[EOG] = 1;
-    const struct engine_options o = { .executor = &f->x,
-                                      .vocab = VOCAB,
-                                      .is_eog = eog,
-                                      .max_requests = max_requests,
-                                      .max_queue = 40,
-                                      .step_timeout_ns = timeout_ns };
-    assert_int_equal(engine_open(&g, &o, &e), 0);
-    return g;
-}
-
-/* One client of the engine. */
-struct client {
-    struct mutex lock;
-    struct condition wake;
-    bool ended;
-    enum engine_finish finish;
-    struct engine_usage usage;
-    char error[128];
-    int32_t ids[CONTEXT];
-    int n, stop_after, progress;
-    uint64_t ticket;
-};
-
-static enum engine_verdict on_token(void *arg, const struct engine_token *t)
-{
-    struct client *c = arg;
-    c->ids[c->n++] = t->id;
-    return c->stop_after && c->n >= c->stop_after ? ENGINE_STOP : ENGINE_CONTINUE;
-}
-
-static void on_progress(void *arg, int done, int total)
-{
-    struct client *c = arg;
-    assert_true(done <= total);
-    c->progress++;
-}
-
-static void on_end(void *arg, enum engine_finish finish, const struct engine_usage *usage,
-                   const struct error *error)
-{
-    struct client *c = arg;
-    mutex_lock(&c->lock);
-    assert_false(c->ended);
-    c->ended = true;
-    c->finish = finish;
-    c->usage = *usage;
-    snprintf(c->error, sizeof(c->error), "%.100s", error ? error->text : "");
-    condition_signal(&c->wake);
-    mutex_unlock(&c->lock);
-}
-
-struct ask {
-    int n_prompt;
-    int max_tokens;
-    uint64_t seed;
-};
-
-static int submit(struct engine *g, struct client *c, const int32_t *prompt, struct ask ask,
-                  struct error *e)
-{
-    *c = (struct client){ .stop_after = c->stop_after };
-    mutex_init(&c->lock);
-    condition_init(&c->wake);
-    const struct engine_request r = { .prompt = prompt,
-                                      .n_prompt = ask.n_prompt,
-                                      .max_tokens = ask.max_tokens,
-                                      .sampling = { .temperature = 1.0f, .seed = ask.seed },
-                                      .on_token = on_token,
-                                      .on_progress = on_progress,
-                                      .on_end = on_end,
-                                      .arg = c };
-    return engine_submit(g, &r, &c->ticket, e);
-}
-
-static void wait_end(struct client *c)
-{
-    uint64_t deadline = clock_deadline(20 * CLOCK_NS_PER_S);
-    mutex_lock(&c->lock);
-    while (!c->ended && clock_now_ns() < deadline)
-        condition_wait(&c->wake, &c->lock, CLOCK_NS_PER_S);
-    bool ended = c->ended;
-    mutex_unlock(&c->lock);
-    assert_true(ended);
-}
+#include <stdlib.h>
 
 static void make_prompt(int which, int32_t *prompt, int *n)
 {
@@ -497,7 +214,7 @@ static void a_lost_placement_tells_everybody_why(void **state)
     assert_non_null(strstr(e.text, "device B was lost"));
     struct engine_stats stats;
     engine_stats(g, &stats);
-    assert_true(stats.broken);
+    assert_true(stats.broken && strstr(stats.why, "device B was lost"));
     engine_close(g);
 }
 
@@ -554,13 +271,176 @@ static void the_executor_is_the_engines_also_when_it_does_not_open(void **state)
     assert_int_equal(f.closed, 1);
 }
 
+/* Streams share one grant of KV, may each come to need all of it, and get the tokens that they
+ * would get with room for all. */
+static void streams_share_the_granted_memory(void **state)
+{
+    static struct client want[8], got[8];
+    int32_t prompt[CONTEXT];
+    int n;
+    struct error e = { 0 };
+    for (int pages = 64; pages >= 4; pages -= pages > 4 ? 60 : 1)
+        for (int k = 0; k < 6; k++) {
+            struct fake f;
+            struct client *c = pages == 64 ? want : got;
+            fake_init(&f, 1 + k % 3);
+            f.x.can_truncate = k < 3;
+            f.x.max_sessions = 16;
+            f.x.state_tokens = (uint64_t)pages * 64;
+            struct engine *g = open_engine(&f, 8, 0);
+            assert_int_equal(engine_context(g), CONTEXT);
+            for (int i = 0; i < 8; i++) {
+                make_prompt(i, prompt, &n);
+                assert_int_equal(
+                    submit(g, &c[i], prompt, (struct ask){ n, -1, (uint64_t)i * 3 }, &e), 0);
+            }
+            for (int i = 0; i < 8; i++) {
+                wait_end(&c[i]);
+                assert_true(c[i].finish == FINISH_STOP || c[i].finish == FINISH_LENGTH);
+                assert_int_equal(c[i].n, want[i].n);
+                assert_memory_equal(c[i].ids, want[i].ids, (size_t)want[i].n * sizeof(int32_t));
+            }
+            engine_close(g);
+            assert_true(f.most_pages <= pages);
+        }
+    (void)state;
+}
+
+/* Allows ids of one remainder, and the end after `left` of them. */
+struct thirds {
+    struct constraint base;
+    int remainder, left, accepted;
+    bool nothing;
+    int *closed;
+};
+
+static int thirds_allowed(struct constraint *c, int vocab, uint32_t *mask, struct error *e)
+{
+    struct thirds *t = (struct thirds *)c;
+    for (int i = 0; i < vocab && !t->nothing; i++)
+        if (t->left > 0 ? i % 3 == t->remainder && i != EOG : i == EOG)
+            mask[i / 32] |= 1u << (i % 32);
+    return t->left < 0 ? fail(e, FAIL_STATE, "beyond the end") : 0;
+}
+
+static int thirds_accept(struct constraint *c, int32_t id, struct error *e)
+{
+    struct thirds *t = (struct thirds *)c;
+    if (id != EOG && id % 3 != t->remainder)
+        return fail(e, FAIL_RANGE, "token %d is not allowed", id);
+    t->accepted++;
+    t->left--;
+    return 0;
+}
+
+static int thirds_clone(const struct constraint *c, struct constraint **ret, struct error *e)
+{
+    struct thirds *t = malloc(sizeof(*t));
+    if (!t)
+        return fail(e, FAIL_NOMEM, "a constraint");
+    *t = *(const struct thirds *)c;
+    *ret = &t->base;
+    return 0;
+}
+
+static void thirds_close(struct constraint *c)
+{
+    ++*((struct thirds *)c)->closed;
+    free(c);
+}
+
+static const struct constraint_ops thirds_ops = { thirds_allowed, thirds_accept, thirds_clone,
+                                                  thirds_close };
+
+static void an_answer_keeps_to_its_constraint(void **state)
+{
+    static struct client c[3];
+    struct error e = { 0 };
+    struct fake f;
+    int closed = 0;
+    int32_t prompt[CONTEXT] = { 3, 1, 4, 1, 5 };
+    struct thirds first = { { &thirds_ops }, 1, 12, 0, false, &closed };
+    fake_init(&f, 1);
+    struct engine *g = open_engine(&f, 3, 0);
+    for (int i = 0; i < 3; i++) {
+        first.nothing = i == 2;
+        first.remainder = i;
+        assert_int_equal(thirds_clone(&first.base, &c[i].more.sampling.constraint, &e), 0);
+        assert_int_equal(submit(g, &c[i], prompt, (struct ask){ 5, -1, 1, .greedy = i == 0 }, &e),
+                         0);
+    }
+    for (int i = 0; i < 2; i++) {
+        wait_end(&c[i]);
+        assert_int_equal(c[i].finish, FINISH_STOP);
+        assert_int_equal(c[i].n, 13);
+        for (int k = 0; k < 12; k++)
+            assert_int_equal(c[i].ids[k] % 3, i);
+        assert_int_equal(c[i].ids[12], EOG);
+    }
+    wait_end(&c[2]);
+    assert_int_equal(c[2].finish, FINISH_ERROR);
+    assert_non_null(strstr(c[2].error, "no token that the answer's format allows"));
+    assert_int_equal(closed, 3);
+    /* A request that is refused leaves it to who made it. */
+    struct constraint *kept = NULL;
+    assert_int_equal(thirds_clone(&first.base, &kept, &e), 0);
+    c[0].more.sampling.constraint = kept;
+    assert_int_equal(submit(g, &c[0], prompt, (struct ask){ CONTEXT, 1, 1 }, &e), FAIL_LIMIT);
+    assert_int_equal(closed, 3);
+    kept->ops->close(kept);
+    engine_close(g);
+    assert_int_equal(closed, 4);
+    (void)state;
+}
+
+/* Logits and hidden states of a prompt's rows, each once, whatever is cached of it. */
+static void rows_of_a_prompt_are_given(void **state)
+{
+    static struct client c;
+    struct error e = { 0 };
+    int32_t prompt[CONTEXT];
+    for (int i = 0; i < 150; i++)
+        prompt[i] = i * 7 % 40;
+    for (int depth = 1; depth <= 3; depth++) {
+        struct fake f;
+        fake_init(&f, depth);
+        struct engine *g = open_engine(&f, 2, 0);
+        for (int k = 0; k < 8; k++) {
+            const int firsts[] = { 0, 1, 100, 149 };
+            float want[VOCAB];
+            c.more.rows = k % 2 ? ENGINE_ROWS_HIDDEN : ENGINE_ROWS_LOGITS;
+            c.more.first_row = firsts[k / 2];
+            assert_int_equal(submit(g, &c, prompt, (struct ask){ 150, k % 2 ? 9 : 0, 1 }, &e), 0);
+            wait_end(&c);
+            assert_int_equal(c.finish, FINISH_LENGTH);
+            assert_int_equal(c.n, 0);
+            assert_int_equal(c.n_rows, 150 - firsts[k / 2]);
+            assert_int_equal(c.usage.cached_tokens, k ? firsts[k / 2] >= 8 ? firsts[k / 2] : 0 : 0);
+            for (int i = 0, width = k % 2 ? HIDDEN : VOCAB; i < c.n_rows; i++) {
+                (k % 2 ? fake_hidden : fake_logits)(prompt, firsts[k / 2] + i + 1, want);
+                assert_memory_equal(c.rows + i * width, want, (size_t)width * sizeof(float));
+            }
+        }
+        /* With tokens behind them. */
+        c.more.rows = ENGINE_ROWS_LOGITS;
+        assert_int_equal(submit(g, &c, prompt, (struct ask){ 150, 2, 1 }, &e), 0);
+        wait_end(&c);
+        assert_true(c.n > 0 && c.n_rows == 1);
+        c.more.first_row = 150;
+        assert_int_equal(submit(g, &c, prompt, (struct ask){ 150, 2, 1 }, &e), FAIL_ARG);
+        engine_close(g);
+        c.more = (struct engine_request){ 0 };
+    }
+    (void)state;
+}
+
 static void steps_survive_the_wire(void **state)
 {
     (void)state;
     const struct step_command commands[] = { { STEP_CREATE, 3, 0, 0 }, { STEP_TRUNCATE, 4, 0, 9 } };
     const struct step_run runs[] = { { 3, 0, 2 }, { 4, 9, 1 } };
     const int32_t ids[] = { 5, 6, 7 };
-    const uint8_t wanted[] = { 0, 1, 1 };
+    const uint8_t wanted[] = { STEP_WANT_NOTHING, STEP_WANT_HIDDEN, STEP_WANT_LOGITS };
     const struct step s = { .id = 77,
                             .epoch = 2,
                             .commands = commands,
@@ -570,7 +450,8 @@ static void steps_survive_the_wire(void **state)
                             .ids = ids,
                             .wanted = wanted,
                             .n_rows = 3,
-                            .n_wanted = 2 };
+                            .n_wanted = 2,
+                            .n_hidden = 1 };
     struct buffer out;
     struct step_storage m;
     struct step back;
@@ -580,6 +461,7 @@ static void steps_survive_the_wire(void **state)
     assert_int_equal(step_encode(&s, &out), 0);
     assert_int_equal(step_decode(buffer_bytes(&out), &m, &back, &e), 0);
     assert_int_equal(back.n_wanted, 2);
+    assert_int_equal(back.n_hidden, 1);
     assert_int_equal(back.commands[1].position, 9);
     assert_memory_equal(back.ids, ids, sizeof(ids));
     /* Every truncation and every changed byte is refused or gives a step within bounds. */
@@ -609,6 +491,9 @@ int main(void)
         cmocka_unit_test(silence_has_a_deadline),
         cmocka_unit_test(a_model_without_numbers_ends_the_request),
         cmocka_unit_test(the_executor_is_the_engines_also_when_it_does_not_open),
+        cmocka_unit_test(streams_share_the_granted_memory),
+        cmocka_unit_test(an_answer_keeps_to_its_constraint),
+        cmocka_unit_test(rows_of_a_prompt_are_given),
         cmocka_unit_test(steps_survive_the_wire),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,8 +12,8 @@ static int pick_at(struct sampler *s, const struct sampling *o, const float *log
 {
     int32_t ids[512] = { 0 };
     struct sampler_pick p;
-    sampler_pick(s, o, logits, &(struct sampler_history){ ids, n, 0 }, &p);
-    return p.id;
+    int code = sampler_pick(s, o, logits, &(struct sampler_history){ ids, n, 0 }, &p, NULL);
+    return code == 0 ? p.id : code;
 }
 
 static void fill(float *logits, int n, uint64_t seed, double scale)
@@ -31,10 +31,10 @@ static void greedy_takes_the_lowest_of_ties(void **state)
     const float logits[6] = { 1.0f, NAN, 7.0f, 7.0f, INFINITY - INFINITY, 6.0f };
     assert_int_equal(pick_at(s, &(struct sampling){ 0 }, logits, 1), 2);
     const float bad[6] = { NAN, NAN, NAN, NAN, NAN, NAN };
-    assert_int_equal(pick_at(s, &(struct sampling){ 0 }, bad, 1), -1);
-    assert_int_equal(pick_at(s, &(struct sampling){ .temperature = 1.0f }, bad, 1), -1);
+    assert_int_equal(pick_at(s, &(struct sampling){ 0 }, bad, 1), FAIL_FORMAT);
+    assert_int_equal(pick_at(s, &(struct sampling){ .temperature = 1.0f }, bad, 1), FAIL_FORMAT);
     const struct sampling report = { .want_logprob = true, .n_top = 5 };
-    assert_int_equal(pick_at(s, &report, bad, 1), -1);
+    assert_int_equal(pick_at(s, &report, bad, 1), FAIL_FORMAT);
     const struct sampler_bias ban = { 2, -100.0f }; /* all that is a number is banned */
     const float one[6] = { NAN, NAN, 3.0f, -INFINITY, NAN, NAN };
     assert_int_equal(pick_at(s, &(struct sampling){ .bias = &ban, .n_bias = 1 }, one, 1), 2);
@@ -163,24 +163,24 @@ static void penalties_and_bias(void **state)
     struct sampler_pick p;
     /* Repetition looks at the prompt too: 4/1.1 and 3.9/1.1 fall below 3.8. */
     sampler_pick(s, &(struct sampling){ .repetition_penalty = 1.1f }, logits,
-                 &(struct sampler_history){ ids, 3, 0 }, &p);
+                 &(struct sampler_history){ ids, 3, 0 }, &p, NULL);
     assert_int_equal(p.id, 2);
     sampler_pick(s, &(struct sampling){ .repetition_penalty = 1.1f, .penalty_window = 1 }, logits,
-                 &(struct sampler_history){ ids, 3, 0 }, &p);
+                 &(struct sampler_history){ ids, 3, 0 }, &p, NULL);
     assert_int_equal(p.id, 0);
     /* Presence and frequency only see what the model made: the last token, id 1. */
     sampler_pick(s, &(struct sampling){ .presence_penalty = 1.0f }, logits,
-                 &(struct sampler_history){ ids, 3, 1 }, &p);
+                 &(struct sampler_history){ ids, 3, 1 }, &p, NULL);
     assert_int_equal(p.id, 0);
     sampler_pick(s, &(struct sampling){ .frequency_penalty = 0.15f }, logits,
-                 &(struct sampler_history){ ids, 3, 3 }, &p);
+                 &(struct sampler_history){ ids, 3, 3 }, &p, NULL);
     assert_int_equal(p.id, 2); /* 4 - 0.3, 3.9 - 0.15, 3.8 */
     const struct sampler_bias bias[] = { { 0, -100.0f }, { 4, 6.0f }, { 99, 5.0f } };
     sampler_pick(s, &(struct sampling){ .bias = bias, .n_bias = 3 }, logits,
-                 &(struct sampler_history){ ids, 3, 0 }, &p);
+                 &(struct sampler_history){ ids, 3, 0 }, &p, NULL);
     assert_int_equal(p.id, 4);
     sampler_pick(s, &(struct sampling){ .bias = bias, .n_bias = 1 }, logits,
-                 &(struct sampler_history){ ids, 3, 0 }, &p);
+                 &(struct sampler_history){ ids, 3, 0 }, &p, NULL);
     assert_int_equal(p.id, 1);
     /* Nothing of one call is left for the next. */
     assert_int_equal(pick_at(s, &(struct sampling){ 0 }, logits, 3), 0);
@@ -196,7 +196,7 @@ static void logprobs_are_of_the_models_own_distribution(void **state)
     struct sampler_pick p;
     sampler_pick(s,
                  &(struct sampling){ .bias = &bias, .n_bias = 1, .n_top = 20, .temperature = 0.1f },
-                 logits, &(struct sampler_history){ NULL, 0, 0 }, &p);
+                 logits, &(struct sampler_history){ NULL, 0, 0 }, &p, NULL);
     double lse = log(1.0 + 2.0 * exp(1.0) + exp(-2.0));
     assert_int_equal(p.id, 3);
     assert_true(fabs((double)p.logprob - (-2.0 - lse)) < 1e-6);

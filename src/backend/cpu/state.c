@@ -23,8 +23,8 @@ static int class_for(struct backend_ctx *c, int window)
     return c->n_classes++;
 }
 
-/* Pages for all sessions: state_tokens positions, and one page more for each session because the
- * last page is seldom full. A window needs no more than its own length for each session. */
+/* Pages for all sessions: those of state_tokens positions, no more, since whoever grants them
+ * counts them. A window needs no more than its own length for each session. */
 static int class_open(struct backend_ctx *c, struct cpu_class *k, struct error *e)
 {
     uint64_t pages = (c->options.state_tokens + CPU_PAGE - 1) / CPU_PAGE;
@@ -33,7 +33,6 @@ static int class_open(struct backend_ctx *c, struct cpu_class *k, struct error *
         uint64_t most = each * (uint64_t)c->options.max_sessions;
         pages = most < pages ? most : pages;
     }
-    pages += (uint64_t)c->options.max_sessions;
     if (pages > INT32_MAX || k->page_bytes > SIZE_MAX / 2 / (size_t)pages)
         return fail(e, FAIL_LIMIT, "KV cache of %llu positions",
                     (unsigned long long)c->options.state_tokens);
