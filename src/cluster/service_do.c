@@ -25,14 +25,6 @@ struct retired {
 
 /* --- orders --- */
 
-/* What all sessions share. */
-static uint64_t state_tokens(int context)
-{
-    uint64_t most = (uint64_t)SERVICE_MAX_SESSIONS * (uint64_t)context;
-    most = most < SERVICE_STATE_TOKENS ? most : SERVICE_STATE_TOKENS;
-    return most > (uint64_t)context ? most : (uint64_t)context;
-}
-
 static void begin_attempt(struct service *s, uint32_t epoch)
 {
     struct attempt *a = service_attempt(s, 0);
@@ -45,13 +37,21 @@ static void begin_attempt(struct service *s, uint32_t epoch)
                               .max_rows = SERVICE_MAX_ROWS,
                               .max_sessions = SERVICE_MAX_SESSIONS,
                               .context = s->context,
-                              .state_tokens = state_tokens(s->context),
+                              .state_tokens = s->pool,
                               .exact = s->owner->options.exact };
     snprintf(o->model_id, sizeof o->model_id, "%s", s->file.id);
     snprintf(o->model_sha256, sizeof o->model_sha256, "%s", s->file.sha256);
     snprintf(o->head, sizeof o->head, "%s", s->owner->self->id);
     memcpy(o->devices, s->devices, sizeof o->devices);
     a->n_links = wire_links(&o->plan, a->links);
+    struct split_need need = s->need;
+    for (int i = 0; i < need.n_layers; i++) {
+        s->layer_bytes[i] = s->weight_bytes[i] + s->token_bytes[i] * s->pool;
+    }
+    need.layer_bytes = s->layer_bytes;
+    for (int r = 0; r < o->plan.n_ranks; r++) {
+        a->ranks[r].promised = plan_rank_bytes(&need, &o->plan, r);
+    }
     s->last = *o;
     statement_begin(s->owner, o, &s->file);
 }

@@ -17,8 +17,6 @@ struct source;
 #define SERVICE_MAX_QUEUE 256
 /* Sessions: requests and remembered prefixes. */
 #define SERVICE_MAX_SESSIONS (2 * SERVICE_MAX_REQUESTS)
-/* Positions of KV that all sessions share, where that is more than one context. */
-#define SERVICE_STATE_TOKENS (SERVICE_MAX_SESSIONS * CONTEXT_LEAST)
 _Static_assert(SERVICE_MAX_SESSIONS <= PART_MAX_SESSIONS, "or devices refuse the order");
 
 /* The driver's side of one placement. */
@@ -30,6 +28,7 @@ struct attempt {
     struct {
         int vocab_first, vocab_count;
         int64_t weight_bytes;
+        uint64_t promised; /* bytes of weights and of state up to the pool: what the plan counts */
         struct channel *steps; /* owned until the executor takes it */
     } ranks[PLAN_MAX_RANKS];
     struct engine *engine;
@@ -54,6 +53,7 @@ struct service {
     uint64_t *token_bytes;  /* (n_layers) KV of one position */
     struct split_need need; /* layer_bytes: weight_bytes */
     int context;            /* of the plan; before one the most that it may be */
+    uint64_t pool;          /* positions that all sessions share, of the plan */
     int64_t created_s;
 
     struct service_core core;

@@ -40,11 +40,40 @@ static int list_devices(struct service *s, struct device *ret[static CLUSTER_MAX
     return n;
 }
 
+/* What a device's part of a placement holds by now. */
+static uint64_t held(const struct device *d, int64_t placement, uint32_t epoch)
+{
+    for (int i = 0; i < d->n_parts; i++) {
+        if (d->parts[i].placement == placement && d->parts[i].epoch == epoch) {
+            return d->parts[i].facts.weight_bytes + d->parts[i].facts.state_bytes;
+        }
+    }
+    return 0;
+}
+
+/* What living placements may yet take of a device: state is only touched as it is used, and weights
+ * as they are read, but both were promised. */
+static uint64_t promised(const struct service *s, const struct device *d)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < SERVICE_PLACEMENTS; i++) {
+        const struct attempt *a = &s->attempts[i];
+        for (int r = 0; a->epoch != 0 && r < a->order.plan.n_ranks; r++) {
+            uint64_t here = held(d, s->id, a->epoch);
+            if (strcmp(a->order.devices[r], d->id) == 0 && a->ranks[r].promised > here) {
+                sum += a->ranks[r].promised - here;
+            }
+        }
+    }
+    return sum;
+}
+
 /* What a device can give: what is usable now, and what it still holds for placements of this
- * service that have ended, since that is being freed. */
+ * service that have ended, since that is being freed; without what others were promised. */
 static uint64_t memory_for(struct service *s, struct device *d)
 {
-    uint64_t usable = d->memory_usable;
+    const struct cluster *c = s->owner;
+    uint64_t usable = d->memory_usable, kept = MEMORY_RESERVE;
     if (d->self) {
         part_reports_own(s->owner, d);
         usable = memory_usable();
@@ -55,7 +84,10 @@ static uint64_t memory_for(struct service *s, struct device *d)
             usable += p->facts.weight_bytes + p->facts.state_bytes;
         }
     }
-    return usable > MEMORY_RESERVE ? usable - MEMORY_RESERVE : 0;
+    for (int i = 0; i < c->n_services; i++) {
+        kept += promised(c->services[i], d);
+    }
+    return usable > kept ? usable - kept : 0;
 }
 
 static int parse_split(const struct service *s, int n, struct placement_plan *plan, struct error *e)
@@ -70,39 +102,44 @@ static int parse_split(const struct service *s, int n, struct placement_plan *pl
 }
 
 /* The context that was asked for, or as long a one as fits. plan: NULL, or the split. */
-static int choose_context(struct service *s, const struct placement_plan *plan,
-                          const uint64_t *memory, int n, struct error *e)
+static int choose_context(struct service *s, struct context_need *need, const uint64_t *memory,
+                          int n, struct error *e)
 {
-    int asked = s->owner->options.context, native = service_program(s)->context;
-    const struct context_need need = { .weights = &s->need,
-                                       .token_bytes = s->token_bytes,
-                                       .layer_bytes = s->layer_bytes,
-                                       .plan = plan,
-                                       .most = native < CONTEXT_MOST ? native : CONTEXT_MOST };
-    int code = 0;
-    if (asked == 0) {
-        code = context_by_memory(&need, memory, n, &s->context, e);
-    }
+    int code =
+        s->owner->options.context == 0 ? context_by_memory(need, memory, n, &s->context, e) : 0;
     for (int i = 0; i < s->need.n_layers; i++) {
         s->layer_bytes[i] = s->weight_bytes[i] + s->token_bytes[i] * (uint64_t)s->context;
     }
     return code;
 }
 
+/* Lays out weights and one full context; the rest of the memory decides how many more positions the
+ * sessions share. */
 static int make_plan(struct service *s, struct device **devices, int n, int n_with,
                      struct placement_plan *plan, struct error *e)
 {
     bool given = s->owner->options.split != NULL;
+    int native = service_program(s)->context;
     uint64_t memory[CLUSTER_MAX_DEVICES];
     for (int i = 0; i < n; i++) {
         memory[i] = memory_for(s, devices[i]);
     }
+    struct context_need need = { .weights = &s->need,
+                                 .token_bytes = s->token_bytes,
+                                 .layer_bytes = s->layer_bytes,
+                                 .plan = given ? plan : NULL,
+                                 .most = native < CONTEXT_MOST ? native : CONTEXT_MOST };
     int code = given ? parse_split(s, n, plan, e) : 0;
-    code = code ? code : choose_context(s, given ? plan : NULL, memory, given ? n : n_with, e);
+    code = code ? code : choose_context(s, &need, memory, given ? n : n_with, e);
     if (code == 0 && !given) {
-        struct split_need need = s->need;
-        need.layer_bytes = s->layer_bytes;
-        code = split_by_memory(&need, memory, n_with, plan, e);
+        struct split_need whole = s->need;
+        whole.layer_bytes = s->layer_bytes;
+        code = split_by_memory(&whole, memory, n_with, plan, e);
+    }
+    if (code == 0) {
+        need.plan = plan;
+        s->pool = context_pool(&need, memory, s->context,
+                               (uint64_t)SERVICE_MAX_SESSIONS * (uint64_t)s->context);
     }
     return code;
 }

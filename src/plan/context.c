@@ -8,12 +8,11 @@
 #define CONTEXT_USELESS 256
 
 /* The model at this context. */
-static struct split_need need_at(const struct context_need *need, int tokens)
+static struct split_need need_at(const struct context_need *need, uint64_t tokens)
 {
     struct split_need at = *need->weights;
     for (int i = 0; i < at.n_layers; i++) {
-        need->layer_bytes[i] =
-            need->weights->layer_bytes[i] + need->token_bytes[i] * (uint64_t)tokens;
+        need->layer_bytes[i] = need->weights->layer_bytes[i] + need->token_bytes[i] * tokens;
     }
     at.layer_bytes = need->layer_bytes;
     return at;
@@ -23,24 +22,9 @@ static struct split_need need_at(const struct context_need *need, int tokens)
 static bool plan_fits(const struct split_need *need, const struct placement_plan *plan,
                       const uint64_t *memory)
 {
-    for (int s = 0; s < plan->n_stages; s++) {
-        const struct plan_stage *stage = &plan->stages[s];
-        bool first = s == 0, last = s == plan->n_stages - 1;
-        double bytes = (double)(first && last ? need->both_bytes
-                                : first       ? need->first_bytes
-                                : last        ? need->last_bytes
-                                              : 0);
-        double shares = 0;
-        for (int i = stage->first; i < stage->end; i++) {
-            bytes += (double)need->layer_bytes[i];
-        }
-        for (int r = stage->rank; r < stage->rank + stage->n_ranks; r++) {
-            shares += plan->shares[r];
-        }
-        for (int r = stage->rank; r < stage->rank + stage->n_ranks; r++) {
-            if (bytes * plan->shares[r] / shares > (double)memory[plan->device[r]]) {
-                return false;
-            }
+    for (int r = 0; r < plan->n_ranks; r++) {
+        if (plan_rank_bytes(need, plan, r) > memory[plan->device[r]]) {
+            return false;
         }
     }
     return true;
@@ -50,7 +34,7 @@ static bool plan_fits(const struct split_need *need, const struct placement_plan
 static int devices_at(const struct context_need *need, const uint64_t *memory, int n_devices,
                       int tokens, struct error *e)
 {
-    struct split_need at = need_at(need, tokens);
+    struct split_need at = need_at(need, (uint64_t)tokens);
     struct placement_plan plan;
     if (need->plan != NULL) {
         return plan_fits(&at, need->plan, memory) ? need->plan->n_ranks : INT_MAX;
@@ -97,4 +81,21 @@ int context_by_memory(const struct context_need *need, const uint64_t *memory, i
     }
     *ret = low;
     return 0;
+}
+
+uint64_t context_pool(const struct context_need *need, const uint64_t *memory, int context,
+                      uint64_t most)
+{
+    /* Positions beyond the first context count twice: one for us, one for others. */
+    uint64_t low = 0, high = most > (uint64_t)context ? most - (uint64_t)context : 0;
+    while (low < high) {
+        uint64_t middle = low + (high - low + 1) / 2;
+        struct split_need at = need_at(need, (uint64_t)context + 2 * middle);
+        if (plan_fits(&at, need->plan, memory)) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    return (uint64_t)context + low;
 }

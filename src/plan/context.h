@@ -31,4 +31,11 @@ struct context_need {
 int context_by_memory(const struct context_need *need, const uint64_t *memory, int n_devices,
                       int *ret, struct error *e);
 
+/* Positions of sequence state that all sequences of a placement share: at least one context, more
+ * up to `most` where the devices of need->plan have room, of which half is left to others. What
+ * this says is what devices are ordered to keep and what requests are admitted by. need->most is
+ * not read. memory  as above. Pure. */
+uint64_t context_pool(const struct context_need *need, const uint64_t *memory, int context,
+                      uint64_t most);
+
 #endif

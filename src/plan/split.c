@@ -248,3 +248,22 @@ int split_by_memory(const struct split_need *need, const uint64_t *memory, int n
     *ret = plan;
     return 0;
 }
+
+uint64_t plan_rank_bytes(const struct split_need *need, const struct placement_plan *plan, int rank)
+{
+    int s = plan_stage_of(plan, rank);
+    const struct plan_stage *stage = &plan->stages[s];
+    bool first = s == 0, last = s == plan->n_stages - 1;
+    double bytes = (double)(first && last ? need->both_bytes
+                            : first       ? need->first_bytes
+                            : last        ? need->last_bytes
+                                          : 0);
+    double shares = 0;
+    for (int i = stage->first; i < stage->end; i++) {
+        bytes += (double)need->layer_bytes[i];
+    }
+    for (int r = stage->rank; r < stage->rank + stage->n_ranks; r++) {
+        shares += plan->shares[r];
+    }
+    return (uint64_t)(bytes * plan->shares[rank] / shares);
+}

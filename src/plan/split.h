@@ -63,4 +63,9 @@ struct split_need {
 int split_by_memory(const struct split_need *need, const uint64_t *memory, int n_devices,
                     struct placement_plan *ret, struct error *e);
 
+/* What a rank of a plan holds of the model: its share of its stage's layers, and of an end. Pure.
+ */
+uint64_t plan_rank_bytes(const struct split_need *need, const struct placement_plan *plan,
+                         int rank);
+
 #endif

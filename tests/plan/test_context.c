@@ -92,9 +92,27 @@ static void a_given_split_is_kept(void **state)
     assert_int_equal(ret, CONTEXT_LEAST);
 }
 
+static void the_pool_leaves_half_of_the_rest(void **state)
+{
+    struct model m;
+    struct placement_plan plan;
+    const uint64_t memory[] = { 2000 * MIB }, exact[] = { 1400 * MIB }, less[] = { 500 * MIB };
+    set_up(&m, CONTEXT_MOST);
+    plan_single(LAYERS, 0, &plan);
+    m.context.plan = &plan;
+    /* 1,000 MiB and 4,096 positions of 100 KiB leave 600 MiB: 6,144 positions, half of them. */
+    assert_int_equal(context_pool(&m.context, memory, 4096, 32 * 4096), 4096 + 3072);
+    assert_int_equal(context_pool(&m.context, memory, 4096, 5000), 5000);
+    assert_int_equal(context_pool(&m.context, memory, 4096, 1), 4096);
+    assert_int_equal(context_pool(&m.context, exact, 4096, 32 * 4096), 4096);
+    /* A split that somebody wanted gets one context all the same. */
+    assert_int_equal(context_pool(&m.context, less, 4096, 32 * 4096), 4096);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_pool_leaves_half_of_the_rest),
         cmocka_unit_test(it_is_as_long_as_fits),
         cmocka_unit_test(no_device_is_added_for_more_than_is_needed),
         cmocka_unit_test(a_small_machine_gets_a_short_one),
