@@ -1,5 +1,6 @@
 /* The API of a device: routes, and the hop between threads. */
-#include "api/internal.h"
+#include "api/answer.h"
+#include "api/dialects/openai.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,6 +10,8 @@
 #include "os/clock.h"
 
 #define KEEPALIVE_MS 5000
+/* Threads that read and encode: a large request doesn't hold up the small ones beside it. */
+#define WORKERS 2
 /* Of a target with its query, NUL included: as long as HTTP lets it be. */
 #define API_MAX_PATH 2080
 
@@ -19,11 +22,12 @@ struct route {
     const char *methods;
     const char *method;
     void (*handle)(struct api *a, const struct api_request *q, struct responder *r);
+    const struct dialect *dialect; /* instead: a request for answers */
 };
 
 static const struct route routes[] = {
-    { "/v1/chat/completions", false, "POST, OPTIONS", "POST", chat_handle },
-    { "/v1/completions", false, "POST, OPTIONS", "POST", completions_handle },
+    { "/v1/chat/completions", false, "POST, OPTIONS", "POST", .dialect = &dialect_openai_chat },
+    { "/v1/completions", false, "POST, OPTIONS", "POST", .dialect = &dialect_openai_text },
     { "/v1/models", false, "GET, HEAD, OPTIONS", "GET", models_list_handle },
     { "/v1/models/", true, "GET, HEAD, OPTIONS", "GET", models_get_handle },
     { "/health", false, "GET, HEAD, OPTIONS", "GET", health_handle },
@@ -133,7 +137,11 @@ void api_handle(struct api *a, const struct api_request *original, struct respon
     if (options) {
         reply_options(responder, route);
     } else if (head || strcmp(request->method, route->method) == 0) {
-        route->handle(a, request, responder);
+        if (route->dialect != NULL) {
+            answer_start(a, route->dialect, request, responder);
+        } else {
+            route->handle(a, request, responder);
+        }
     } else {
         char headers[96];
         snprintf(headers, sizeof headers, "Allow: %s\r\n", route->methods);
@@ -148,12 +156,12 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     char drop[256];
     while (recv(fd, drop, sizeof drop, 0) == (ssize_t)sizeof drop) {
     }
-    jobs_drain(arg);
+    answers_drain(arg);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
-    jobs_keep_alive(arg, clock_now_ns());
+    answers_keep_alive(arg, clock_now_ns());
 }
 
 int api_open(struct api **ret, const struct api_options *options, struct error *e)
@@ -181,6 +189,11 @@ int api_open(struct api **ret, const struct api_options *options, struct error *
         api_close(a);
         return fail(e, FAIL_IO, "starting the API: %s", strerror(errno));
     }
+    int code = chat_workers_open(&a->workers, WORKERS, e);
+    if (code != 0) {
+        api_close(a);
+        return code;
+    }
     *ret = a;
     return 0;
 }
@@ -189,8 +202,10 @@ void api_stop(struct api *a)
 {
     if (a != NULL) {
         a->stopped = true;
-        jobs_drain(a); /* what the engines said last */
-        jobs_close(a);
+        chat_workers_close(a->workers);
+        a->workers = NULL;
+        answers_drain(a); /* what the engines said last */
+        answers_close(a);
     }
 }
 
@@ -199,7 +214,8 @@ void api_close(struct api *a)
     if (a == NULL) {
         return;
     }
-    jobs_close(a);
+    chat_workers_close(a->workers);
+    answers_close(a);
     if (a->wake_event != NULL) {
         event_free(a->wake_event);
     }
@@ -217,5 +233,5 @@ void api_close(struct api *a)
 
 int api_active(const struct api *a)
 {
-    return a->n_jobs;
+    return a->n_answers;
 }

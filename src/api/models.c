@@ -76,31 +76,22 @@ void models_get_handle(struct api *a, const struct api_request *q, struct respon
     free(name);
 }
 
-bool models_route(struct api *a, const struct api_request *q, struct openai_request *request,
-                  struct responder *r, struct api_model *ret)
+int models_serving(struct api *a, const char *name, struct api_model *ret, struct api_problem *p)
 {
-    const struct api_provider *provider = &a->options.provider;
-    struct api_problem p = { 0 };
-    struct error e = { 0 };
     struct api_model m;
-    if (!models_find(a, request->model, &m)) {
-        not_found(&p, request->model);
-    } else if (m.engine != NULL && chat_model_vocab(m.text) == NULL) {
-        problem_set(&p, 400, "unsupported_value", "model",
-                    "The file of the model '%.100s' has no vocabulary.", m.id);
-    } else if (m.engine != NULL) {
-        *ret = m;
-        return true;
-    } else if (m.elsewhere && provider->forward != NULL) {
-        if (provider->forward(provider->arg, q, r, &e) == 0) {
-            return false;
-        }
-        problem_set(&p, 503, "service_unavailable", NULL,
-                    "The device that serves '%.100s' can't be reached: %s.", m.id, e.text);
-    } else {
-        problem_set(&p, 503, "model_not_ready", "model", "The model '%.100s' isn't ready%s%.300s.",
-                    m.id, m.why ? ": " : "", m.why ? m.why : "");
+    if (!models_find(a, name, &m)) {
+        not_found(p, name);
+        return -1;
     }
-    reply_problem(r, &p);
-    return false;
+    if (m.engine != NULL && chat_model_vocab(m.text) == NULL) {
+        return problem_set(p, 400, "unsupported_value", "model",
+                           "The file of the model '%.100s' has no vocabulary.", m.id);
+    }
+    if (m.engine == NULL && (!m.elsewhere || a->options.provider.forward == NULL)) {
+        return problem_set(p, 503, "model_not_ready", "model",
+                           "The model '%.100s' isn't ready%s%.300s.", m.id, m.why ? ": " : "",
+                           m.why ? m.why : "");
+    }
+    *ret = m;
+    return 0;
 }

@@ -6,19 +6,17 @@
 #include "os/clock.h"
 #include "token/vocab.h"
 
-/* A real template takes milliseconds for a conversation of a megabyte. */
-#define RENDER_NS 2000000000u
-
 static struct bytes token_text(const struct vocab *v, int32_t id)
 {
     return id >= 0 ? vocab_token_text(v, id) : bytes_of(NULL, 0);
 }
 
-int render_conversation(const struct api_model *model, const json_t *conversation,
-                        struct buffer *out, struct spans *user, struct error *e)
+int render_conversation(const struct prompt_model *model, const json_t *conversation,
+                        uint64_t deadline_ns, struct buffer *out, struct spans *user,
+                        struct error *e)
 {
     struct jinja_clock now = chat_clock(clock_wall_s());
-    struct chat_context context = { .now = &now, .deadline_ns = clock_now_ns() + RENDER_NS };
+    struct chat_context context = { .now = &now, .deadline_ns = deadline_ns };
     const struct chat_template *template = chat_model_template(model->text);
     const struct vocab *v = chat_model_vocab(model->text);
     if (template == NULL) {

@@ -62,7 +62,7 @@ void status_handle(struct api *a, const struct api_request *q, struct responder 
         merge_model(models, model_status(&m));
     }
     json_object_set_new(status, "version", json_string(SHOAL_VERSION));
-    json_object_set_new(status, "requests", json_integer(a->n_jobs));
+    json_object_set_new(status, "requests", json_integer(a->n_answers));
     reply_json(r, 200, status, NULL);
 }
 

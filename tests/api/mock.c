@@ -238,7 +238,9 @@ struct vocab *mock_vocab(bool adds_eos)
 
 static const char template[] =
     "{% for m in messages %}{% if m.content == 'refuse me' %}{{ raise_exception('no such words') }}"
-    "{% endif %}{{ m.role }}:{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}";
+    "{% endif %}{% if m.content == 'spin' %}{% for i in range(99999) %}{% for k in range(99999) %}"
+    "{% endfor %}{% endfor %}{% endif %}{{ m.role }}:{{ m.content }}{% endfor %}{% if "
+    "add_generation_prompt %}>{% endif %}";
 
 static int provide_count(void *arg)
 {

@@ -3,14 +3,14 @@
 
 #include <stdio.h>
 
-#include "api/openai_parse.h"
+#include "api/dialects/openai_parse.h"
 
 #define M "\"model\":\"m\","
 #define MESSAGES M "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
 
 static void fields_are_taken(void **state)
 {
-    struct openai_request r;
+    struct ask r;
     struct api_problem p = { 0 };
     const char *body =
         "{" MESSAGES ",\"temperature\":0.5,\"top_p\":0.9,\"top_k\":40,\"min_p\":0.1,"
@@ -22,46 +22,47 @@ static void fields_are_taken(void **state)
         "\"modalities\":[\"text\"],\"store\":false,\"audio\":null,\"never_heard_of\":[1]}";
     assert_int_equal(openai_parse(OPENAI_CHAT, bytes_text(body), &r, &p), 0);
     assert_string_equal(r.model, "m");
-    assert_true(r.stream && r.include_usage && r.want_logprobs && r.has_seed);
-    assert_true(r.sampling.temperature == 0.5f && r.sampling.top_p == 0.9f);
-    assert_true(r.sampling.min_p == 0.1f && r.sampling.presence_penalty == -1.0f);
-    assert_true(r.sampling.frequency_penalty == 1.5f && r.sampling.repetition_penalty == 1.1f);
-    assert_int_equal(r.sampling.top_k, 40);
-    assert_int_equal((int64_t)r.sampling.seed, -3);
-    assert_int_equal(r.max_tokens, 7);
-    assert_int_equal(r.n_stops, 2);
-    assert_true(bytes_equal_text(r.stops[1], "bc"));
-    assert_int_equal(r.sampling.n_top, 3);
-    assert_int_equal(r.sampling.n_bias, 2);
-    assert_int_equal(r.sampling.bias[1].id, 7);
-    assert_true(r.sampling.bias[0].bias == -100.0f);
-    openai_request_done(&r);
+    assert_true(r.stream && r.include_usage && r.chat.want_logprobs && r.chat.has_seed);
+    assert_true(r.chat.sampling.temperature == 0.5f && r.chat.sampling.top_p == 0.9f);
+    assert_true(r.chat.sampling.min_p == 0.1f && r.chat.sampling.presence_penalty == -1.0f);
+    assert_true(r.chat.sampling.frequency_penalty == 1.5f &&
+                r.chat.sampling.repetition_penalty == 1.1f);
+    assert_int_equal(r.chat.sampling.top_k, 40);
+    assert_int_equal((int64_t)r.chat.sampling.seed, -3);
+    assert_int_equal(r.chat.max_tokens, 7);
+    assert_int_equal(r.chat.n_stops, 2);
+    assert_true(bytes_equal_text(r.chat.stops[1], "bc"));
+    assert_int_equal(r.chat.sampling.n_top, 3);
+    assert_int_equal(r.chat.sampling.n_bias, 2);
+    assert_int_equal(r.chat.sampling.bias[1].id, 7);
+    assert_true(r.chat.sampling.bias[0].bias == -100.0f);
+    chat_request_done(&r.chat);
 }
 
 static void defaults_are_openais(void **state)
 {
-    struct openai_request r;
+    struct ask r;
     struct api_problem p = { 0 };
     const char *chat = "{" MESSAGES ",\"temperature\":null,\"stop\":null,\"max_tokens\":null}";
     assert_int_equal(openai_parse(OPENAI_CHAT, bytes_text(chat), &r, &p), 0);
-    assert_true(r.sampling.temperature == 1.0f && r.sampling.top_p == 1.0f);
-    assert_int_equal(r.max_tokens, -1);
-    assert_false(r.stream || r.has_seed || r.want_logprobs);
-    openai_request_done(&r);
+    assert_true(r.chat.sampling.temperature == 1.0f && r.chat.sampling.top_p == 1.0f);
+    assert_int_equal(r.chat.max_tokens, -1);
+    assert_false(r.stream || r.chat.has_seed || r.chat.want_logprobs);
+    chat_request_done(&r.chat);
     assert_int_equal(openai_parse(OPENAI_TEXT, bytes_text("{" M "\"prompt\":\"x\"}"), &r, &p), 0);
-    assert_int_equal(r.max_tokens, 16);
-    assert_int_equal(r.n_prompts, 1);
-    openai_request_done(&r);
+    assert_int_equal(r.chat.max_tokens, 16);
+    assert_int_equal(r.chat.n_prompts, 1);
+    chat_request_done(&r.chat);
     assert_int_equal(
         openai_parse(OPENAI_CHAT, bytes_text("{" MESSAGES ",\"top_p\":0,\"top_k\":-1}"), &r, &p),
         0);
-    assert_int_equal(r.sampling.top_k, 1); /* a nucleus of nothing is its likeliest token */
-    openai_request_done(&r);
+    assert_int_equal(r.chat.sampling.top_k, 1); /* a nucleus of nothing is its likeliest token */
+    chat_request_done(&r.chat);
 }
 
 static void messages_take_the_templates_form(void **state)
 {
-    struct openai_request r;
+    struct ask r;
     struct api_problem p = { 0 };
     const char *body =
         "{" M "\"messages\":[{\"role\":\"developer\",\"content\":\"a\",\"name\":\"x\"},"
@@ -70,16 +71,16 @@ static void messages_take_the_templates_form(void **state)
         "{\"role\":\"assistant\",\"content\":\"d\",\"tool_calls\":[],\"refusal\":null}],"
         "\"chat_template_kwargs\":{\"enable_thinking\":false,\"messages\":[]}}";
     assert_int_equal(openai_parse(OPENAI_CHAT, bytes_text(body), &r, &p), 0);
-    json_t *list = json_object_get(r.conversation, "messages");
+    json_t *list = json_object_get(r.chat.conversation, "messages");
     assert_int_equal(json_array_size(list), 3); /* variables don't replace the messages */
     json_t *first = json_array_get(list, 0), *second = json_array_get(list, 1);
     assert_string_equal(json_string_value(json_object_get(first, "role")), "system");
     json_t *content = json_object_get(second, "content");
     assert_int_equal(json_string_length(content), 6);
     assert_memory_equal(json_string_value(content), "b\0\xf0\x9f\x98\x80", 6);
-    assert_true(json_is_false(json_object_get(r.conversation, "enable_thinking")));
-    assert_true(json_is_true(json_object_get(r.conversation, "add_generation_prompt")));
-    openai_request_done(&r);
+    assert_true(json_is_false(json_object_get(r.chat.conversation, "enable_thinking")));
+    assert_true(json_is_true(json_object_get(r.chat.conversation, "add_generation_prompt")));
+    chat_request_done(&r.chat);
 }
 
 struct refusal {
@@ -174,7 +175,7 @@ static const struct refusal refusals[] = {
 static void refusals_name_the_field(void **state)
 {
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
-        struct openai_request r;
+        struct ask r;
         struct api_problem p = { 0 };
         const struct refusal *c = &refusals[i];
         if (openai_parse(c->endpoint, bytes_text(c->body), &r, &p) == 0) {
@@ -220,7 +221,7 @@ static const char *const harmless[] = {
 static void harmless_fields_are_ignored(void **state)
 {
     for (size_t i = 0; i < sizeof harmless / sizeof harmless[0]; i++) {
-        struct openai_request r;
+        struct ask r;
         struct api_problem p = { 0 };
         char body[512];
         snprintf(body, sizeof body, "{" MESSAGES ",%s}", harmless[i]);
@@ -228,13 +229,13 @@ static void harmless_fields_are_ignored(void **state)
             fprintf(stderr, "%s: %s\n", body, p.message);
             assert_true(false);
         }
-        openai_request_done(&r);
+        chat_request_done(&r.chat);
     }
 }
 
-static struct openai_request taken(enum openai_endpoint endpoint, const char *body)
+static struct ask taken(enum openai_endpoint endpoint, const char *body)
 {
-    struct openai_request r;
+    struct ask r;
     struct api_problem p = { 0 };
     if (openai_parse(endpoint, bytes_text(body), &r, &p) != 0) {
         fprintf(stderr, "%s: %s\n", body, p.message);
@@ -247,10 +248,10 @@ static uint64_t seed_of(const char *seed, bool *has_seed)
 {
     char body[512];
     snprintf(body, sizeof body, "{" MESSAGES ",\"seed\":%s}", seed);
-    struct openai_request r = taken(OPENAI_CHAT, body);
-    uint64_t ret = r.sampling.seed;
-    *has_seed = r.has_seed;
-    openai_request_done(&r);
+    struct ask r = taken(OPENAI_CHAT, body);
+    uint64_t ret = r.chat.sampling.seed;
+    *has_seed = r.chat.has_seed;
+    chat_request_done(&r.chat);
     return ret;
 }
 
@@ -258,9 +259,9 @@ static int max_tokens_of(enum openai_endpoint endpoint, const char *field)
 {
     char body[512];
     snprintf(body, sizeof body, "{" MESSAGES ",\"prompt\":\"x\",%s}", field);
-    struct openai_request r = taken(endpoint, body);
-    int ret = r.max_tokens;
-    openai_request_done(&r);
+    struct ask r = taken(endpoint, body);
+    int ret = r.chat.max_tokens;
+    chat_request_done(&r.chat);
     return ret;
 }
 
@@ -292,12 +293,12 @@ static void numbers_are_taken_as_meant(void **state)
     assert_int_equal(max_tokens_of(OPENAI_TEXT, "\"max_tokens\":0"), 0);
     assert_int_equal(max_tokens_of(OPENAI_CHAT, "\"max_tokens\":9223372036854775808"), INT32_MAX);
     assert_int_equal(max_tokens_of(OPENAI_CHAT, "\"max_completion_tokens\":1e400"), INT32_MAX);
-    struct openai_request r =
+    struct ask r =
         taken(OPENAI_TEXT, "{" M "\"prompt\":[1.0,2],\"top_k\":1e30,\"logprobs\":2.0,\"n\":1}");
-    assert_int_equal(r.prompts[0].n_ids, 2);
-    assert_int_equal(r.sampling.top_k, INT32_MAX);
-    assert_int_equal(r.sampling.n_top, 2);
-    openai_request_done(&r);
+    assert_int_equal(r.chat.prompts[0].n_ids, 2);
+    assert_int_equal(r.chat.sampling.top_k, INT32_MAX);
+    assert_int_equal(r.chat.sampling.n_top, 2);
+    chat_request_done(&r.chat);
 }
 
 static void many_stops_are_taken(void **state)
@@ -308,9 +309,9 @@ static void many_stops_are_taken(void **state)
     }
     size_t n = strlen(body);
     snprintf(body + n, 16, "]}");
-    struct openai_request r = taken(OPENAI_CHAT, body);
-    assert_int_equal(r.n_stops, STOPS_MAX);
-    openai_request_done(&r);
+    struct ask r = taken(OPENAI_CHAT, body);
+    assert_int_equal(r.chat.n_stops, STOPS_MAX);
+    chat_request_done(&r.chat);
     snprintf(body + n, 16, ",\"more\"]}");
     struct api_problem p = { 0 };
     assert_int_equal(openai_parse(OPENAI_CHAT, bytes_text(body), &r, &p), -1);
@@ -320,19 +321,19 @@ static void many_stops_are_taken(void **state)
 
 static void odd_texts_become_replacement_characters(void **state)
 {
-    struct openai_request r = taken(
+    struct ask r = taken(
         OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"user\",\"content\":\"a\\ud83d\\ude00"
                      "\\ud83dx\\\\ud800\\ude00\"},{\"role\":\"assistant\",\"content\":null,"
                      "\"refusal\":\"no\"},{\"role\":\"assistant\",\"content\":[{\"type\":"
                      "\"refusal\",\"refusal\":\"never\"},{\"type\":\"text\",\"text\":\"!\"}]}]}");
-    json_t *list = json_object_get(r.conversation, "messages");
+    json_t *list = json_object_get(r.chat.conversation, "messages");
     const char *const texts[] = { "a\xf0\x9f\x98\x80\xef\xbf\xbdx\\ud800\xef\xbf\xbd", "no",
                                   "never!" };
     for (size_t i = 0; i < 3; i++) {
         json_t *content = json_object_get(json_array_get(list, i), "content");
         assert_string_equal(json_string_value(content), texts[i]);
     }
-    openai_request_done(&r);
+    chat_request_done(&r.chat);
 }
 
 int main(void)

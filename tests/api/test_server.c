@@ -134,6 +134,32 @@ static void users_text_is_no_control_token(void **state)
     rig_close(&r);
 }
 
+/* What takes a request long before its answer begins is not the loop's: others are served. */
+static void a_long_rendering_holds_nobody_up(void **state)
+{
+    struct rig r;
+    struct client slow, quick;
+    char *text = NULL;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    client_open(&slow, &r);
+    client_open(&quick, &r);
+    client_post(&slow, CHAT,
+                "{\"model\":\"Mock-1\",\"messages\":[{\"role\":\"user\",\"content\":\"spin\"}]}");
+    while (api_active(r.api) == 0) {
+        event_base_loop(r.base, EVLOOP_ONCE);
+    }
+    client_send(&quick, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_int_equal(client_answer(&quick, &text), 200);
+    free(text);
+    assert_int_equal(api_active(r.api), 1); /* it still renders */
+    assert_int_equal(client_answer(&slow, &text), 400);
+    assert_non_null(strstr(text, "rendering needs more than")); /* its own bound */
+    free(text);
+    client_close(&quick);
+    client_close(&slow);
+    rig_close(&r);
+}
+
 static void chat_answers_whole(void **state)
 {
     struct rig r;
@@ -603,6 +629,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(models_are_listed_and_found),
         cmocka_unit_test(users_text_is_no_control_token),
+        cmocka_unit_test(a_long_rendering_holds_nobody_up),
         cmocka_unit_test(chat_answers_whole),
         cmocka_unit_test(chat_streams),
         cmocka_unit_test(completions_take_prompts_in_all_forms),

@@ -1,5 +1,5 @@
 /* The prompt side of OpenAI's bodies: messages and prompts. */
-#include "api/openai_internal.h"
+#include "api/dialects/openai_internal.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -180,7 +180,7 @@ static json_t *convert_message(const json_t *message, const char *param, struct 
 
 int openai_parse_messages(struct openai_request *r, struct api_problem *p)
 {
-    json_t *messages = openai_field(r->root, "messages");
+    json_t *messages = openai_field(r->ask.chat.root, "messages");
     if (messages == NULL) {
         return problem_set(p, 400, "missing_required_parameter", "messages",
                            "Missing required parameter: 'messages'.");
@@ -195,8 +195,8 @@ int openai_parse_messages(struct openai_request *r, struct api_problem *p)
                            OPENAI_MAX_MESSAGES);
     }
     json_t *list = json_array();
-    r->conversation = json_pack("{s:o,s:b}", "messages", list, "add_generation_prompt", 1);
-    if (r->conversation == NULL) {
+    r->ask.chat.conversation = json_pack("{s:o,s:b}", "messages", list, "add_generation_prompt", 1);
+    if (r->ask.chat.conversation == NULL) {
         return problem_set(p, 500, NULL, NULL, "Out of memory.");
     }
     for (size_t i = 0; i < n; i++) {
@@ -208,17 +208,17 @@ int openai_parse_messages(struct openai_request *r, struct api_problem *p)
         }
         json_array_append_new(list, message);
     }
-    json_t *more = openai_field(r->root, "chat_template_kwargs");
+    json_t *more = openai_field(r->ask.chat.root, "chat_template_kwargs");
     if (more != NULL && !json_is_object(more)) {
         return openai_type_problem(p, "chat_template_kwargs", "an object", more);
     }
     if (more != NULL) {
-        json_object_update_missing(r->conversation, more);
+        json_object_update_missing(r->ask.chat.conversation, more);
     }
     return 0;
 }
 
-static int parse_ids(const json_t *array, const char *param, struct openai_prompt *ret,
+static int parse_ids(const json_t *array, const char *param, struct chat_prompt *ret,
                      struct api_problem *p)
 {
     size_t n = json_array_size(array);
@@ -247,7 +247,7 @@ static int parse_ids(const json_t *array, const char *param, struct openai_promp
     return 0;
 }
 
-static int parse_one(const json_t *value, const char *param, struct openai_prompt *ret,
+static int parse_one(const json_t *value, const char *param, struct chat_prompt *ret,
                      struct api_problem *p)
 {
     if (json_is_string(value)) {
@@ -262,7 +262,7 @@ static int parse_one(const json_t *value, const char *param, struct openai_promp
 
 int openai_parse_prompt(struct openai_request *r, struct api_problem *p)
 {
-    json_t *prompt = openai_field(r->root, "prompt");
+    json_t *prompt = openai_field(r->ask.chat.root, "prompt");
     if (prompt == NULL) {
         return problem_set(p, 400, "missing_required_parameter", "prompt",
                            "Missing required parameter: 'prompt'.");
@@ -275,18 +275,18 @@ int openai_parse_prompt(struct openai_request *r, struct api_problem *p)
                            "Invalid 'prompt': %zu prompts, expected 1 to %d.", n,
                            OPENAI_MAX_PROMPTS);
     }
-    r->prompts = calloc(n, sizeof *r->prompts);
-    if (r->prompts == NULL) {
+    r->ask.chat.prompts = calloc(n, sizeof *r->ask.chat.prompts);
+    if (r->ask.chat.prompts == NULL) {
         return problem_set(p, 500, NULL, NULL, "Out of memory.");
     }
-    r->n_prompts = (int)n;
+    r->ask.chat.n_prompts = (int)n;
     for (size_t i = 0; i < n; i++) {
         char param[32] = "prompt";
         if (several) {
             snprintf(param, sizeof param, "prompt[%zu]", i);
         }
-        if (parse_one(several ? json_array_get(prompt, i) : prompt, param, &r->prompts[i], p) !=
-            0) {
+        if (parse_one(several ? json_array_get(prompt, i) : prompt, param, &r->ask.chat.prompts[i],
+                      p) != 0) {
             return -1;
         }
     }

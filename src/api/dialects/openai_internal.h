@@ -1,8 +1,14 @@
 /* Shared by the files that read OpenAI's bodies. */
-#ifndef SHOAL_API_OPENAI_INTERNAL_H
-#define SHOAL_API_OPENAI_INTERNAL_H
+#ifndef SHOAL_API_DIALECTS_OPENAI_INTERNAL_H
+#define SHOAL_API_DIALECTS_OPENAI_INTERNAL_H
 
-#include "api/openai_parse.h"
+#include "api/dialects/openai_parse.h"
+
+/* One body that is being read. */
+struct openai_request {
+    enum openai_endpoint endpoint;
+    struct ask ask;
+};
 
 /* "a string" and so on. */
 const char *openai_type_name(const json_t *value);

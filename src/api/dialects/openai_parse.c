@@ -1,5 +1,5 @@
 /* OpenAI's request bodies: the fields of both endpoints. */
-#include "api/openai_internal.h"
+#include "api/dialects/openai_internal.h"
 
 #include <limits.h>
 #include <math.h>
@@ -140,11 +140,11 @@ static int parse_max_tokens(struct openai_request *r, const struct numbers *n,
                            "Setting 'max_tokens' and 'max_completion_tokens' at the same time "
                            "isn't possible.");
     }
-    r->max_tokens = chat ? -1 : OPENAI_TEXT_MAX_TOKENS;
+    r->ask.chat.max_tokens = chat ? -1 : OPENAI_TEXT_MAX_TOKENS;
     if (n->given[field]) {
-        r->max_tokens = to_int(n->value[field]);
+        r->ask.chat.max_tokens = to_int(n->value[field]);
     }
-    if (chat && r->max_tokens == 0) {
+    if (chat && r->ask.chat.max_tokens == 0) {
         const char *name = number_rows[field].name;
         return problem_set(p, 400, "integer_below_min_value", name,
                            "Invalid '%s': below the minimum. Expected a value >= 1, but got 0 "
@@ -158,20 +158,20 @@ static int parse_numbers(struct openai_request *r, struct api_problem *p)
 {
     struct numbers n = { .value = { [NUMBER_temperature] = 1.0, [NUMBER_top_p] = 1.0 } };
     for (int i = 0; i < NUMBER_COUNT; i++) {
-        if (read_number(r->root, &number_rows[i], &n.value[i], &n.given[i], p) != 0) {
+        if (read_number(r->ask.chat.root, &number_rows[i], &n.value[i], &n.given[i], p) != 0) {
             return -1;
         }
     }
-    r->sampling.temperature = (float)n.value[NUMBER_temperature];
-    r->sampling.top_p = (float)n.value[NUMBER_top_p];
-    r->sampling.min_p = (float)n.value[NUMBER_min_p];
-    r->sampling.presence_penalty = (float)n.value[NUMBER_presence_penalty];
-    r->sampling.frequency_penalty = (float)n.value[NUMBER_frequency_penalty];
-    r->sampling.repetition_penalty = (float)n.value[NUMBER_repetition_penalty];
-    r->sampling.top_k = n.value[NUMBER_top_k] > 0.0 ? to_int(n.value[NUMBER_top_k]) : 0;
+    r->ask.chat.sampling.temperature = (float)n.value[NUMBER_temperature];
+    r->ask.chat.sampling.top_p = (float)n.value[NUMBER_top_p];
+    r->ask.chat.sampling.min_p = (float)n.value[NUMBER_min_p];
+    r->ask.chat.sampling.presence_penalty = (float)n.value[NUMBER_presence_penalty];
+    r->ask.chat.sampling.frequency_penalty = (float)n.value[NUMBER_frequency_penalty];
+    r->ask.chat.sampling.repetition_penalty = (float)n.value[NUMBER_repetition_penalty];
+    r->ask.chat.sampling.top_k = n.value[NUMBER_top_k] > 0.0 ? to_int(n.value[NUMBER_top_k]) : 0;
     /* OpenAI: a nucleus of nothing is its likeliest token. */
     if (n.given[NUMBER_top_p] && n.value[NUMBER_top_p] == 0.0) {
-        r->sampling.top_k = 1;
+        r->ask.chat.sampling.top_k = 1;
     }
     return parse_max_tokens(r, &n, p);
 }
@@ -179,7 +179,7 @@ static int parse_numbers(struct openai_request *r, struct api_problem *p)
 /* -1 means none, as other local servers have it. */
 static int parse_seed(struct openai_request *r, struct api_problem *p)
 {
-    json_t *seed = openai_field(r->root, "seed");
+    json_t *seed = openai_field(r->ask.chat.root, "seed");
     json_int_t whole = 0;
     if (seed == NULL) {
         return 0;
@@ -187,18 +187,18 @@ static int parse_seed(struct openai_request *r, struct api_problem *p)
     if (!body_integer(seed, &whole)) {
         return openai_type_problem(p, "seed", "an integer", seed);
     }
-    r->has_seed = whole != -1;
-    r->sampling.seed = r->has_seed ? (uint64_t)whole : 0;
+    r->ask.chat.has_seed = whole != -1;
+    r->ask.chat.sampling.seed = r->ask.chat.has_seed ? (uint64_t)whole : 0;
     double x = json_real_value(seed);
     if (x >= 0x1p63 || x < -0x1p63) { /* beyond 64 bits each number is still a seed of its own */
-        memcpy(&r->sampling.seed, &x, sizeof r->sampling.seed);
+        memcpy(&r->ask.chat.sampling.seed, &x, sizeof r->ask.chat.sampling.seed);
     }
     return 0;
 }
 
 static int parse_stop(struct openai_request *r, struct api_problem *p)
 {
-    json_t *stop = openai_field(r->root, "stop");
+    json_t *stop = openai_field(r->ask.chat.root, "stop");
     if (stop == NULL) {
         return 0;
     }
@@ -226,7 +226,7 @@ static int parse_stop(struct openai_request *r, struct api_problem *p)
                                STOP_MAX_BYTES);
         }
         if (size > 0) { /* an empty one stops nothing: clients send it for "none" */
-            r->stops[r->n_stops++] = bytes_of(json_string_value(text), size);
+            r->ask.chat.stops[r->ask.chat.n_stops++] = bytes_of(json_string_value(text), size);
         }
     }
     return 0;
@@ -234,7 +234,7 @@ static int parse_stop(struct openai_request *r, struct api_problem *p)
 
 static int parse_bias(struct openai_request *r, struct api_problem *p)
 {
-    json_t *map = openai_field(r->root, "logit_bias");
+    json_t *map = openai_field(r->ask.chat.root, "logit_bias");
     if (map == NULL) {
         return 0;
     }
@@ -251,7 +251,7 @@ static int parse_bias(struct openai_request *r, struct api_problem *p)
     if (bias == NULL) {
         return problem_set(p, 500, NULL, NULL, "Out of memory.");
     }
-    r->sampling.bias = bias;
+    r->ask.chat.sampling.bias = bias;
     const char *key = NULL;
     json_t *value = NULL;
     json_object_foreach(map, key, value)
@@ -272,7 +272,7 @@ static int parse_bias(struct openai_request *r, struct api_problem *p)
                                "%.10g.",
                                id, x);
         }
-        bias[r->sampling.n_bias++] = (struct sampler_bias){ (int32_t)id, (float)x };
+        bias[r->ask.chat.sampling.n_bias++] = (struct sampler_bias){ (int32_t)id, (float)x };
     }
     return 0;
 }
@@ -294,38 +294,38 @@ static int parse_logprobs(struct openai_request *r, struct api_problem *p)
 {
     int n = -1;
     if (r->endpoint == OPENAI_CHAT) {
-        if (openai_bool(r->root, "logprobs", &r->want_logprobs, p) != 0 ||
-            read_count(r->root, "top_logprobs", SAMPLER_MAX_TOP, &n, p) != 0) {
+        if (openai_bool(r->ask.chat.root, "logprobs", &r->ask.chat.want_logprobs, p) != 0 ||
+            read_count(r->ask.chat.root, "top_logprobs", SAMPLER_MAX_TOP, &n, p) != 0) {
             return -1;
         }
-        if (n > 0 && !r->want_logprobs) {
+        if (n > 0 && !r->ask.chat.want_logprobs) {
             return problem_set(p, 400, "invalid_parameter_combination", "top_logprobs",
                                "'top_logprobs' needs 'logprobs' to be true.");
         }
     } else {
-        if (read_count(r->root, "logprobs", OPENAI_MAX_TEXT_LOGPROBS, &n, p) != 0) {
+        if (read_count(r->ask.chat.root, "logprobs", OPENAI_MAX_TEXT_LOGPROBS, &n, p) != 0) {
             return -1;
         }
-        r->want_logprobs = n >= 0;
+        r->ask.chat.want_logprobs = n >= 0;
     }
-    r->sampling.want_logprob = r->want_logprobs;
-    r->sampling.n_top = n > 0 ? n : 0;
+    r->ask.chat.sampling.want_logprob = r->ask.chat.want_logprobs;
+    r->ask.chat.sampling.n_top = n > 0 ? n : 0;
     return 0;
 }
 
 static int parse_stream(struct openai_request *r, struct api_problem *p)
 {
-    if (openai_bool(r->root, "stream", &r->stream, p) != 0) {
+    if (openai_bool(r->ask.chat.root, "stream", &r->ask.stream, p) != 0) {
         return -1;
     }
-    json_t *options = openai_field(r->root, "stream_options");
+    json_t *options = openai_field(r->ask.chat.root, "stream_options");
     if (options == NULL) {
         return 0;
     }
     if (!json_is_object(options)) {
         return openai_type_problem(p, "stream_options", "an object", options);
     }
-    if (!r->stream) {
+    if (!r->ask.stream) {
         return problem_set(p, 400, "invalid_parameter_combination", "stream_options",
                            "'stream_options' is only allowed when 'stream' is true.");
     }
@@ -333,13 +333,13 @@ static int parse_stream(struct openai_request *r, struct api_problem *p)
     if (usage != NULL && !json_is_boolean(usage)) {
         return openai_type_problem(p, "stream_options.include_usage", "a boolean", usage);
     }
-    r->include_usage = json_is_true(usage);
+    r->ask.include_usage = json_is_true(usage);
     return 0;
 }
 
 static int parse_model(struct openai_request *r, struct api_problem *p)
 {
-    json_t *model = openai_field(r->root, "model");
+    json_t *model = openai_field(r->ask.chat.root, "model");
     if (model == NULL) {
         return problem_set(p, 400, "missing_required_parameter", "model",
                            "You must provide a model parameter; GET /v1/models lists them.");
@@ -347,8 +347,8 @@ static int parse_model(struct openai_request *r, struct api_problem *p)
     if (!json_is_string(model)) {
         return openai_type_problem(p, "model", "a string", model);
     }
-    r->model = json_string_value(model);
-    if (strlen(r->model) != json_string_length(model)) {
+    r->ask.model = json_string_value(model);
+    if (strlen(r->ask.model) != json_string_length(model)) {
         return problem_set(p, 404, "model_not_found", "model",
                            "No model's name has a NUL character in it.");
     }
@@ -357,10 +357,10 @@ static int parse_model(struct openai_request *r, struct api_problem *p)
 
 static int parse_echo(struct openai_request *r, struct api_problem *p)
 {
-    if (openai_bool(r->root, "echo", &r->echo, p) != 0) {
+    if (openai_bool(r->ask.chat.root, "echo", &r->ask.chat.echo, p) != 0) {
         return -1;
     }
-    if (r->echo && r->want_logprobs) {
+    if (r->ask.chat.echo && r->ask.chat.want_logprobs) {
         return problem_set(p, 400, "unsupported_parameter", "echo",
                            "'echo' together with 'logprobs' isn't supported here yet.");
     }
@@ -378,7 +378,7 @@ static int parse_fields(struct openai_request *r, struct api_problem *p)
             return -1;
         }
     }
-    if (openai_check_unsupported(r->endpoint, r->root, p) != 0) {
+    if (openai_check_unsupported(r->endpoint, r->ask.chat.root, p) != 0) {
         return -1;
     }
     if (r->endpoint == OPENAI_CHAT) {
@@ -387,30 +387,18 @@ static int parse_fields(struct openai_request *r, struct api_problem *p)
     return parse_echo(r, p) != 0 ? -1 : openai_parse_prompt(r, p);
 }
 
-int openai_parse(enum openai_endpoint endpoint, struct bytes body, struct openai_request *ret,
+int openai_parse(enum openai_endpoint endpoint, struct bytes body, struct ask *ret,
                  struct api_problem *p)
 {
     json_t *root = body_parse(body, p);
     if (root == NULL) {
         return -1;
     }
-    struct openai_request r = { .endpoint = endpoint, .root = root };
+    struct openai_request r = { .endpoint = endpoint, .ask.chat = { .root = root, .n = 1 } };
     if (parse_fields(&r, p) != 0) {
-        openai_request_done(&r);
+        chat_request_done(&r.ask.chat);
         return -1;
     }
-    *ret = r;
+    *ret = r.ask;
     return 0;
-}
-
-void openai_request_done(struct openai_request *r)
-{
-    for (int i = 0; i < r->n_prompts; i++) {
-        free(r->prompts[i].ids);
-    }
-    free(r->prompts);
-    free((void *)r->sampling.bias); /* const for the sampler only: parse_bias made it */
-    json_decref(r->conversation);
-    json_decref(r->root);
-    *r = (struct openai_request){ 0 };
 }

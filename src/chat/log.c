@@ -1,10 +1,10 @@
 /* Tokens with log probabilities on their way from the head's thread to the event loop: packed into
  * a buffer that is reused, so that decoding allocates nothing. */
-#include "api/internal.h"
+#include "chat/event.h"
 
 #include "base/cursor.h"
 
-int tokens_pack(struct buffer *to, const struct generate_token *tokens, int n)
+int chat_log_pack(struct buffer *to, const struct generate_token *tokens, int n)
 {
     for (int i = 0; i < n; i++) {
         const struct generate_token *t = &tokens[i];
@@ -23,8 +23,8 @@ int tokens_pack(struct buffer *to, const struct generate_token *tokens, int n)
     return to->failed ? FAIL_LIMIT : 0;
 }
 
-void tokens_each(struct bytes packed, void (*each)(void *arg, const struct generate_token *token),
-                 void *arg)
+void chat_log_each(struct bytes packed, void (*each)(void *arg, const struct generate_token *token),
+                   void *arg)
 {
     struct cursor in;
     cursor_init(&in, packed, NULL);

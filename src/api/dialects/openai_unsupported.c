@@ -2,7 +2,7 @@
  * answer and ask for something. What is only about storing, billing, caching, speed or effort
  * ("store", "metadata", "service_tier", "prediction", "reasoning_effort", "verbosity",
  * "web_search_options" ...) is ignored, as unknown fields are. */
-#include "api/openai_internal.h"
+#include "api/dialects/openai_internal.h"
 
 #include <string.h>
 

@@ -1,0 +1,28 @@
+/* OpenAI's API: chat completions and completions. */
+#ifndef SHOAL_API_DIALECTS_OPENAI_H
+#define SHOAL_API_DIALECTS_OPENAI_H
+
+#include "api/answer.h"
+
+/* POST /v1/chat/completions, POST /v1/completions. */
+extern const struct dialect dialect_openai_chat, dialect_openai_text;
+
+/* What differs between the two. */
+struct openai_format {
+    const char *id_prefix, *object, *chunk_object;
+    /* Parts of "choices". whole writes what text and log have; chunk says text and its tokens,
+     * packed, finish NULL where it isn't known yet. */
+    void (*whole)(const struct answer *a, int index, const char *finish, struct pieces *out);
+    json_t *(*chunk)(const struct answer *a, const struct chat_event *e, const char *finish);
+};
+
+/* The table's functions in terms of a format. */
+void openai_begin(struct answer *a, const struct openai_format *f);
+int openai_event(struct answer *a, const struct chat_event *e, const struct openai_format *f);
+void openai_end(struct answer *a, struct responder *r, const struct openai_format *f);
+void openai_error(struct responder *r, const struct api_problem *p, bool streaming);
+int openai_keep_alive(struct answer *a, int done, int total);
+
+#define OPENAI_STREAM_TYPE "text/event-stream; charset=utf-8"
+
+#endif
