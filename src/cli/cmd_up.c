@@ -271,7 +271,7 @@ int cmd_up(int argc, char **argv)
         OPTION_TEXT("invite-file", &u.invite_file, "FILE",
                     "the same from a file, or - for standard input: ps shows nobody"),
         OPTION_FLAG("replace", &u.replace, "join even if this device heads a cluster of its own"),
-        OPTION_LIST("model", &u.model, "NAME", "model to serve: NAME.gguf of the models folder"),
+        OPTION_LIST("model", &u.model, "MODEL", "model to serve: NAME.gguf of the models folder"),
         OPTION_TEXT("split", &u.split, "SPEC", "stages by '/', [LAYERS@]SHARES, shares by ':'"),
         OPTION_INT("threads", &u.threads, 0, 256, "N", "of compute (all usable cores)"),
         OPTION_TEXT("isa", &u.isa, "NAME", "kernels (the best that the processor has)"),

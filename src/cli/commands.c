@@ -10,7 +10,7 @@
 #include "os/cpu.h"
 
 /* Column at which the descriptions begin. */
-#define HELP_COLUMN 12
+#define HELP_COLUMN 13
 #define SUGGEST_DISTANCE 3
 
 struct command {
@@ -106,6 +106,30 @@ static int run_version(int argc, char **argv)
         SHOAL_VERSION, *cpu ? cpu : "unknown", cpu_cores(), features, k ? k->name : "none",
         SHOAL_COMPILER);
     return EXIT_OK;
+}
+
+/* On its way to one command's options. */
+struct description {
+    const struct command *command;
+    void (*fn)(void *arg, const char *name, const char *help, const struct option_set *set);
+    void *arg;
+};
+
+static void describe(void *arg, const struct option_set *set)
+{
+    struct description *d = arg;
+    d->fn(d->arg, d->command->name, d->command->help, set);
+}
+
+void commands_describe(void (*fn)(void *arg, const char *name, const char *help,
+                                  const struct option_set *set),
+                       void *arg)
+{
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        struct description d = { &commands[i], fn, arg };
+        struct options_visitor visitor = { describe, &d };
+        commands[i].run(OPTIONS_DESCRIBE, (char **)(void *)&visitor);
+    }
 }
 
 int commands_main(int argc, char **argv)

@@ -200,6 +200,12 @@ void options_print_help(const struct option_set *set)
 bool options_start(const struct option_set *set, int argc, char **argv, int *ret_status)
 {
     struct error e = { 0 };
+    if (argc == OPTIONS_DESCRIBE) {
+        const struct options_visitor *v = (const struct options_visitor *)(void *)argv;
+        v->take(v->arg, set);
+        *ret_status = EXIT_OK;
+        return false;
+    }
     int r = options_parse(set, argc, argv, &e);
     if (r == 0)
         return true;

@@ -122,6 +122,15 @@ int options_parse(const struct option_set *set, int argc, char **argv, struct er
 /* Usage line and one line an option, to standard output. */
 void options_print_help(const struct option_set *set);
 
+/* For tables of all commands' options (completions, the manual): a command that is run with argc
+ * OPTIONS_DESCRIBE and a visitor in place of argv gives its options to it and ends. */
+#define OPTIONS_DESCRIBE (-1)
+
+struct options_visitor {
+    void (*take)(void *arg, const struct option_set *set);
+    void *arg;
+};
+
 /* What every command begins with: parses, prints help on --help (to stdout) or the error (to
  * stderr). Returns true if the command should go on; otherwise *ret_status is its exit code. */
 bool options_start(const struct option_set *set, int argc, char **argv, int *ret_status);

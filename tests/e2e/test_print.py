@@ -143,6 +143,8 @@ class World:
             "invite": [["invite", "--home", home, "--address", HOSTILE], ["invite", "--hours", HOSTILE]],
             "status": [["status", "--url", self.url], ["status", "--url", self.url, "--json"],
                        ["status", "--url", self.url + "/none" + HOSTILE]],
+            "completions": [["completions", s] for s in ("bash", "zsh", "fish", HOSTILE)],
+            "manual": [["manual"]],
             "version": [["version"], ["version", HOSTILE]],
             "help": [["help"], ["help", HOSTILE], [HOSTILE_LINES], ["run", "--" + HOSTILE]],
         }
@@ -232,7 +234,7 @@ def has_styles_at_a_terminal_only(w):
 def a_full_disk_is_an_error(w):
     """In every command that has a result; also where standard output is closed."""
     home, models = str(w.folder / "full"), str(w.models)
-    calls = [["help"], ["help", "run"], ["version"], ["inspect", w.file], ["inspect", "--json", w.file],
+    calls = [["help"], ["help", "run"], ["version"], ["manual"], ["completions", "zsh"], ["inspect", w.file], ["inspect", "--json", w.file],
              ["status", "--url", w.url], ["status", "--json", "--url", w.url],
              ["run", "good", "hi", "--url", w.url], ["run", "--help"],
              ["up", "--home", home, "--models", models, "--port", "0", "--peer-port", "0"]]
