@@ -444,7 +444,7 @@ static void use_text(const struct gguf *g)
     struct chat_tokens names;
     struct token_list ids;
     token_list_init(&ids, 256);
-    if (vocab_load(&v, g, 1, &e) == 0) {
+    if (vocab_load(&v, g, &e) == 0) {
         struct vocab_encode_options o = { .add_special = true, .parse_special = true };
         vocab_encode(v, bytes_text("A b\xc3\xa9<|im_start|>12 \n"), &o, &ids, &e);
     }

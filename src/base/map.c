@@ -1,21 +1,18 @@
 /* Open addressing with linear probing: see map.h. */
 #include "base/map.h"
 
+#include "base/hash.h"
+#include "base/random.h"
+
 struct map_slot {
     struct bytes key;
     uint32_t hash; /* 0: empty */
     int32_t value;
 };
 
-/* FNV-1a over the bytes, mixed with the seed and finished by a multiply-shift. */
 static uint32_t hash_of(const struct map *m, struct bytes key)
 {
-    uint64_t h = m->seed ^ 0xcbf29ce484222325u;
-    for (size_t i = 0; i < key.size; i++)
-        h = (h ^ key.data[i]) * 0x100000001b3u;
-    h ^= h >> 32;
-    h *= 0x9e3779b97f4a7c15u;
-    uint32_t out = (uint32_t)(h >> 32);
+    uint32_t out = (uint32_t)hash_sip(key, m->seed, random_mix(m->seed));
     return out ? out : 1;
 }
 

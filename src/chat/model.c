@@ -7,7 +7,6 @@
 #include "chat/template.h"
 #include "chat/vocab_load.h"
 #include "gguf/gguf.h"
-#include "os/clock.h"
 #include "token/vocab.h"
 
 struct chat_model {
@@ -51,7 +50,7 @@ int chat_model_open(struct chat_model **ret, const struct gguf *g, int n_vocab, 
     t->owners = 1;
     t->rows = n_vocab;
     struct error local = { 0 };
-    int code = vocab_load(&t->vocab, g, clock_now_ns(), &local);
+    int code = vocab_load(&t->vocab, g, &local);
     if (code != 0 && code != FAIL_NOT_FOUND) {
         fail(e, code, "%s", local.text);
     } else {

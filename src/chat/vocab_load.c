@@ -159,10 +159,10 @@ static int read_flag(const struct gguf *g, const char *key, enum vocab_flag *ret
     return r;
 }
 
-int vocab_load(struct vocab **ret, const struct gguf *g, uint64_t seed, struct error *e)
+int vocab_load(struct vocab **ret, const struct gguf *g, struct error *e)
 {
     struct loader l = { 0 };
-    struct vocab_source s = { .seed = seed };
+    struct vocab_source s = { .seed = gguf_seed(g) };
     int r;
     if ((r = gguf_get_text(g, KEY "model", "", &s.model, e)) ||
         (r = gguf_get_text(g, KEY "pre", "", &s.pre, e)) ||

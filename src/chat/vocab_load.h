@@ -4,14 +4,12 @@
 
 #include "base/error.h"
 
-#include <stdint.h>
-
 struct gguf;
 struct vocab;
 
-/* Reads the tokenizer.ggml.* keys (works on a file without tensors). seed is that of the hash
- * tables. The vocabulary keeps nothing of g. FAIL_NOT_FOUND when the file has no vocabulary,
+/* Reads the tokenizer.ggml.* keys (works on a file without tensors). The vocabulary keeps
+ * nothing of g. FAIL_NOT_FOUND when the file has no vocabulary,
  * FAIL_FORMAT for keys of a wrong type or length, and vocab_open's errors. */
-int vocab_load(struct vocab **ret, const struct gguf *g, uint64_t seed, struct error *e);
+int vocab_load(struct vocab **ret, const struct gguf *g, struct error *e);
 
 #endif

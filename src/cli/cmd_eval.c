@@ -136,7 +136,7 @@ static int text_ids(const struct eval_options *o, struct vocab **vocab, struct t
     if (!r)
         r = gguf_open(&g, o->model, e);
     if (!r)
-        r = vocab_load(vocab, g, 0, e);
+        r = vocab_load(vocab, g, e);
     if (!r)
         r = vocab_encode(*vocab, buffer_bytes(&text),
                          &(struct vocab_encode_options){ .add_special = true }, ids, e);

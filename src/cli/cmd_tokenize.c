@@ -34,7 +34,7 @@ static int tokenize(const char *path, const struct vocab_encode_options *o, stru
     int r = gguf_open(&g, path, e);
     if (r)
         goto out;
-    if ((r = vocab_load(&v, g, 0, e))) {
+    if ((r = vocab_load(&v, g, e))) {
         wrap(e, "%s", path);
         goto out;
     }

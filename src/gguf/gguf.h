@@ -105,6 +105,9 @@ const struct gguf_value *gguf_value_at(const struct gguf *g, int i);
 /* NULL when absent. */
 const struct gguf_value *gguf_find(const struct gguf *g, const char *key);
 
+/* A number that the file can't know: the seed of hash tables of its names. */
+uint64_t gguf_seed(const struct gguf *g);
+
 /* Tensors of all parts in order; i must be in range. By name: NULL when absent. Borrowed. */
 int gguf_n_tensors(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int i);

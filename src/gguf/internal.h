@@ -22,6 +22,7 @@ struct gguf {
     struct gguf_part *parts;
     int n_parts;
     uint32_t version, alignment;
+    uint64_t seed; /* of the maps */
     struct gguf_value *values;
     int n_values;
     struct map value_map;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "os/entropy.h"
+
 static struct bytes read_name(struct cursor *c, const char *what)
 {
     uint64_t n = cursor_u64(c, what);
@@ -25,7 +27,7 @@ static int read_values(struct gguf *g, struct cursor *c, uint64_t count, struct 
     if (!values)
         return fail(e, FAIL_NOMEM, "%" PRIu64 " metadata keys", count);
     struct map seen;
-    int r = map_init(&seen, &g->arena, (size_t)count, 0x5ea1, e);
+    int r = map_init(&seen, &g->arena, (size_t)count, g->seed, e);
     for (uint64_t i = 0; i < count && !r && !c->failed; i++) {
         struct gguf_value *v = &values[i];
         uint64_t at = c->position;
@@ -241,7 +243,7 @@ static int read_part(struct gguf *g, int part, struct error *e)
 
 static int index_tensors(struct gguf *g, struct error *e)
 {
-    int r = map_init(&g->tensor_map, &g->arena, (size_t)g->n_tensors, 0x7e4501, e);
+    int r = map_init(&g->tensor_map, &g->arena, (size_t)g->n_tensors, g->seed, e);
     for (int i = 0; i < g->n_tensors && !r; i++) {
         if (map_get(&g->tensor_map, g->tensors[i].name, -1) >= 0)
             return fail(e, FAIL_FORMAT, "tensor %.*s stands twice (its data at byte %" PRIu64 ")",
@@ -311,6 +313,7 @@ static struct gguf *new_gguf(struct error *e)
         return NULL;
     }
     g->n_parts = 1;
+    g->seed = entropy_u64();
     return g;
 }
 
@@ -439,6 +442,11 @@ const struct gguf_value *gguf_find(const struct gguf *g, const char *key)
 {
     int32_t i = map_get(&g->value_map, bytes_text(key), -1);
     return i < 0 ? NULL : &g->values[i];
+}
+
+uint64_t gguf_seed(const struct gguf *g)
+{
+    return g->seed;
 }
 
 int gguf_n_tensors(const struct gguf *g)

@@ -6,8 +6,6 @@
 #include "model/known_keys.h"
 #include "model/unread.h"
 
-#define MAP_SEED 0x3a17 /* every tensor is looked up once: nothing to gain from collisions */
-
 static int build_embedding(struct builder *b)
 {
     const struct recipe *m = b->recipe;
@@ -151,7 +149,7 @@ static int begin(struct builder *b, const struct recipe *m)
     b->layer_state = arena_array(p->arena, int, m->n_layers);
     if (!p->inputs || !p->outputs || !b->layer_state)
         return fail(b->error, FAIL_NOMEM, "a program");
-    int r = map_init(&b->read, p->arena, (size_t)gguf_n_tensors(b->g), MAP_SEED, b->error);
+    int r = map_init(&b->read, p->arena, (size_t)gguf_n_tensors(b->g), gguf_seed(b->g), b->error);
     for (int i = 0; i < p->n_ropes && !r; i++)
         if (p->ropes[i].factors != PROGRAM_NONE)
             r = map_put(&b->read, bytes_text(p->weights[p->ropes[i].factors].tensor), 1);

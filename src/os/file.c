@@ -14,12 +14,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int fail_errno(struct error *e, const char *path, const char *what)
+int fail_errno(struct error *e, const char *path, const char *what)
 {
-    int code = errno == ENOENT || errno == ENOTDIR ? FAIL_NOT_FOUND
-               : errno == ENOMEM                   ? FAIL_NOMEM
-               : errno == EACCES || errno == EPERM ? FAIL_AUTH
-                                                   : FAIL_IO;
+    int code = errno == ENOENT || errno == ENOTDIR                    ? FAIL_NOT_FOUND
+               : errno == ENOMEM                                      ? FAIL_NOMEM
+               : errno == EACCES || errno == EPERM || errno == EROFS  ? FAIL_AUTH
+               : errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? FAIL_LIMIT
+                                                                      : FAIL_IO;
     return fail(e, code, "%s: %s: %s", path, what, strerror(errno));
 }
 
@@ -46,18 +47,41 @@ int file_identify(const char *path, struct file_identity *ret, struct error *e)
     return 0;
 }
 
+/* Opens a regular file and looks at it. Non-blocking, since a FIFO would wait for its other end for
+ * ever; on a regular file that changes nothing. */
+static int open_regular(const char *path, int flags, unsigned mode, int *ret, struct stat *s,
+                        struct error *e)
+{
+    int r = 0, fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, (mode_t)mode);
+    if (fd < 0)
+        r = errno == ENXIO ? fail(e, FAIL_IO, "%s: not a regular file", path)
+                           : fail_errno(e, path, "opening");
+    else if (fstat(fd, s))
+        r = fail_errno(e, path, "looking at it");
+    else if (!S_ISREG(s->st_mode))
+        r = fail(e, FAIL_IO, "%s: not a regular file", path);
+    if (r == 0)
+        *ret = fd;
+    else if (fd >= 0)
+        close(fd);
+    return r;
+}
+
+int file_open(const char *path, int *ret, struct error *e)
+{
+    struct stat s;
+    return open_regular(path, O_RDONLY, 0, ret, &s, e);
+}
+
 int file_map_open(struct file_map *ret, const char *path, struct error *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
     struct stat s;
-    if (fd < 0)
-        return fail_errno(e, path, "opening");
-    if (fstat(fd, &s)) {
-        r = fail_errno(e, path, "looking at it");
-        goto out;
-    }
-    if (!S_ISREG(s.st_mode)) {
-        r = fail(e, FAIL_IO, "%s: not a regular file", path);
+    int fd = -1, r = open_regular(path, O_RDONLY, 0, &fd, &s, e);
+    if (r)
+        return r;
+    if ((uint64_t)s.st_size > SIZE_MAX) {
+        r = fail(e, FAIL_LIMIT, "%s: %" PRIu64 " bytes are more than this machine can address",
+                 path, (uint64_t)s.st_size);
         goto out;
     }
     struct file_map m = { .size = (uint64_t)s.st_size, .identity = identity_of(&s) };
@@ -163,9 +187,9 @@ void file_map_advise(const struct file_map *m, uint64_t offset, uint64_t size,
 
 int file_read_range(const char *path, uint64_t offset, void *ret, size_t size, struct error *e)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
-    if (fd < 0)
-        return fail_errno(e, path, "opening");
+    int fd = -1, r = file_open(path, &fd, e);
+    if (r)
+        return r;
     for (size_t at = 0; at < size && !r;) {
         ssize_t n = offset > INT64_MAX - size
                         ? 0
@@ -184,9 +208,9 @@ int file_read_range(const char *path, uint64_t offset, void *ret, size_t size, s
 int file_read_all(const char *path, struct buffer *out, struct error *e)
 {
     bool standard = strcmp(path, "-") == 0;
-    int fd = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC), r = 0;
-    if (fd < 0)
-        return fail_errno(e, path, "opening");
+    int fd = STDIN_FILENO, r = standard ? 0 : file_open(path, &fd, e);
+    if (r)
+        return r;
     for (;;) {
         uint8_t chunk[65536];
         ssize_t n = read(fd, chunk, sizeof(chunk));
@@ -242,10 +266,11 @@ int file_write_atomic(const char *path, struct bytes content, unsigned mode, str
 
 int file_append(const char *path, struct bytes more, unsigned mode, struct error *e)
 {
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, (mode_t)mode);
-    if (fd < 0)
-        return fail_errno(e, path, "opening");
-    int r = write_all(fd, more) ? fail_errno(e, path, "writing") : 0;
+    struct stat s;
+    int fd = -1, r = open_regular(path, O_WRONLY | O_APPEND | O_CREAT, mode, &fd, &s, e);
+    if (r)
+        return r;
+    r = write_all(fd, more) ? fail_errno(e, path, "writing") : 0;
     close(fd);
     return r;
 }

@@ -17,6 +17,15 @@ struct file_identity {
 /* Tells what path names now, without opening it. FAIL_NOT_FOUND, FAIL_AUTH, FAIL_IO. */
 int file_identify(const char *path, struct file_identity *ret, struct error *e);
 
+/* Records what errno says of path: "PATH: WHAT: reason", with FAIL_NOT_FOUND, FAIL_NOMEM,
+ * FAIL_AUTH, FAIL_LIMIT (a full disk) or FAIL_IO. Returns the code. */
+int fail_errno(struct error *e, const char *path, const char *what);
+
+/* Opens a regular file to read; the caller closes *ret. What is no regular file is refused
+ * (FAIL_IO) and never waited for: a FIFO in a folder of models must not stop anybody.
+ * FAIL_NOT_FOUND, FAIL_AUTH, FAIL_IO. */
+int file_open(const char *path, int *ret, struct error *e);
+
 struct fault_guard;
 
 /* A whole file in memory, read-only. A file that is cut short while it is mapped reads as zeros
@@ -29,7 +38,8 @@ struct file_map {
     uint64_t dropped; /* bytes from here on are mapped no more; 0: all are mapped */
 };
 
-/* Maps path. FAIL_NOT_FOUND, FAIL_IO; an empty file gives size 0 and data NULL. */
+/* Maps path. FAIL_NOT_FOUND, FAIL_IO; FAIL_LIMIT beyond this machine's addresses; an empty file
+ * gives size 0 and data NULL. */
 int file_map_open(struct file_map *ret, const char *path, struct error *e);
 void file_map_close(struct file_map *m);
 

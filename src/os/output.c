@@ -14,16 +14,6 @@
  * this in a row nobody does. */
 #define OPEN_TRIES 16
 
-static int fail_errno(struct error *e, const char *path, const char *what)
-{
-    int code = errno == ENOENT || errno == ENOTDIR                    ? FAIL_NOT_FOUND
-               : errno == ENOMEM                                      ? FAIL_NOMEM
-               : errno == EACCES || errno == EPERM || errno == EROFS  ? FAIL_AUTH
-               : errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? FAIL_LIMIT
-                                                                      : FAIL_IO;
-    return fail(e, code, "%s: %s: %s", path, what, strerror(errno));
-}
-
 static bool names_file(const char *path, int fd)
 {
     struct stat named, opened;
@@ -34,9 +24,15 @@ static bool names_file(const char *path, int fd)
 int file_output_open(struct file_output *ret, const char *path, struct error *e)
 {
     for (int i = 0; i < OPEN_TRIES; i++) {
-        int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
+        int fd =
+            open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
         if (fd < 0) {
             return fail_errno(e, path, "opening for writing");
+        }
+        struct stat s;
+        if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode)) { /* a FIFO, a device */
+            close(fd);
+            return fail(e, FAIL_IO, "%s: not a regular file", path);
         }
         /* File systems without locks answer otherwise: then there is only care. */
         if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {

@@ -50,10 +50,9 @@ int secure_path(char out[static SECURE_PATH], const char *home, const char *name
 int secret_read(char *out, size_t size, const char *path, struct error *e)
 {
     struct stat s;
-    int fd = open(path, O_RDONLY | O_CLOEXEC), code = 0;
-    if (fd < 0) {
-        return fail(e, errno == ENOENT || errno == ENOTDIR ? FAIL_NOT_FOUND : FAIL_IO, "%s: %s",
-                    path, strerror(errno));
+    int fd = -1, code = file_open(path, &fd, e);
+    if (code != 0) {
+        return code;
     }
     if (fstat(fd, &s) != 0) {
         code = fail(e, FAIL_IO, "%s: %s", path, strerror(errno));

@@ -130,7 +130,7 @@ static int take_tensors(struct chunks *c, const struct gguf *g, struct digest *d
 {
     int n = gguf_n_tensors(g);
     c->tensors = arena_array(&c->arena, struct tensor, (size_t)n + 1);
-    int code = map_init(&c->by_name, &c->arena, (size_t)n, 0xc4a9c5, e);
+    int code = map_init(&c->by_name, &c->arena, (size_t)n, gguf_seed(g), e);
     if (c->tensors == NULL || code != 0) {
         return code ? code : fail(e, FAIL_NOMEM, "memory for a list of chunks");
     }

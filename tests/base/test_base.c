@@ -4,9 +4,12 @@
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "base/cursor.h"
+#include "base/hash.h"
 #include "base/map.h"
 #include "base/random.h"
 #include "base/spans.h"
+
+#include <stdio.h>
 
 static void error_wrap_puts_context_first(void **state)
 {
@@ -105,6 +108,48 @@ static void map_finds_what_was_put(void **state)
     arena_done(&a);
 }
 
+/* SipHash-1-3 by another implementation (Python's own), with the key 00 01 .. 0f. */
+static void hashes_are_siphash(void **state)
+{
+    static const struct {
+        size_t size;
+        uint64_t hash;
+    } cases[] = { { 0, 0xabac0158050fc4dcu },
+                  { 1, 0xc9f49bf37d57ca93u },
+                  { 8, 0x369095118d299a8eu },
+                  { 15, 0xd320d86d2a519956u },
+                  { 63, 0x9d199062b7bbb3a8u } };
+    uint8_t data[64];
+    for (int i = 0; i < 64; i++)
+        data[i] = (uint8_t)i;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        assert_true(hash_sip(bytes_of(data, cases[i].size), 0x0706050403020100u,
+                             0x0f0e0d0c0b0a0908u) == cases[i].hash);
+}
+
+/* Names that share a slot under one seed are scattered under others. */
+static void collisions_end_with_the_seed(void **state)
+{
+    enum { NAMES = 256, SLOTS = 4096 };
+    static char names[NAMES][16];
+    int n = 0;
+    for (int i = 0; n < NAMES; i++) {
+        snprintf(names[n], sizeof(names[n]), "blk.%d", i);
+        n += hash_sip(bytes_text(names[n]), 1, 2) % SLOTS == 0;
+    }
+    for (uint64_t seed = 2; seed < 10; seed++) {
+        static bool used[SLOTS];
+        int distinct = 0;
+        memset(used, 0, sizeof(used));
+        for (int i = 0; i < NAMES; i++) {
+            bool *slot = &used[hash_sip(bytes_text(names[i]), seed, 2) % SLOTS];
+            distinct += !*slot;
+            *slot = true;
+        }
+        assert_true(distinct > NAMES * 9 / 10);
+    }
+}
+
 static void spans_stay_apart_and_ascending(void **state)
 {
     (void)state;
@@ -137,6 +182,8 @@ int main(void)
         cmocka_unit_test(arena_aligns_limits_and_resets),
         cmocka_unit_test(buffer_keeps_its_limit),
         cmocka_unit_test(map_finds_what_was_put),
+        cmocka_unit_test(hashes_are_siphash),
+        cmocka_unit_test(collisions_end_with_the_seed),
         cmocka_unit_test(spans_stay_apart_and_ascending),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

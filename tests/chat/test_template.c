@@ -411,7 +411,7 @@ static void users_texts_are_no_control_tokens(void **state)
         struct vocab *v = NULL;
         snprintf(path, sizeof path, "%s/vocab/ggml-vocab-%s.gguf", conformance(), models[i].vocab);
         assert_int_equal(gguf_open(&g, path, &e), 0);
-        assert_int_equal(vocab_load(&v, g, 7, &e), 0);
+        assert_int_equal(vocab_load(&v, g, &e), 0);
         gguf_close(g);
         snprintf(path, sizeof path, "%s/templates/%s.jinja", conformance(), models[i].template);
         size_t n = read_file(path, source, sizeof source);

@@ -16,7 +16,7 @@ static struct vocab *load(const char *path)
     struct error e = { 0 };
     struct gguf *g = NULL;
     struct vocab *v = NULL;
-    if (gguf_open(&g, path, &e) || vocab_load(&v, g, 7, &e))
+    if (gguf_open(&g, path, &e) || vocab_load(&v, g, &e))
         print_message("%s: %s\n", path, e.text);
     gguf_close(g);
     return v;

@@ -75,7 +75,7 @@ static enum reached use(struct bytes file, struct pool *pool, struct error *e)
     if (gguf_open_bytes(&g, file, e) || gguf_summarize(g, &summary, e))
         goto out;
     at = VOCABULARY;
-    if (vocab_load(&vocab, g, 1, e))
+    if (vocab_load(&vocab, g, e))
         goto out;
     at = PROGRAM;
     if (model_build(g, NULL, &arena, &p, e))

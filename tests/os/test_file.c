@@ -3,8 +3,12 @@
 
 #include "os/file.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "os/output.h"
 
 static char folder[] = "/tmp/shoal-file-XXXXXX", path[64];
 
@@ -51,6 +55,43 @@ static void write_pages(int pages, size_t page)
         assert_int_equal(buffer_append(&b, bytes_of(&c, 1)), 0);
     }
     assert_int_equal(file_write_atomic(path, buffer_bytes(&b), 0600, &e), 0);
+    buffer_done(&b);
+}
+
+/* Nothing waits for the other end of a FIFO: each call says that it is no regular file, at once. */
+static void what_is_no_regular_file_is_refused(void **state)
+{
+    struct error e = { 0 };
+    struct file_map m = { 0 };
+    struct file_output out = { .fd = -1 };
+    struct buffer b;
+    char byte;
+    int fd = -1;
+    static const char *const others[] = { "/dev/zero", "/tmp" };
+    buffer_init(&b, 16);
+    remove(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(20); /* a call that waits ends the test */
+    assert_int_equal(file_open(path, &fd, &e), FAIL_IO);
+    assert_non_null(strstr(e.text, "not a regular file"));
+    assert_int_equal(file_map_open(&m, path, &e), FAIL_IO);
+    assert_int_equal(file_read_all(path, &b, &e), FAIL_IO);
+    assert_int_equal(file_read_range(path, 0, &byte, 1, &e), FAIL_IO);
+    assert_int_equal(file_append(path, bytes_text("x"), 0600, &e), FAIL_IO);
+    assert_non_null(strstr(e.text, "not a regular file"));
+    assert_true(file_output_open(&out, path, &e) < 0);
+    int reader = open(path, O_RDONLY | O_NONBLOCK); /* and with an other end */
+    assert_true(reader >= 0);
+    assert_int_equal(file_append(path, bytes_text("x"), 0600, &e), FAIL_IO);
+    assert_int_equal(file_output_open(&out, path, &e), FAIL_IO);
+    close(reader);
+    alarm(0);
+    remove(path);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(file_map_open(&m, others[i], &e), FAIL_IO);
+        assert_int_equal(file_read_all(others[i], &b, &e), FAIL_IO);
+    }
+    assert_int_equal(b.size, 0);
     buffer_done(&b);
 }
 
@@ -132,6 +173,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(maps_and_tells_changes),
+        cmocka_unit_test(what_is_no_regular_file_is_refused),
         cmocka_unit_test(a_file_cut_short_reads_as_zeros),
         cmocka_unit_test(a_file_written_to_has_changed_and_a_deleted_one_has_not),
         cmocka_unit_test(reads_ranges),
