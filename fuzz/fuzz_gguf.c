@@ -3,7 +3,7 @@
 
 #include "base/buffer.h"
 #include "gguf/gguf.h"
-#include "gguf/summary.h"
+#include "model/summary.h"
 
 #include <stdlib.h>
 
@@ -13,7 +13,7 @@ void fuzz_one(const uint8_t *data, size_t size)
 {
     struct gguf *g = NULL;
     struct error e = { 0 };
-    struct gguf_summary s;
+    struct model_summary s;
     if (gguf_open_bytes(&g, bytes_of(data, size), &e)) {
         /* A refusal always says why. */
         if (!e.code || !e.text[0])
@@ -31,7 +31,7 @@ void fuzz_one(const uint8_t *data, size_t size)
         sink ^= t->data[0] ^ t->data[t->bytes - 1];
     }
     (void)sink;
-    if (!gguf_summarize(g, &s, &e))
-        gguf_summary_memory(&s, INT32_MAX);
+    if (!model_summarize(g, &s, &e))
+        model_summary_memory(&s, INT32_MAX);
     gguf_close(g);
 }

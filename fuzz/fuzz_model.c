@@ -15,7 +15,7 @@
 #include "chat/template.h"
 #include "chat/vocab_load.h"
 #include "gguf/gguf.h"
-#include "gguf/summary.h"
+#include "model/summary.h"
 #include "gguf/synth.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
@@ -458,15 +458,15 @@ static void use_file(struct bytes file, uint8_t flags)
 {
     struct error e = { 0 };
     struct gguf *g = NULL;
-    struct gguf_summary s;
+    struct model_summary s;
     struct arena a = { 0 };
     struct program *p = NULL;
     if (gguf_open_bytes(&g, file, &e) != 0) {
         assert(strstr(e.text, "byte") != NULL);
         return;
     }
-    if (gguf_summarize(g, &s, &e) == 0) {
-        gguf_summary_memory(&s, INT32_MAX);
+    if (model_summarize(g, &s, &e) == 0) {
+        model_summary_memory(&s, INT32_MAX);
     }
     use_text(g);
     e = (struct error){ 0 };

@@ -12,7 +12,7 @@
 #include "cli/options.h"
 #include "cli/print.h"
 #include "gguf/gguf.h"
-#include "gguf/summary.h"
+#include "model/summary.h"
 
 #define ARRAY_SHOWN 8             /* elements of an array that are printed */
 #define MAX_VALUE_TEXT (1u << 20) /* of one printed value */
@@ -22,7 +22,7 @@
 struct inspection {
     const char *path;
     struct gguf *g;
-    struct gguf_summary s;
+    struct model_summary s;
     int64_t contexts[N_CONTEXTS];
     int n_contexts;
 };
@@ -80,7 +80,7 @@ static void choose_contexts(struct inspection *i)
 
 static void print_overview(const struct inspection *i)
 {
-    const struct gguf_summary *s = &i->s;
+    const struct model_summary *s = &i->s;
     char size[32], count[32];
     print_out("%s: GGUF version %" PRIu32 ", %s", i->path, gguf_version(i->g),
               size_text(gguf_file_bytes(i->g), size));
@@ -108,7 +108,7 @@ static void print_overview(const struct inspection *i)
         print_out("native context   %" PRId64 " tokens\n", s->context);
     print_out("\nquantization     tensors       parameters            bytes   bits a weight\n");
     for (int t = 0; t < QUANT_COUNT; t++) {
-        const struct gguf_type_total *n = &s->types[t];
+        const struct model_type_total *n = &s->types[t];
         if (n->tensors)
             print_out("%-12s %11" PRIu64 " %16" PRIu64 " %16" PRIu64 " %15.3f\n",
                       quant_format((enum quant_type)t)->name, n->tensors, n->elements, n->bytes,
@@ -117,7 +117,7 @@ static void print_overview(const struct inspection *i)
 }
 
 /* Why the KV cache is as large as it is. */
-static void print_kv_words(const struct gguf_summary *s)
+static void print_kv_words(const struct model_summary *s)
 {
     char size[32];
     print_out("KV cache         %" PRIu64 " bytes a token (f16)", s->full_kv + s->sliding_kv);
@@ -143,7 +143,7 @@ static void print_memory(const struct inspection *i)
     print_kv_words(&i->s);
     print_out("\nmemory needed       weights     KV cache      buffers        total\n");
     for (int k = 0; k < i->n_contexts; k++) {
-        struct gguf_memory m = gguf_summary_memory(&i->s, i->contexts[k]);
+        struct model_memory m = model_summary_memory(&i->s, i->contexts[k]);
         const char *note = m.context == i->s.context                  ? "  native"
                            : i->s.context && m.context > i->s.context ? "  beyond native"
                                                                       : "";
@@ -271,11 +271,11 @@ static json_t *json_tensors(const struct inspection *i)
     return all;
 }
 
-static json_t *json_types(const struct gguf_summary *s)
+static json_t *json_types(const struct model_summary *s)
 {
     json_t *all = json_array();
     for (int t = 0; t < QUANT_COUNT; t++) {
-        const struct gguf_type_total *n = &s->types[t];
+        const struct model_type_total *n = &s->types[t];
         if (n->tensors)
             json_array_append_new(all, json_pack("{s:s, s:o, s:o, s:o}", "type",
                                                  quant_format((enum quant_type)t)->name, "tensors",
@@ -290,7 +290,7 @@ static json_t *json_memory(const struct inspection *i)
 {
     json_t *all = json_array();
     for (int k = 0; k < i->n_contexts && i->s.layers; k++) {
-        struct gguf_memory m = gguf_summary_memory(&i->s, i->contexts[k]);
+        struct model_memory m = model_summary_memory(&i->s, i->contexts[k]);
         json_array_append_new(
             all, json_pack("{s:I, s:b, s:o, s:o, s:o, s:o}", "context", (json_int_t)m.context,
                            "native", m.context == i->s.context, "weights", json_count(m.weights),
@@ -300,7 +300,7 @@ static json_t *json_memory(const struct inspection *i)
     return all;
 }
 
-static json_t *json_kv(const struct gguf_summary *s)
+static json_t *json_kv(const struct model_summary *s)
 {
     return json_pack("{s:o, s:o, s:i, s:o, s:i, s:I, s:o, s:i}", "bytes_per_token",
                      json_count(s->full_kv + s->sliding_kv), "full_bytes_per_token",
@@ -312,7 +312,7 @@ static json_t *json_kv(const struct gguf_summary *s)
 
 static int show_json(const struct inspection *i, struct error *e)
 {
-    const struct gguf_summary *s = &i->s;
+    const struct model_summary *s = &i->s;
     json_t *all = json_pack(
         "{s:o, s:o, s:I, s:I, s:i, s:o, s:o, s:o, s:f, s:o}", "file",
         print_json_string(bytes_text(i->path)), "file_bytes", json_count(gguf_file_bytes(i->g)),
@@ -371,7 +371,7 @@ int cmd_inspect(int argc, char **argv)
     r = r ? r : gguf_open(&i.g, path, &e);
     if (!r && program)
         r = inspect_program(i.g, split, &e);
-    else if (!r && !(r = gguf_summarize(i.g, &i.s, &e))) {
+    else if (!r && !(r = model_summarize(i.g, &i.s, &e))) {
         choose_contexts(&i);
         r = json ? show_json(&i, &e) : show_text(&i, &e);
     }

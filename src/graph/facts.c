@@ -68,8 +68,8 @@ static void add_states(const struct program *p, struct program_facts *f)
     for (int i = 0; i < p->n_states; i++) {
         const struct state *s = &p->states[i];
         struct layer_facts *to = facts_of(f, s->layer);
-        to->kv_numbers += state_info(s->kind)->token_numbers(s);
-        to->state_numbers += state_info(s->kind)->fixed_numbers(s);
+        to->kv_numbers += state_token_numbers(s);
+        to->state_numbers += state_fixed_numbers(s);
         to->kv_window = s->window;
     }
 }

@@ -291,6 +291,9 @@ void shares_deal(int count, int granule, const int *shares, int n, int *begin);
  * f16 KV, 4 for f32. */
 uint64_t program_weight_bytes(const struct program *p);
 uint64_t program_state_bytes_per_token(const struct program *p, int element_bytes);
+/* Numbers that a sequence keeps in one state: for each token, and whatever its length. */
+uint64_t state_token_numbers(const struct state *s);
+uint64_t state_fixed_numbers(const struct state *s);
 
 /* Multiply-adds of one row in matrices, by the type of their weights. Of experts only those that a
  * row uses count; the embedding's look-up, vectors and attention don't. */

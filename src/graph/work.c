@@ -57,10 +57,20 @@ uint64_t program_weight_bytes(const struct program *p)
     return total;
 }
 
+uint64_t state_token_numbers(const struct state *s)
+{
+    return state_info(s->kind)->token_numbers(s);
+}
+
+uint64_t state_fixed_numbers(const struct state *s)
+{
+    return state_info(s->kind)->fixed_numbers(s);
+}
+
 uint64_t program_state_bytes_per_token(const struct program *p, int element_bytes)
 {
     uint64_t total = 0;
     for (int i = 0; i < p->n_states; i++)
-        total += state_info(p->states[i].kind)->token_numbers(&p->states[i]);
+        total += state_token_numbers(&p->states[i]);
     return total * (uint64_t)element_bytes;
 }

@@ -3,7 +3,7 @@
 #include "tests/wide.h"
 
 #include "chat/vocab_load.h"
-#include "gguf/summary.h"
+#include "model/summary.h"
 #include "token/vocab.h"
 
 #include <ctype.h>
@@ -67,12 +67,12 @@ static enum reached use(struct bytes file, struct pool *pool, struct error *e)
 {
     enum reached at = READ;
     struct gguf *g = NULL;
-    struct gguf_summary summary;
+    struct model_summary summary;
     struct vocab *vocab = NULL;
     struct arena arena = { 0 };
     struct program *p = NULL;
     struct backend_ctx *c = NULL;
-    if (gguf_open_bytes(&g, file, e) || gguf_summarize(g, &summary, e))
+    if (gguf_open_bytes(&g, file, e) || model_summarize(g, &summary, e))
         goto out;
     at = VOCABULARY;
     if (vocab_load(&vocab, g, e))

@@ -1,7 +1,8 @@
 /* Parameters and memory of a model: see summary.h. */
-#include "gguf/summary.h"
+#include "model/summary.h"
 
 #include "base/attributes.h"
+#include "model/model.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,14 +13,14 @@
 #define MAX_HEAD_SIZE (1 << 20)
 #define MAX_SIZE INT32_MAX
 
-/* Families whose sliding layers follow a period that the file doesn't name: every period-th layer
- * sees everything. Source: the families' reference implementations. */
+/* Families that make no program yet and whose sliding layers follow a period that the file doesn't
+ * name: every period-th layer sees everything. Source: the families' reference implementations. */
 static const struct {
     const char *architecture;
     int64_t period;
 } known_periods[] = {
-    { "gemma2", 2 },  { "gemma3", 6 }, { "gemma3n", 5 }, { "gpt-oss", 2 },
-    { "cohere2", 4 }, { "olmo2", 4 },  { "exaone4", 4 },
+    { "gemma2", 2 },  { "gemma3n", 5 }, { "gpt-oss", 2 },
+    { "cohere2", 4 }, { "olmo2", 4 },   { "exaone4", 4 },
 };
 
 /* Reads keys of one architecture. */
@@ -104,7 +105,7 @@ static uint64_t layer_state(struct reader *k, int64_t width)
     return product(sum(product(inner, size), window), sizeof(float));
 }
 
-static void add_layer(struct reader *k, struct gguf_summary *s, int64_t layer)
+static void add_layer(struct reader *k, struct model_summary *s, int64_t layer)
 {
     int64_t heads = number(k, "attention.head_count", layer, 0, MAX_HEADS);
     int64_t kv_heads = number(k, "attention.head_count_kv", layer, heads, MAX_HEADS);
@@ -135,11 +136,11 @@ static void add_layer(struct reader *k, struct gguf_summary *s, int64_t layer)
     *kv = sum(*kv, product(numbers, SUMMARY_KV_BYTES));
 }
 
-static void add_tensors(const struct gguf *g, struct gguf_summary *s)
+static void add_tensors(const struct gguf *g, struct model_summary *s)
 {
     for (int i = 0; i < gguf_n_tensors(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
-        struct gguf_type_total *total = &s->types[t->type];
+        struct model_type_total *total = &s->types[t->type];
         total->tensors++;
         total->elements += t->elements;
         total->bytes += t->bytes;
@@ -157,9 +158,33 @@ static int64_t vocabulary(struct reader *k)
     return number(k, "vocab_size", 0, 0, MAX_SIZE);
 }
 
-int gguf_summarize(const struct gguf *g, struct gguf_summary *ret, struct error *e)
+/* What the states of the model's program keep; false when it makes none. */
+static bool add_program(const struct gguf *g, struct model_summary *s)
 {
-    struct gguf_summary s = { 0 };
+    struct arena arena = { 0 };
+    struct error ignored = { 0 };
+    struct program *p;
+    bool built = s->layers > 0 && model_build(g, NULL, &arena, &p, &ignored) == 0;
+    for (int i = 0; built && i < p->n_states; i++) {
+        const struct state *state = &p->states[i];
+        uint64_t token = state_token_numbers(state);
+        uint64_t fixed = state_fixed_numbers(state);
+        bool slides = state->window > 0;
+        s->stateful_layers += fixed > 0;
+        s->state = sum(s->state, product(fixed, sizeof(float)));
+        if (!token)
+            continue;
+        *(slides ? &s->sliding_layers : &s->full_layers) += 1;
+        uint64_t *kv = slides ? &s->sliding_kv : &s->full_kv;
+        *kv = sum(*kv, product(token, SUMMARY_KV_BYTES));
+    }
+    arena_done(&arena);
+    return built;
+}
+
+int model_summarize(const struct gguf *g, struct model_summary *ret, struct error *e)
+{
+    struct model_summary s = { 0 };
     struct reader k = { .g = g, .e = e };
     int r = gguf_get_text(g, "general.architecture", "", &s.architecture, e);
     r = r ? r : gguf_get_text(g, "general.name", "", &s.name, e);
@@ -180,8 +205,9 @@ int gguf_summarize(const struct gguf *g, struct gguf_summary *ret, struct error 
     s.experts_used = number(&k, "expert_used_count", 0, 0, MAX_SIZE);
     s.window = number(&k, "attention.sliding_window", 0, 0, MAX_SIZE);
     s.vocab = vocabulary(&k);
-    for (int64_t i = 0; i < s.layers && !k.r; i++)
-        add_layer(&k, &s, i);
+    if (!k.r && !add_program(g, &s))
+        for (int64_t i = 0; i < s.layers && !k.r; i++)
+            add_layer(&k, &s, i);
     if (k.r)
         return k.r;
     if (!s.sliding_layers)
@@ -190,23 +216,23 @@ int gguf_summarize(const struct gguf *g, struct gguf_summary *ret, struct error 
     return 0;
 }
 
-uint64_t gguf_summary_kv(const struct gguf_summary *s, int64_t context)
+uint64_t model_summary_kv(const struct model_summary *s, int64_t context)
 {
     int64_t seen = s->window && s->window < context ? s->window : context;
     uint64_t full = product(s->full_kv, (uint64_t)context);
     return sum(sum(full, product(s->sliding_kv, (uint64_t)seen)), s->state);
 }
 
-struct gguf_memory gguf_summary_memory(const struct gguf_summary *s, int64_t context)
+struct model_memory model_summary_memory(const struct model_summary *s, int64_t context)
 {
     /* A row's residual, its norm, its queries, keys, values and the attention's result are about
      * six widths; the FFN keeps gate and up; then one row of logits. */
     uint64_t row = sum(product((uint64_t)s->width, 6), product((uint64_t)s->ffn, 2));
     uint64_t buffers = product(row, SUMMARY_CHUNK * sizeof(float));
-    struct gguf_memory m = {
+    struct model_memory m = {
         .context = context,
         .weights = s->tensor_bytes,
-        .kv = gguf_summary_kv(s, context),
+        .kv = model_summary_kv(s, context),
         .buffers = sum(buffers, product((uint64_t)s->vocab, sizeof(float))),
     };
     m.total = sum(sum(m.weights, m.kv), m.buffers);

@@ -1,7 +1,8 @@
-/* What a GGUF file holds and what running it needs: the calculator behind `shoal inspect`.
- * Everything comes from the file's keys and tensors; nothing is loaded. */
-#ifndef SHOAL_GGUF_SUMMARY_H
-#define SHOAL_GGUF_SUMMARY_H
+/* What a GGUF file holds and what running it needs: the calculator behind `shoal inspect`. For a
+ * family that we serve the program says what a sequence keeps, for others their keys do. Nothing is
+ * loaded. */
+#ifndef SHOAL_MODEL_SUMMARY_H
+#define SHOAL_MODEL_SUMMARY_H
 
 #include "gguf/gguf.h"
 
@@ -13,16 +14,16 @@
 /* Bytes of one number of the KV cache (f16). */
 #define SUMMARY_KV_BYTES 2
 
-struct gguf_type_total {
+struct model_type_total {
     uint64_t tensors, elements, bytes;
 };
 
 /* All counts in bytes unless named otherwise. Numbers that no key gives are 0. */
-struct gguf_summary {
+struct model_summary {
     struct bytes architecture, name; /* borrowed from the file; empty when absent */
     uint64_t parameters;             /* elements of all tensors */
     uint64_t tensor_bytes;
-    struct gguf_type_total types[QUANT_COUNT];
+    struct model_type_total types[QUANT_COUNT];
 
     int64_t layers, width, heads, ffn, vocab;
     int64_t context; /* native, in tokens */
@@ -39,19 +40,20 @@ struct gguf_summary {
 };
 
 /* Bytes needed to run one sequence of `context` tokens. */
-struct gguf_memory {
+struct model_memory {
     int64_t context;
     uint64_t weights, kv, buffers, total;
 };
 
-/* Fills *ret, which borrows from g. A vocabulary without tensors gives zeros. FAIL_FORMAT for a key
+/* Fills *ret, which borrows from g. A model that makes no program is counted by its keys; a
+ * vocabulary without tensors gives zeros. FAIL_FORMAT for a key
  * of a wrong type or an impossible number. */
-int gguf_summarize(const struct gguf *g, struct gguf_summary *ret, struct error *e);
+int model_summarize(const struct gguf *g, struct model_summary *ret, struct error *e);
 
 /* KV cache and states of one sequence of `context` tokens. Saturates instead of overflowing. */
-uint64_t gguf_summary_kv(const struct gguf_summary *s, int64_t context);
+uint64_t model_summary_kv(const struct model_summary *s, int64_t context);
 
 /* Weights as they lie in the file, KV cache in f16, and work buffers for SUMMARY_CHUNK rows. */
-struct gguf_memory gguf_summary_memory(const struct gguf_summary *s, int64_t context);
+struct model_memory model_summary_memory(const struct model_summary *s, int64_t context);
 
 #endif
