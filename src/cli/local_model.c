@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "os/clock.h"
 #include "os/cpu.h"
+#include "os/log.h"
 
 #include <event2/event.h>
 #include <event2/thread.h>
@@ -119,6 +120,8 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
     m->start_ns = clock_now_ns();
     m->screen.next_ns = m->start_ns + PROGRESS_PLAIN_NS;
     int r = source_open(&m->source, o->path, e);
+    if (!r && *source_notes(m->source))
+        log_warn("run", "%s: %s", m->id, source_notes(m->source));
     if (!r)
         r = open_engine(m, o, e);
     if (!r && (evthread_use_pthreads() || !(m->base = event_base_new())))

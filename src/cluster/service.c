@@ -377,6 +377,9 @@ int service_add(struct cluster *c, const char *name, struct error *e)
         }
         code = chat_model_open(&s->text, source_gguf(s->source), service_program(s)->vocab, e);
     }
+    if (code == 0 && *source_notes(s->source)) {
+        log_warn("cluster", "%s: %s", s->file.id, source_notes(s->source));
+    }
     if (code == 0 && chat_model_extra(s->text) > 0) {
         log_warn("cluster",
                  "%s: its vocabulary has %d tokens more than the model has weights for: they are "

@@ -11,6 +11,8 @@
 #define MAX_HEAD_DIM 65536
 #define MAX_WIDTH (1 << 20)
 #define MAX_FFN (1 << 24)
+/* Positions of a model that does not say how many it was made for: the first llama's. */
+#define CONTEXT_MISSING 2048
 
 const struct gguf_tensor *layer_tensor(const struct reading *r, int layer, const char *name)
 {
@@ -31,7 +33,10 @@ static void read_sizes(struct reading *r)
     const struct gguf_tensor *t = gguf_tensor(k->g, "token_embd.weight");
     m->n_layers = key_int(k, "block_count", KEY_REQUIRED, 1, PROGRAM_MAX_LAYERS);
     m->width = key_int(k, "embedding_length", KEY_REQUIRED, 1, MAX_WIDTH);
-    m->context = key_int(k, "context_length", 2048, 1, INT32_MAX);
+    m->context = key_int(k, "context_length", CONTEXT_MISSING, 1, INT32_MAX);
+    if (!key_find(k, "context_length"))
+        key_note(k, "key %s.context_length is missing: %d tokens stand in", k->family,
+                 CONTEXT_MISSING);
     m->eps = (float)key_float_published(k, "attention.layer_norm_rms_epsilon", r->family->eps);
     int out = key_int(k, "embedding_length_out", m->width, 0, MAX_WIDTH);
     if (reading_ok(r) && out && out != m->width)

@@ -40,7 +40,7 @@ void key_note(struct keys *k, const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    buffer_printf(k->notes, "%s\n", text);
+    buffer_printf(k->notes, "%s%s", k->notes->size ? "; " : "", text);
 }
 
 int key_int(struct keys *k, const char *suffix, int64_t missing, int64_t low, int64_t high)

@@ -13,7 +13,7 @@
 struct keys {
     const struct gguf *g;
     const char *family;   /* the namespace */
-    struct buffer *notes; /* a line for each thing that people should know; may be NULL */
+    struct buffer *notes; /* may be NULL: what people should know, parted by "; " */
     struct error *error;
     int result;
 };
@@ -39,7 +39,7 @@ void key_layers(struct keys *k, const char *suffix, int64_t missing, int64_t hig
 /* "key F.S: what". Keeps an earlier failure. */
 void key_refuse(struct keys *k, const char *suffix, int code, const char *format, ...)
     PRINTF_LIKE(4, 5);
-/* A line of the notes. */
+/* Adds to the notes. */
 void key_note(struct keys *k, const char *format, ...) PRINTF_LIKE(2, 3);
 
 #endif

@@ -8,8 +8,8 @@
 
 struct model_options {
     bool expert_columns; /* a tensor split deals columns of every expert; else whole experts */
-    /* May be NULL: takes a line for each thing that the file leaves out and a published value of
-     * its family stands in for. */
+    /* May be NULL: takes a text for each thing that the file leaves out and something stands in
+     * for, parted by "; ". */
     struct buffer *notes;
 };
 

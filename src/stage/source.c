@@ -14,7 +14,10 @@ struct source {
     struct arena arena;
     struct program *program;
     struct weight_source weights;
+    struct buffer notes;
 };
+
+#define MAX_NOTES ((size_t)16 << 10)
 
 static int tensor_bytes(void *arg, const char *name, const uint8_t **data, uint64_t *size,
                         struct error *e)
@@ -39,10 +42,12 @@ int source_open(struct source **ret, const char *path, struct error *e)
         return fail(e, FAIL_NOMEM, "memory for a model");
     }
     arena_init(&s->arena, 0);
+    buffer_init(&s->notes, MAX_NOTES);
     s->weights = (struct weight_source){ .tensor = tensor_bytes, .arg = s };
     int code = gguf_open(&s->gguf, path, e);
     if (code == 0) {
-        code = model_build(s->gguf, &(struct model_options){ 0 }, &s->arena, &s->program, e);
+        code = model_build(s->gguf, &(struct model_options){ .notes = &s->notes }, &s->arena,
+                           &s->program, e);
         code = code ? wrap(e, "%s", path) : 0;
     }
     if (code != 0) {
@@ -57,6 +62,7 @@ void source_close(struct source *s)
 {
     if (s != NULL) {
         arena_done(&s->arena);
+        buffer_done(&s->notes);
         gguf_close(s->gguf);
         free(s);
     }
@@ -82,6 +88,11 @@ const struct program *source_program(const struct source *s)
 const struct weight_source *source_weights(const struct source *s)
 {
     return &s->weights;
+}
+
+const char *source_notes(const struct source *s)
+{
+    return buffer_cstr(&s->notes);
 }
 
 int source_need(const struct source *s, uint64_t tokens, int element_bytes, uint64_t *layer_bytes,

@@ -21,6 +21,8 @@ int source_loaded(struct source *s, struct error *e);
 const struct gguf *source_gguf(const struct source *s);
 const struct program *source_program(const struct source *s);
 const struct weight_source *source_weights(const struct source *s);
+/* What people should know of how the file was understood, "" when nothing: see model_options. */
+const char *source_notes(const struct source *s);
 
 /* What the model needs, for split_by_memory: bytes of each layer (weights, and state of `tokens`
  * positions with elements of element_bytes) into layer_bytes (n_layers), and the ends into *ret.
