@@ -23,9 +23,8 @@
 #define READ_AHEAD (64u << 10)
 /* A whole answer that isn't streamed: a text of the longest context with log probabilities. */
 #define MAX_ANSWER (256u << 20)
-/* How soon, and how often then, a client that closed its side is found to be gone. */
-#define PROBE_FIRST_MS 20
-#define PROBE_MS 500
+/* How long the answer of a client's system to a probe takes; this machine's own comes at once. */
+#define PROBE_MS 20
 #define PROBE ": \n\n"
 /* How long a client has to close after the last answer. */
 #define LINGER_MS 1000
@@ -592,12 +591,15 @@ static void on_write(struct bufferevent *bev, void *arg)
     advance(c); /* a request may have come meanwhile */
 }
 
-/* A client that closed its own side may wait for its answer, or be gone: what is sent to it tells,
- * since who is gone refuses it. An interim response (RFC 9110, 15.2) and a comment of a stream are
- * skipped by everybody. False where nothing may be sent. */
+/* A client that closed its own side may wait for its answer, or be gone: who is gone refuses what
+ * is sent to it. Other sockets than TCP's fail at once when they are written to: there an interim
+ * response (RFC 9110, 15.2) or a stream's comment will do, which everybody skips. */
 static bool probe(struct connection *c)
 {
     struct evbuffer *out = bufferevent_get_output(c->bev);
+    if (socket_probe(bufferevent_getfd(c->bev))) {
+        return true;
+    }
     if (c->stream && c->chunked) {
         evbuffer_add_printf(out, "%zx\r\n%s\r\n", strlen(PROBE), PROBE);
     } else if (c->stream) {
@@ -617,7 +619,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
         c->client_done = true;
     } else if ((what & BEV_EVENT_EOF) != 0 && c->state == STATE_ANSWER && probe(c)) {
         c->client_done = true;
-        set_deadline(c, PROBE_FIRST_MS);
+        set_deadline(c, PROBE_MS);
     } else {
         lose_client(c);
     }

@@ -4,6 +4,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdbool.h>
 #include <sys/socket.h>
 
 /* Small messages leave at once instead of waiting for the last one's acknowledgement. Fails only
@@ -14,8 +15,21 @@ static inline void socket_no_delay(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
+/* Sends what no reader sees, to find out by socket_is_reset, a moment later, whether there is one:
+ * a byte of urgent data, which stands outside of the stream (RFC 6093). At most once for a
+ * connection: of two that weren't taken the first would be read as data. False where it can't be
+ * sent: not TCP, or gone already. */
+static inline bool socket_probe(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof address;
+    return getsockname(fd, (struct sockaddr *)&address, &size) == 0 &&
+           (address.ss_family == AF_INET || address.ss_family == AF_INET6) &&
+           send(fd, "", 1, MSG_OOB) == 1;
+}
+
 /* Whether the other end refused what was sent to it (it is gone, not just silent). */
-static inline int socket_is_reset(int fd)
+static inline bool socket_is_reset(int fd)
 {
     int error = 0;
     socklen_t size = sizeof error;

@@ -177,7 +177,9 @@ static void a_half_closed_client_gets_its_answer(void **state)
         client_post(&c, CHAT, bodies[i]);
         shutdown(c.fd, SHUT_WR);
         assert_true(rig_wait_active(&r, 1));
-        assert_true(client_wait(&c, i == 0 ? "HTTP/1.1 100 Continue\r\n\r\n" : "\n: "));
+        for (int k = 0; k < 20; k++) { /* it is known to be half closed */
+            event_base_loop(r.base, EVLOOP_NONBLOCK);
+        }
         mock_gate(r.mock, true);
         assert_true(client_wait(&c, i == 0 ? "Hello, world!" : "[DONE]"));
         assert_true(client_wait(&c, NULL)); /* nothing else can come from it */

@@ -239,7 +239,8 @@ def a_half_closed_client_gets_its_answer(d):
             reply = b""
             while block := s.recv(65536):
                 reply += block
-        expect(last in reply, f"stream {stream}: {reply[-300:]!r}")
+        expect(reply.startswith(b"HTTP/1.1 200 OK\r\n") and last in reply,
+               f"stream {stream}: {reply[:100]!r} ... {reply[-300:]!r}")
 
 
 def idle_connections_hold_nobody_up(d):
