@@ -21,6 +21,7 @@ import threading
 import time
 import unicodedata
 
+import models as synthetic
 from harness import expect, Failed, free_port, run_tests
 
 WAIT_SECONDS = 60
@@ -103,6 +104,7 @@ class World:
                           HOSTILE: HOSTILE_LINES, "tokenizer.chat_template": HOSTILE_LINES})
         self.models = self.folder / "models"
         self.models.mkdir()
+        self.tiny = str(synthetic.folder(build) / "tiny.gguf")
         bad = b"n\xff\x1b[31m\n.gguf"
         (pathlib.Path(os.fsdecode(os.fsencode(self.models) + b"/" + bad))).write_bytes(b"GGUF")
         gguf(self.models / f"{HOSTILE}.gguf", {"general.architecture": HOSTILE})
@@ -234,7 +236,12 @@ def has_styles_at_a_terminal_only(w):
 def a_full_disk_is_an_error(w):
     """In every command that has a result; also where standard output is closed."""
     home, models = str(w.folder / "full"), str(w.models)
-    calls = [["help"], ["help", "run"], ["version"], ["manual"], ["completions", "zsh"], ["inspect", w.file], ["inspect", "--json", w.file],
+    tiny, words = w.tiny, w.folder / "words"
+    words.write_text("a few words " * 400)
+    calls = [["tokenize", tiny], ["eval", tiny, "--text", str(words)], ["inspect", "--program", tiny],
+             ["pull", tiny, "--models", str(w.folder / "pulled")], ["list", "--models", models],
+             ["list", "--json", "--models", models], ["bench", "--only", "limits", "--rounds", "1"],
+             ["help"], ["help", "run"], ["version"], ["manual"], ["completions", "zsh"], ["inspect", w.file], ["inspect", "--json", w.file],
              ["status", "--url", w.url], ["status", "--json", "--url", w.url],
              ["run", "good", "hi", "--url", w.url], ["run", "--help"],
              ["up", "--home", home, "--models", models, "--port", "0", "--peer-port", "0"]]
