@@ -16,6 +16,7 @@ struct hello {
     int peer_port;
     int64_t number; /* that the sender gave this link; 0 before it is open there */
     int64_t over;   /* the receiver's number of the last link that the sender had open with it */
+    bool requests;  /* a second link, for requests that travel */
     const json_t *facts;
 };
 
@@ -26,6 +27,7 @@ static const struct message_field hello_fields[] = {
     { MESSAGE_INT(struct hello, peer_port, 0, 65535) },
     { MESSAGE_INTEGER(struct hello, number, 0, INT64_MAX) },
     { MESSAGE_INTEGER(struct hello, over, 0, INT64_MAX) },
+    { MESSAGE_FLAG(struct hello, requests) },
     { MESSAGE_OBJECT(struct hello, facts) },
 };
 
@@ -45,10 +47,11 @@ void hello_send(struct link *l)
 {
     const struct peers *all = link_peers(l);
     const struct peer *me = peers_self(all), *to = peers_find(all, link_peer_id(l));
-    link_send(l, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:o}", "type", "hello", "id",
+    link_send(l, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:b, s:o}", "type", "hello", "id",
                            me->id, "name", me->name, "run", (json_int_t)me->run, "peer_port",
                            me->port, "number", (json_int_t)link_number(l), "over",
-                           (json_int_t)(to != NULL ? to->over : 0), "facts",
+                           (json_int_t)(to != NULL ? to->over : 0), "requests",
+                           (int)link_is_for_requests(l), "facts",
                            all->options.events->facts(all->options.arg)));
 }
 
@@ -66,7 +69,8 @@ void hello_begin(struct link *l)
     }
     /* Of a device with our own key the one that came speaks first. */
     bool mine = strcmp(peers_self(link_peers(l))->id, link_peer_id(l)) == 0;
-    if (mine ? link_is_client(l) : !decides(l)) {
+    bool first = mine || link_is_for_requests(l) ? link_is_client(l) : !decides(l);
+    if (first) {
         hello_send(l);
     }
 }
@@ -124,6 +128,22 @@ static void take_address(struct peer *p, const struct link *l, const struct hell
     }
 }
 
+/* A second link of a device that has one. Who opened it says so; its number and rank decide
+ * nothing. */
+static enum peer_verdict take_requests_link(struct link *l, const struct hello *h, bool *opened)
+{
+    struct peer *p = peers_find(link_peers(l), h->id);
+    if (p == NULL || p->link == NULL || p->run != h->run || link_is_client(l)) {
+        link_turn_away(l, "a link for requests needs a control link");
+        return PEER_DONE;
+    }
+    link_set_for_requests(l);
+    link_open(l, p);
+    link_send(l, json_pack("{s:s}", "type", "welcome"));
+    *opened = true;
+    return PEER_DONE;
+}
+
 static enum peer_verdict take_hello(struct link *l, const json_t *m, bool *opened, struct error *e)
 {
     struct peers *all = link_peers(l);
@@ -135,6 +155,9 @@ static enum peer_verdict take_hello(struct link *l, const json_t *m, bool *opene
     if (strcmp(h.id, link_peer_id(l)) != 0) {
         fail(e, FAIL_AUTH, "hello under another id than the link's key has");
         return PEER_VIOLATION;
+    }
+    if (h.requests) {
+        return take_requests_link(l, &h, opened);
     }
     struct peer *p = peers_add(all, h.id, "");
     if (p == NULL) {
@@ -174,7 +197,14 @@ static enum peer_verdict take_welcome(struct link *l, bool *opened, struct error
         fail(e, FAIL_STATE, "its entry is gone");
         return PEER_VIOLATION;
     }
-    open_it(l, p);
+    if (!link_is_for_requests(l)) {
+        open_it(l, p);
+    } else if (p->link != NULL) {
+        link_open(l, p);
+    } else {
+        link_end(l, "the control link ended");
+        return PEER_DONE;
+    }
     *opened = true;
     return PEER_DONE;
 }
@@ -183,10 +213,11 @@ enum peer_verdict hello_take(struct link *l, const struct message *m, bool *open
 {
     struct refused refused;
     struct cluster_key key;
+    bool ours = link_is_for_requests(l); /* dialled for requests: the peer's hello says nothing */
     if (strcmp(m->type, "hello") == 0 && link_state(l) == LINK_HELLO) {
-        return take_hello(l, m->body, opened, e);
+        return ours ? PEER_DONE : take_hello(l, m->body, opened, e);
     }
-    if (strcmp(m->type, "welcome") == 0 && link_state(l) == LINK_CHOSEN) {
+    if (strcmp(m->type, "welcome") == 0 && (ours || link_state(l) == LINK_CHOSEN)) {
         return take_welcome(l, opened, e);
     }
     if (strcmp(m->type, "refused") == 0) {

@@ -51,6 +51,10 @@ struct link_owner {
     /* Both ends have proved their membership; the link's peer is known by its key. */
     void (*proved)(struct link *l);
     enum peer_verdict (*message)(struct link *l, const struct message *m, struct error *e);
+    /* A link for requests carries some. */
+    bool (*busy)(const struct link *l);
+    /* Most of what was sent has left. */
+    void (*drained)(struct link *l);
     /* In a turn of its own. The link is freed afterwards. */
     void (*ended)(struct link *l, const char *why);
 };
@@ -76,7 +80,8 @@ struct peers {
     uint64_t next_ticket;
     struct stream *streams; /* requests that travel */
     uint32_t next_stream;
-    struct guest *guests; /* accepted connections that said nothing yet */
+    uint64_t stream_turns; /* counts frames */
+    struct guest *guests;  /* accepted connections that said nothing yet */
     struct local_message *first_local, *last_local;
     struct security *security;
     struct resolver *resolver;

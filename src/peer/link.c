@@ -23,11 +23,17 @@
 /* A refused peer gets our record, so that both ends can name both versions, and this long. */
 #define LINGER_NS SECOND_NS
 
+/* A link for requests that carries none is ended by its opener. */
+#define IDLE_NS (30 * SECOND_NS)
+/* The owner of a link hears that it drained when less waits. */
+#define LOW_WATER (128u << 10)
+
 struct link {
     struct peers *owner;
     struct bufferevent *bev;
     enum link_state state;
     bool client;
+    bool requests; /* see link_dial_requests */
     struct link_proof proof;
     char address[ADDRESS_TEXT]; /* as dialled or accepted */
     char expect[PEER_ID_TEXT];
@@ -220,7 +226,9 @@ void link_open(struct link *l, struct peer *peer)
     }
     l->state = LINK_OPEN;
     l->peer = peer;
-    peer->link = l;
+    if (!l->requests) {
+        peer->link = l;
+    }
 }
 
 /* --- messages --- */
@@ -301,6 +309,15 @@ static void on_read(struct bufferevent *bev, void *arg)
     }
 }
 
+static void on_written(struct bufferevent *bev, void *arg)
+{
+    struct link *l = arg;
+    if (l->state == LINK_OPEN) {
+        l->owner->link_owner->drained(l);
+    }
+    (void)bev;
+}
+
 static void why_ended(const struct link *l, short what, char *text, size_t size)
 {
     unsigned long ssl = bufferevent_get_openssl_error(l->bev);
@@ -374,7 +391,8 @@ static struct link *link_new(struct peers *all, evutil_socket_t fd, bool client)
         return NULL;
     }
     bufferevent_openssl_set_allow_dirty_shutdown(l->bev, 1);
-    bufferevent_setcb(l->bev, on_read, NULL, on_event, l);
+    bufferevent_setcb(l->bev, on_read, on_written, on_event, l);
+    bufferevent_setwatermark(l->bev, EV_WRITE, LOW_WATER, 0);
     bufferevent_setwatermark(l->bev, EV_READ, 0, MESSAGE_MAX + MESSAGE_HEAD);
     bufferevent_enable(l->bev, EV_READ | EV_WRITE);
     l->next = all->links;
@@ -390,7 +408,8 @@ int link_address_of(struct peers *all, const char *address, struct resolved *ret
     return code ? code : resolver_get(all->resolver, host, port, all->now_ns, ret, e);
 }
 
-int link_dial(struct peers *all, const char *address, const char *expect, struct error *e)
+static int dial(struct peers *all, const char *address, const char *expect, bool requests,
+                struct error *e)
 {
     struct resolved to;
     int code = link_address_of(all, address, &to, e);
@@ -403,10 +422,50 @@ int link_dial(struct peers *all, const char *address, const char *expect, struct
     }
     address_of((const struct sockaddr *)&to.address, l->address);
     snprintf(l->expect, sizeof l->expect, "%s", expect);
+    l->requests = requests;
     if (bufferevent_socket_connect(l->bev, (struct sockaddr *)&to.address, (int)to.size) != 0) {
         link_refuse(l, "the address can't be reached");
     }
     return 0;
+}
+
+int link_dial(struct peers *all, const char *address, const char *expect, struct error *e)
+{
+    return dial(all, address, expect, false, e);
+}
+
+int link_dial_requests(struct peer *to, struct error *e)
+{
+    return dial(to->owner, to->address, to->id, true, e);
+}
+
+bool link_is_for_requests(const struct link *l)
+{
+    return l->requests;
+}
+
+void link_set_for_requests(struct link *l)
+{
+    l->requests = true;
+}
+
+struct link *link_for_requests(const struct peer *to)
+{
+    struct link *l = to->owner->links;
+    while (l != NULL &&
+           !(l->requests && l->client && l->state <= LINK_OPEN && strcmp(l->expect, to->id) == 0)) {
+        l = l->next;
+    }
+    return l;
+}
+
+void link_end_requests(struct peer *p, const char *why)
+{
+    for (struct link *l = p->owner->links; l != NULL; l = l->next) {
+        if (l->requests && strcmp(l->id, p->id) == 0) {
+            link_end(l, why);
+        }
+    }
 }
 
 void link_accept(struct peers *all, evutil_socket_t fd, const char *from, uint64_t since_ns)
@@ -427,7 +486,8 @@ void link_accept(struct peers *all, evutil_socket_t fd, const char *from, uint64
 bool link_dialing(const struct peers *all, const char *device_id)
 {
     for (const struct link *l = all->links; l != NULL; l = l->next) {
-        if (l->client && l->state < LINK_OPEN && strcmp(l->expect, device_id) == 0) {
+        if (l->client && !l->requests && l->state < LINK_OPEN &&
+            strcmp(l->expect, device_id) == 0) {
             return true;
         }
     }
@@ -544,6 +604,12 @@ static void tick_one(struct link *l, uint64_t now)
     } else if (l->state < LINK_OPEN && now - l->opened_ns > HANDSHAKE_NS) {
         show_refusal(l, "no answer in time");
         link_end(l, "no answer in time");
+    } else if (l->state == LINK_OPEN && l->requests) {
+        /* The control link beside it tells whether the peer is alive. */
+        if (now - l->heard_ns > IDLE_NS && link_waiting(l) == 0 && l->client &&
+            !l->owner->link_owner->busy(l)) {
+            link_end(l, "idle");
+        }
     } else if (l->state == LINK_OPEN && now - l->heard_ns > SILENT_NS) {
         snprintf(why, sizeof why, "silent for %.1f s", (double)(now - l->heard_ns) / 1e9);
         link_end(l, why);

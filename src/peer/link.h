@@ -20,8 +20,19 @@ enum link_state {
 };
 
 /* Connects to an address. expect: the device that must answer, "" for any member. The result shows
- * in link_owner. FAIL_ARG, FAIL_NOMEM. */
+ * in link_owner. FAIL_BUSY while its name is looked up, FAIL_NOT_FOUND, FAIL_ARG, FAIL_NOMEM. */
 int link_dial(struct peers *all, const char *address, const char *expect, struct error *e);
+
+/* The same for a second link to a peer that is linked: for requests that travel, so that no body
+ * stands before a heartbeat. */
+int link_dial_requests(struct peer *to, struct error *e);
+/* It is such a link; said by its opener in hello. */
+bool link_is_for_requests(const struct link *l);
+void link_set_for_requests(struct link *l);
+/* The newest such link, made or being made, that we dialled; NULL for none. */
+struct link *link_for_requests(const struct peer *to);
+/* Ends those of a peer, in either direction. */
+void link_end_requests(struct peer *p, const char *why);
 
 /* "host:port" to what connects there. Never waits; errors as resolver_get's, FAIL_ARG. */
 int link_address_of(struct peers *all, const char *address, struct resolved *ret, struct error *e);
@@ -84,7 +95,7 @@ void link_own_host(const struct link *l, char host[static ADDRESS_TEXT]);
 /* The TLS object of a live link, borrowed. */
 struct ssl_st *link_ssl(const struct link *l);
 
-/* True while a link to the device ("": to any) is being made by us. */
+/* True while a control link to the device ("": to any) is being made by us. */
 bool link_dialing(const struct peers *all, const char *device_id);
 /* True while any link that isn't open, in either direction, is or may become one to this peer. */
 bool link_named(const struct peer *p);

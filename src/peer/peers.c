@@ -82,11 +82,6 @@ static const struct peer_message own_messages[] = {
     ROW("members", members_fields, struct members, on_members),
     ROW("ticket_request", ticket_request_fields, struct ticket_request, on_ticket_request),
     ROW("ticket", ticket_answer_fields, struct ticket_answer, on_ticket),
-    ROW("request", stream_request_fields, struct stream_request, on_request),
-    ROW("request_end", stream_id_fields, struct stream_id, on_request_end),
-    ROW("cancel", stream_id_fields, struct stream_id, on_cancel),
-    ROW("reply", stream_reply_fields, struct stream_reply, on_reply),
-    ROW("reply_end", stream_id_fields, struct stream_id, on_reply_end),
 };
 #undef ROW
 
@@ -107,8 +102,8 @@ enum peer_verdict peers_dispatch(struct peers *all, struct peer *from, const str
     _Alignas(max_align_t) uint8_t fields[PEER_MESSAGE_STRUCT];
     void *arg = all;
     if (m->body == NULL) {
-        on_stream_data(all, from, m->stream, m->data);
-        return PEER_DONE;
+        fail(e, FAIL_FORMAT, "bytes of a request on a control link");
+        return PEER_VIOLATION;
     }
     const struct peer_message *type = find_type(own_messages, ARRAY_LEN(own_messages), m->type);
     if (type == NULL) {
@@ -164,13 +159,18 @@ void peers_dispatch_local(struct peers *all)
 static enum peer_verdict on_link_message(struct link *l, const struct message *m, struct error *e)
 {
     struct peers *all = link_peers(l);
+    if (link_state(l) == LINK_OPEN && link_is_for_requests(l)) {
+        return streams_message(l, m, e);
+    }
     if (link_state(l) == LINK_OPEN) {
         return strcmp(m->type, "hello") == 0 ? hello_again(l, m, e)
                                              : peers_dispatch(all, link_peer(l), m, e);
     }
     bool opened = false;
     enum peer_verdict verdict = hello_take(l, m, &opened, e);
-    if (opened) {
+    if (opened && link_is_for_requests(l)) {
+        streams_link_ready(l);
+    } else if (opened) {
         struct peer *p = link_peer(l);
         p->dial_at = 0;
         all->options.events->joined(all->options.arg, p);
@@ -184,10 +184,18 @@ static void on_link_ended(struct link *l, const char *why)
 {
     struct peers *all = link_peers(l);
     struct peer *p = link_peer(l);
+    if (link_is_for_requests(l)) {
+        p = p != NULL ? p : peers_find(all, link_expected(l));
+        if (p != NULL) {
+            streams_link_ended(p, l, why);
+        }
+        return;
+    }
     if (p != NULL) {
         char label[PEER_LABEL];
         log_warn("cluster", "lost %s: %s", peer_label(p, label), why);
         p->dial_at = all->now_ns + RETRY_NS;
+        link_end_requests(p, why);
         streams_peer_lost(all, p, why);
         data_peer_lost(all, p, why);
         all->options.events->lost(all->options.arg, p, why);
@@ -200,7 +208,11 @@ static void on_link_ended(struct link *l, const char *why)
     }
 }
 
-static const struct link_owner link_owner = { hello_begin, on_link_message, on_link_ended };
+static const struct link_owner link_owner = { .proved = hello_begin,
+                                              .message = on_link_message,
+                                              .busy = streams_busy,
+                                              .drained = streams_pump,
+                                              .ended = on_link_ended };
 
 static void on_local(evutil_socket_t fd, short what, void *arg)
 {

@@ -1,5 +1,5 @@
-/* Requests that travel over a peer link to another device, and their replies. owner: control
- * thread. */
+/* Requests that travel over a link of their own to another device, and their replies. owner:
+ * control thread. */
 #ifndef SHOAL_PEER_STREAM_H
 #define SHOAL_PEER_STREAM_H
 
@@ -20,8 +20,10 @@
 #define STREAM_MAX_BODIES_OF_PEER (64u << 20)
 /* A body that stands still for longer is given up. */
 #define STREAM_BODY_NS 30000000000ull
-/* Reply bytes that may wait for a slow peer before the request is given up. */
+/* Bytes of a reply that may wait for a slow peer before the request is given up: of a stream of
+ * events, and of an answer that comes in one piece. */
 #define STREAM_MAX_WAITING (8u << 20)
+#define STREAM_MAX_WHOLE (256u << 20)
 
 struct peer_request {
     const char *method, *path;

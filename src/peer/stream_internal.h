@@ -22,19 +22,17 @@ struct stream_reply {
     char content_type[STREAM_MAX_TYPE];
 };
 
-#define STREAM_ID_FIELDS 1
-extern const struct message_field stream_id_fields[STREAM_ID_FIELDS];
-#define STREAM_REQUEST_FIELDS 3
-extern const struct message_field stream_request_fields[STREAM_REQUEST_FIELDS];
-#define STREAM_REPLY_FIELDS 3
-extern const struct message_field stream_reply_fields[STREAM_REPLY_FIELDS];
+/* A message that came over a link for requests. */
+enum peer_verdict streams_message(struct link *l, const struct message *m, struct error *e);
 
-enum peer_verdict on_request(void *arg, struct peer *from, const void *fields, struct error *e);
-enum peer_verdict on_request_end(void *arg, struct peer *from, const void *fields, struct error *e);
-enum peer_verdict on_cancel(void *arg, struct peer *from, const void *fields, struct error *e);
-enum peer_verdict on_reply(void *arg, struct peer *from, const void *fields, struct error *e);
-enum peer_verdict on_reply_end(void *arg, struct peer *from, const void *fields, struct error *e);
-void on_stream_data(struct peers *all, struct peer *from, uint32_t id, struct bytes data);
+/* Such a link, dialled here, is open: what waited for it goes. */
+void streams_link_ready(struct link *l);
+/* It has room. */
+void streams_pump(struct link *l);
+/* Some request travels on it. */
+bool streams_busy(const struct link *l);
+/* It ended, or could not be made. */
+void streams_link_ended(struct peer *p, const struct link *l, const char *why);
 
 /* Everything that travels to or from a lost peer ends. */
 void streams_peer_lost(struct peers *all, struct peer *p, const char *why);

@@ -37,6 +37,7 @@ struct fixture {
     char root[128], models[256];
     struct device_slot devices[MAX_DEVICES];
     int requests;
+    int write_code; /* of the last reply's pieces */
 };
 
 /* What an engine request gave; written by the head's thread. */
@@ -599,7 +600,7 @@ struct reply_seen {
 static void saw_begin(void *arg, int status, const char *type)
 {
     ((struct reply_seen *)arg)->status = status;
-    assert_string_equal(type, "application/json");
+    assert_true(strcmp(type, "application/json") == 0 || strcmp(type, "text/event-stream") == 0);
 }
 
 static void saw_write(void *arg, struct bytes data)
@@ -664,6 +665,69 @@ static void a_request_travels_to_the_head(void **state)
     assert_int_equal(f->requests, 1);
     buffer_done(&seen.body);
     free(body);
+}
+
+#define LARGE (40u << 20)
+
+/* "/large" gets a body of LARGE bytes, "/events" as many in a stream of events. */
+static void answer_much(void *arg, const struct cluster_request *q, struct cluster_reply *reply)
+{
+    struct fixture *f = arg;
+    static const uint8_t zeros[1u << 16];
+    bool events = strcmp(q->path, "/events") == 0;
+    size_t most = strcmp(q->path, "/small") == 0 ? 5 : LARGE;
+    f->requests++;
+    cluster_reply_begin(reply, 200, events ? "text/event-stream" : "application/json");
+    for (size_t n = 0; n < most && f->write_code == 0; n += sizeof zeros) {
+        size_t left = most - n;
+        f->write_code =
+            cluster_reply_write(reply, bytes_of(zeros, left < sizeof zeros ? left : sizeof zeros));
+    }
+    cluster_reply_end(reply);
+}
+
+static void start_request(struct fixture *f, const char *path, struct reply_seen *seen)
+{
+    struct cluster_sink sink = { saw_begin, saw_write, saw_end, saw_failure, seen };
+    struct cluster_request q = { "POST", path, bytes_text("x") };
+    struct cluster_forward *forward = NULL;
+    struct error e = { 0 };
+    *seen = (struct reply_seen){ .status = 0 };
+    buffer_init(&seen->body, LARGE + 4096);
+    assert_int_equal(cluster_forward(f->devices[1].cluster, &q, &sink, &forward, &e), 0);
+}
+
+/* More than the link would have held: it is taken from in turn, and what is short passes by. An
+ * endless stream that nobody takes is given up by itself. */
+static void a_large_answer_ends_no_link(void **state)
+{
+    struct fixture *f = *state;
+    struct reply_seen large, small, events;
+    struct cluster_options o = options_of(f, 0);
+    o.on_request = answer_much;
+    o.arg = f;
+    open_device(f, 0, &o);
+    add_model(f);
+    copy_key(f, 0, 1);
+    struct cluster_options b = options_of(f, 1);
+    open_device(f, 1, &b);
+    assert_true(run_until(f, member_linked, f, 10 * SECOND));
+    start_request(f, "/large", &large);
+    start_request(f, "/small", &small);
+    assert_true(run_until(f, reply_over, &small, 10 * SECOND));
+    assert_true(small.ended);
+    assert_int_equal(f->write_code, 0);
+    assert_false(large.ended); /* it was overtaken */
+    assert_true(run_until(f, reply_over, &large, 20 * SECOND));
+    assert_true(large.ended);
+    assert_int_equal(large.body.size, LARGE);
+    start_request(f, "/events", &events);
+    assert_true(run_until(f, reply_over, &events, 20 * SECOND));
+    assert_int_equal(f->write_code, FAIL_LIMIT);
+    assert_true(member_linked(f));
+    buffer_done(&large.body);
+    buffer_done(&small.body);
+    buffer_done(&events.body);
 }
 
 /* Never answers. */
@@ -732,6 +796,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(another_version_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_invitation_brings_the_key, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_request_travels_to_the_head, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_large_answer_ends_no_link, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_request_too_many_is_refused, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("cluster", tests, NULL, NULL);
