@@ -11,7 +11,7 @@
 #include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/print.h"
-#include "cli/running.h"
+#include "node/running.h"
 #include "os/clock.h"
 #include "peer/address.h"
 #include "secure/invitation.h"

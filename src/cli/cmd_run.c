@@ -3,11 +3,13 @@
 #include "cli/commands.h"
 #include "cli/conversation.h"
 #include "cli/folders.h"
-#include "cli/local_model.h"
 #include "cli/options.h"
 #include "cli/print.h"
+#include "cli/progress.h"
 #include "cli/prompt.h"
 
+#include "node/local_model.h"
+#include "os/clock.h"
 #include "os/env.h"
 #include "os/file.h"
 #include "os/terminal.h"
@@ -239,6 +241,44 @@ static bool is_alone(const struct run *r)
     return alone;
 }
 
+/* How far a load is, on standard error. */
+struct load {
+    struct progress screen;
+    const char *path;
+    uint64_t start_ns;
+};
+
+static void on_progress(void *arg, uint64_t done, uint64_t total)
+{
+    struct load *l = arg;
+    const char *slash = strrchr(l->path, '/');
+    double seconds = (double)(clock_now_ns() - l->start_ns) / (double)CLOCK_NS_PER_S;
+    double rate = seconds > 0 ? (double)done / seconds : 0;
+    progress_show(&l->screen, &(struct download_progress){
+                                  .name = slash ? slash + 1 : l->path,
+                                  .bytes = done,
+                                  .size = (int64_t)total,
+                                  .bytes_per_s = rate,
+                                  .left_s = rate > 0 ? (double)(total - done) / rate : -1,
+                              });
+}
+
+static int load(struct run *r, struct error *e)
+{
+    struct load l = { .path = r->path, .start_ns = clock_now_ns() };
+    l.screen.next_ns = l.start_ns + PROGRESS_PLAIN_NS;
+    r->local.path = r->conversation.model = r->path;
+    r->local.on_progress = r->quiet ? NULL : on_progress;
+    r->local.arg = &l;
+    int result = local_model_open(&r->model, &r->local, e);
+    progress_end(&l.screen);
+    if (!result && !r->quiet)
+        print_err("loaded in %.1f s, context %d\n",
+                  (double)(clock_now_ns() - l.start_ns) / (double)CLOCK_NS_PER_S,
+                  local_model_context(r->model));
+    return result;
+}
+
 /* Who answers: this process, for a file, and for a model of the models folder where no device runs;
  * else the endpoint. */
 static int choose(struct run *r, bool asks_first, struct error *e)
@@ -251,8 +291,7 @@ static int choose(struct run *r, bool asks_first, struct error *e)
         if (!result) {
             if (!is_file && !r->quiet)
                 print_err("no device runs here (shoal up): this process answers\n");
-            r->local.path = r->conversation.model = r->path;
-            return local_model_open(&r->model, &r->local, e);
+            return load(r, e);
         }
         if (is_file || result != FAIL_NOT_FOUND)
             return fail(e, result, "%s", nowhere.text);
@@ -287,7 +326,6 @@ static int settle(struct run *r, struct error *e)
     r->conversation.n_stop = r->stop.n;
     r->conversation.silent = r->json;
     r->quiet = r->quiet || r->json;
-    r->local.quiet = r->quiet;
     return client_url(r->given_url, r->url, e);
 }
 

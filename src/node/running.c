@@ -1,26 +1,27 @@
 /* See running.h. */
-#include "cli/running.h"
+#include "node/running.h"
 
 #include <jansson.h>
 #include <stdio.h>
 
 #include "base/buffer.h"
-#include "cli/folders.h"
 #include "os/file.h"
 #include "secure/identity.h"
 
 #define NOTE_MAX ((size_t)4096)
 #define PORT_MAX 65535
+#define RUNNING_PATH 1024
 
-static int path_of(const char *home, char ret[static FOLDER_TEXT], struct error *e)
+static int path_of(const char *home, char ret[static RUNNING_PATH], struct error *e)
 {
-    int n = snprintf(ret, FOLDER_TEXT, "%s/running", home);
-    return n < FOLDER_TEXT ? 0 : fail(e, FAIL_ARG, "a path of more than %d bytes", FOLDER_TEXT - 1);
+    int n = snprintf(ret, RUNNING_PATH, "%s/running", home);
+    return n < RUNNING_PATH ? 0
+                            : fail(e, FAIL_ARG, "a path of more than %d bytes", RUNNING_PATH - 1);
 }
 
 int running_note(const char *home, const struct running *r, struct error *e)
 {
-    char path[FOLDER_TEXT], text[64];
+    char path[RUNNING_PATH], text[64];
     int code = path_of(home, path, e);
     int n =
         snprintf(text, sizeof text, "{\"port\": %d, \"peer_port\": %d}\n", r->port, r->peer_port);
@@ -36,7 +37,7 @@ static bool take_port(const json_t *o, const char *key, int *ret)
 
 int running_find(const char *home, struct running *ret, struct error *e)
 {
-    char path[FOLDER_TEXT];
+    char path[RUNNING_PATH];
     struct buffer text;
     struct running r;
     if (!home_is_held(home))

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "cli/allowed.h"
+#include "node/allowed.h"
 #include "os/file.h"
 
 static int open_with(struct allowed *a, const char *home, const char *origin, const char *host)

@@ -1,16 +1,13 @@
 /* See local_model.h: the same engine and API as a device, without its network. */
-#include "cli/local_model.h"
-#include "cli/print.h"
+#include "node/local_model.h"
 
 #include "api/api.h"
 #include "backend/backend.h"
-#include "cli/progress.h"
 #include "stage/inprocess.h"
 #include "stage/source.h"
 #include "engine/engine.h"
 #include "chat/model.h"
 #include "kernels/kernels.h"
-#include "os/clock.h"
 #include "os/cpu.h"
 #include "os/log.h"
 
@@ -31,9 +28,6 @@ struct local_model {
     struct api *api;
     const char *id;
     int context;
-    struct progress screen;
-    bool quiet;
-    uint64_t start_ns;
 };
 
 static int model_count(void *arg)
@@ -49,23 +43,6 @@ static void model_at(void *arg, int index, struct api_model *ret)
     *ret = (struct api_model){
         .id = m->id, .engine = m->engine, .text = m->text, .context = m->context, .ready = true
     };
-}
-
-static void on_progress(void *arg, uint64_t done, uint64_t total)
-{
-    struct local_model *m = arg;
-    if (m->quiet)
-        return;
-    const char *slash = strrchr(m->id, '/');
-    double seconds = (double)(clock_now_ns() - m->start_ns) / (double)CLOCK_NS_PER_S;
-    double rate = seconds > 0 ? (double)done / seconds : 0;
-    progress_show(&m->screen, &(struct download_progress){
-                                  .name = slash ? slash + 1 : m->id,
-                                  .bytes = done,
-                                  .size = (int64_t)total,
-                                  .bytes_per_s = rate,
-                                  .left_s = rate > 0 ? (double)(total - done) / rate : -1,
-                              });
 }
 
 static int open_engine(struct local_model *m, const struct local_model_options *o, struct error *e)
@@ -87,10 +64,9 @@ static int open_engine(struct local_model *m, const struct local_model_options *
                                           .max_rows = 512,
                                           .max_sessions = 2,
                                           .max_context = m->context,
-                                          .on_progress = on_progress,
-                                          .arg = m };
+                                          .on_progress = o->on_progress,
+                                          .arg = o->arg };
     int r = inprocess_open(&x, &in, e);
-    progress_end(&m->screen);
     if (!r)
         r = source_loaded(m->source, e);
     if (!r)
@@ -116,12 +92,9 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
     if (!m)
         return fail(e, FAIL_NOMEM, "a model");
     m->id = o->path;
-    m->quiet = o->quiet;
-    m->start_ns = clock_now_ns();
-    m->screen.next_ns = m->start_ns + PROGRESS_PLAIN_NS;
     int r = source_open(&m->source, o->path, e);
     if (!r && *source_notes(m->source))
-        log_warn("run", "%s: %s", m->id, source_notes(m->source));
+        log_warn("node", "%s: %s", m->id, source_notes(m->source));
     if (!r)
         r = open_engine(m, o, e);
     if (!r && (evthread_use_pthreads() || !(m->base = event_base_new())))
@@ -136,11 +109,13 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
         local_model_close(m);
         return r;
     }
-    if (!m->quiet)
-        print_err("loaded in %.1f s, context %d\n",
-                  (double)(clock_now_ns() - m->start_ns) / (double)CLOCK_NS_PER_S, m->context);
     *ret = m;
     return r;
+}
+
+int local_model_context(const struct local_model *m)
+{
+    return m->context;
 }
 
 void local_model_close(struct local_model *m)

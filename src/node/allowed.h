@@ -1,6 +1,6 @@
 /* Hosts and origins that this device's owner allowed, kept in its home. */
-#ifndef SHOAL_CLI_ALLOWED_H
-#define SHOAL_CLI_ALLOWED_H
+#ifndef SHOAL_NODE_ALLOWED_H
+#define SHOAL_NODE_ALLOWED_H
 
 #include "api/allow.h"
 

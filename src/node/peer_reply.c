@@ -1,5 +1,5 @@
 /* Answers over peer links, both ends. */
-#include "cli/peer_reply.h"
+#include "node/peer_reply.h"
 
 #include <stdlib.h>
 

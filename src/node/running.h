@@ -1,6 +1,6 @@
-/* Which device runs in a home, for commands beside it; for this folder only. */
-#ifndef SHOAL_CLI_RUNNING_H
-#define SHOAL_CLI_RUNNING_H
+/* Which device runs in a home, for commands beside it. */
+#ifndef SHOAL_NODE_RUNNING_H
+#define SHOAL_NODE_RUNNING_H
 
 #include "base/error.h"
 

@@ -1,8 +1,8 @@
 /* Joins the API and the cluster: a request that a peer forwarded is answered by the same handlers
  * as one of an HTTP client, and a request for a model of another device travels to it.
  * owner: the event loop's thread. */
-#ifndef SHOAL_CLI_PEER_REPLY_H
-#define SHOAL_CLI_PEER_REPLY_H
+#ifndef SHOAL_NODE_PEER_REPLY_H
+#define SHOAL_NODE_PEER_REPLY_H
 
 #include "api/api.h"
 #include "cluster/cluster.h"

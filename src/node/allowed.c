@@ -1,5 +1,5 @@
 /* Hosts and origins that this device's owner allowed, kept in its home. */
-#include "cli/allowed.h"
+#include "node/allowed.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
-/* A model file served inside this process, for `shoal run FILE`; for this folder only. */
-#ifndef SHOAL_CLI_LOCAL_MODEL_H
-#define SHOAL_CLI_LOCAL_MODEL_H
+/* A model file served inside this process: `shoal run FILE`. */
+#ifndef SHOAL_NODE_LOCAL_MODEL_H
+#define SHOAL_NODE_LOCAL_MODEL_H
 
 #include "base/bytes.h"
 #include "base/error.h"
@@ -14,16 +14,22 @@ struct local_model_options {
     const char *isa;
     int64_t threads; /* 0: all cores */
     int64_t context;
-    bool quiet; /* tells nothing of the load */
+    /* Bytes of the weights that are loaded, and of all; NULL: not told. */
+    void (*on_progress)(void *arg, uint64_t done, uint64_t total);
+    void *arg;
 };
 
 struct local_model;
 
-/* Loads the file, telling of it on stderr. */
+/* Loads the file. Errors of source_open, inprocess_open, chat_model_open and engine_open;
+ * FAIL_UNSUPPORTED for one without a vocabulary. */
 int local_model_open(struct local_model **ret, const struct local_model_options *o,
                      struct error *e);
 /* Ends what runs and frees. NULL is fine. */
 void local_model_close(struct local_model *m);
+
+/* Most tokens of a session: as asked for, but no more than the model's own. */
+int local_model_context(const struct local_model *m);
 
 /* One request to the API of this process. */
 struct local_model_request {
