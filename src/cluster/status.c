@@ -118,9 +118,11 @@ static json_t *model_json(struct cluster *c, int index)
     char root[DIGEST_TEXT];
     statement_root(c, v.order->placement, v.order->epoch, root);
     json_t *m = json_pack(
-        "{s:s, s:s, s:s, s:I, s:s, s:s, s:i, s:s, s:o, s:i, s:i, s:I, s:I, s:I, s:f, s:f, s:o*}",
+        "{s:s, s:s, s:s, s:I, s:s, s:s, s:i, s:I, s:s, s:o, s:i, s:i, s:I, s:I, s:I, s:f, s:f, "
+        "s:o*}",
         "id", v.id, "state", v.phase, "why", v.why, "bytes", (json_int_t)v.file->size, "sha256",
-        v.file->sha256, "root", root, "context", v.context, "split", buffer_cstr(&spec), "stages",
+        v.file->sha256, "root", root, "context", v.context, "pool_tokens",
+        (json_int_t)v.order->state_tokens, "split", buffer_cstr(&spec), "stages",
         stages_json(c, v.order), "active", stats.active, "queued", stats.queued, "requests",
         (json_int_t)stats.requests, "prompt_tokens", (json_int_t)stats.prompt_tokens,
         "completion_tokens", (json_int_t)stats.completion_tokens, "decode_tokens_per_second",
