@@ -5,6 +5,7 @@
  * answer into the API's ready list. An answer lives until its responder is ended, no task of it is
  * out and the engine is done with it. */
 #include "api/answer.h"
+#include "api/text.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -5,6 +5,7 @@
 #include "api/api.h"
 #include "api/id.h"
 #include "api/problem.h"
+#include "api/text.h"
 #include "chat/answers.h"
 #include "chat/model.h"
 #include "os/thread.h"
@@ -64,11 +65,6 @@ void answers_drain(struct api *a);
 void answers_keep_alive(struct api *a, uint64_t now_ns);
 /* Ends all with 503. Workers and engines are gone. */
 void answers_close(struct api *a);
-
-/* Bytes as a JSON string; what isn't UTF-8 becomes U+FFFD. NULL without memory. */
-json_t *text_json(struct bytes text);
-/* Code points, counted as text_json writes them. */
-size_t text_length(struct bytes text);
 
 /* Refuses a path of an API that isn't spoken here; false: it is none. */
 bool unspoken_answer(const char *path, size_t size, struct responder *r);

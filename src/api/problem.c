@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/text.h"
+
 int problem_set(struct api_problem *p, int status, const char *code, const char *param,
                 const char *format, ...)
 {
@@ -51,29 +53,9 @@ static const char *type_of(int status)
     }
 }
 
-/* The longest part of a text that is valid UTF-8: an error may quote bytes from outside and be cut
- * anywhere. */
-static json_t *text_json(const char *text)
-{
-    size_t n = strlen(text);
-    json_t *j = json_stringn(text, n);
-    for (size_t cut = 1; j == NULL && cut <= 4 && cut <= n; cut++) {
-        j = json_stringn(text, n - cut);
-    }
-    if (j != NULL) {
-        return j;
-    }
-    char plain[sizeof((struct api_problem *)0)->message];
-    size_t i = 0;
-    for (; i < n && i + 1 < sizeof plain; i++) {
-        plain[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
-    }
-    return json_stringn(plain, i);
-}
-
 json_t *problem_json(const struct api_problem *p)
 {
-    json_t *param = p->param[0] != '\0' ? text_json(p->param) : json_null();
-    return json_pack("{s{s:o,s:s,s:o,s:s?}}", "error", "message", text_json(p->message), "type",
-                     type_of(p->status), "param", param, "code", p->code);
+    json_t *param = p->param[0] != '\0' ? text_json(bytes_text(p->param)) : json_null();
+    return json_pack("{s{s:o,s:s,s:o,s:s?}}", "error", "message", text_json(bytes_text(p->message)),
+                     "type", type_of(p->status), "param", param, "code", p->code);
 }

@@ -1,6 +1,7 @@
 /* Bytes of tokens as text. */
-#include "api/internal.h"
+#include "api/text.h"
 
+#include "base/buffer.h"
 #include "base/utf8.h"
 
 /* Walks over the text; appends it to out, if not NULL, with U+FFFD for what isn't UTF-8. */
@@ -27,7 +28,7 @@ json_t *text_json(struct bytes text)
         return json;
     }
     struct buffer clean;
-    buffer_init(&clean, API_MAX_TEXT);
+    buffer_init(&clean, 3 * text.size); /* of each byte at most U+FFFD */
     walk(text, &clean);
     json = clean.failed ? NULL : json_stringn(buffer_cstr(&clean), clean.size);
     buffer_done(&clean);

@@ -1,10 +1,13 @@
 /* Names of models: see model_name.h. */
 #include "base/model_name.h"
 
+#include <stdio.h>
+
 #define ENDING ".gguf"
 #define ENDING_BYTES (sizeof ENDING - 1)
 /* "-00001-of-00003": how llama.cpp's gguf-split names parts. */
 #define PART_PATTERN "-#####-of-#####"
+#define PART_FORMAT "-%05d-of-%05d"
 #define PART_BYTES (sizeof PART_PATTERN - 1)
 
 static char lower(uint8_t c)
@@ -51,6 +54,21 @@ struct model_name model_name_parse(struct bytes text)
         name.stem -= PART_BYTES;
     }
     return name;
+}
+
+int model_name_part(const char *first, int i, int n, char *out, size_t size, struct error *e)
+{
+    char ending[48];
+    snprintf(ending, sizeof(ending), PART_FORMAT ENDING, 1, n);
+    size_t length = strlen(first), tail = n > 1 ? strlen(ending) : 0;
+    if (n > 1 && (length < tail || strcmp(first + length - tail, ending) != 0))
+        return fail(e, FAIL_FORMAT, "a model in %d parts must be opened by its first, named ...%s",
+                    n, ending);
+    snprintf(ending, sizeof(ending), PART_FORMAT ENDING, i + 1, n);
+    int w = snprintf(out, size, "%.*s%s", (int)(length - tail), first, n > 1 ? ending : "");
+    if (w < 0 || (size_t)w >= size)
+        return fail(e, FAIL_LIMIT, "the path is too long");
+    return 0;
 }
 
 enum model_name_match model_name_compare(const char *id, const char *asked)

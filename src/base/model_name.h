@@ -7,6 +7,7 @@
 #define SHOAL_BASE_MODEL_NAME_H
 
 #include "base/bytes.h"
+#include "base/error.h"
 
 struct model_name {
     size_t stem;     /* bytes of the model's name, at the beginning */
@@ -16,6 +17,11 @@ struct model_name {
 
 /* Takes a file's name (without folder) or what somebody calls a model apart. */
 struct model_name model_name_parse(struct bytes text);
+
+/* Name of part i (from 0) of a model of n parts that is opened by its first,
+ * ".../x-00001-of-0000n.gguf"; the name itself where n is 1. FAIL_FORMAT when the first is not
+ * called so, FAIL_LIMIT when the path does not fit. */
+int model_name_part(const char *first, int i, int n, char *out, size_t size, struct error *e);
 
 enum model_name_match { MODEL_NAME_OTHER, MODEL_NAME_ALIKE, MODEL_NAME_SAME };
 

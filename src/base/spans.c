@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "base/array.h"
+
 int spans_add(struct spans *s, size_t start, size_t end, struct error *e)
 {
     if (start >= end)
@@ -13,14 +15,11 @@ int spans_add(struct spans *s, size_t start, size_t end, struct error *e)
     }
     if (s->count == SPANS_MAX)
         return fail(e, FAIL_LIMIT, "more than %zu ranges of a text", SPANS_MAX);
-    if (s->count == s->capacity) {
-        size_t capacity = s->capacity ? s->capacity * 2 : 16;
-        struct span *grown = realloc(s->items, capacity * sizeof(*grown));
-        if (!grown)
-            return fail(e, FAIL_NOMEM, "%zu ranges of a text", capacity);
-        s->items = grown;
-        s->capacity = capacity;
-    }
+    struct span *grown =
+        array_grow(s->items, &s->capacity, s->count + 1, sizeof(*grown), SPANS_MAX);
+    if (!grown)
+        return fail(e, FAIL_NOMEM, "%zu ranges of a text", s->count + 1);
+    s->items = grown;
     s->items[s->count++] = (struct span){ start, end };
     return 0;
 }

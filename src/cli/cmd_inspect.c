@@ -9,6 +9,7 @@
 #include "base/buffer.h"
 #include "cli/folders.h"
 #include "cli/inspect_program.h"
+#include "base/size_text.h"
 #include "cli/options.h"
 #include "cli/print.h"
 #include "gguf/gguf.h"
@@ -26,20 +27,6 @@ struct inspection {
     int64_t contexts[N_CONTEXTS];
     int n_contexts;
 };
-
-/* "1.23 GiB", for people. */
-static const char *size_text(uint64_t bytes, char text[static 32])
-{
-    static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
-    double v = (double)bytes;
-    int unit = 0;
-    while (v >= KIB && unit < 6) {
-        v /= KIB;
-        unit++;
-    }
-    snprintf(text, 32, unit ? "%.2f %s" : "%.0f %s", v, units[unit]);
-    return text;
-}
 
 /* "1.24 B" parameters. */
 static const char *count_text(uint64_t n, char text[static 32])
@@ -83,7 +70,7 @@ static void print_overview(const struct inspection *i)
     const struct model_summary *s = &i->s;
     char size[32], count[32];
     print_out("%s: GGUF version %" PRIu32 ", %s", i->path, gguf_version(i->g),
-              size_text(gguf_file_bytes(i->g), size));
+              size_text_binary(gguf_file_bytes(i->g), size));
     if (gguf_parts(i->g) > 1)
         print_out(" in %d parts", gguf_parts(i->g));
     print_out(", alignment %" PRIu32 "\n\n", gguf_alignment(i->g));
@@ -96,7 +83,8 @@ static void print_overview(const struct inspection *i)
     print_out("parameters       %" PRIu64 " (%s)\n", s->parameters,
               count_text(s->parameters, count));
     print_out("weights          %" PRIu64 " bytes (%s), %.3f bits a weight\n", s->tensor_bytes,
-              size_text(s->tensor_bytes, size), bits_per_weight(s->tensor_bytes, s->parameters));
+              size_text_binary(s->tensor_bytes, size),
+              bits_per_weight(s->tensor_bytes, s->parameters));
     if (s->layers)
         print_out("layers           %" PRId64 ", width %" PRId64 "\n", s->layers, s->width);
     if (s->experts)
@@ -131,7 +119,7 @@ static void print_kv_words(const struct model_summary *s)
     print_out("\n");
     if (s->state)
         print_out("state            %s a sequence in %d layers, whatever its length\n",
-                  size_text(s->state, size), s->stateful_layers);
+                  size_text_binary(s->state, size), s->stateful_layers);
 }
 
 static void print_memory(const struct inspection *i)
@@ -148,8 +136,8 @@ static void print_memory(const struct inspection *i)
                            : i->s.context && m.context > i->s.context ? "  beyond native"
                                                                       : "";
         print_out("%7" PRId64 " tokens %12s %12s %12s %12s%s\n", m.context,
-                  size_text(m.weights, weights), size_text(m.kv, kv), size_text(m.buffers, buffers),
-                  size_text(m.total, total), note);
+                  size_text_binary(m.weights, weights), size_text_binary(m.kv, kv),
+                  size_text_binary(m.buffers, buffers), size_text_binary(m.total, total), note);
     }
     print_out(
         "The weights are all tensors as they lie in the file; the KV cache is that of one "

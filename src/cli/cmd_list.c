@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/size_text.h"
 #include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/print.h"
@@ -33,12 +34,12 @@ static void print_table(const struct shelf_model *all, int n, const char *folder
     print_styled(PRINT_OUT, PRINT_BOLD, "%-40s %10s  %-10s", "model", "size", "changed");
     print_out("\n");
     for (int i = 0; i < n; i++) {
-        char size[32], day[16] = "", note[NOTE_TEXT];
+        char size[SIZE_TEXT], day[16] = "", note[NOTE_TEXT];
         time_t when = (time_t)all[i].modified_s;
         struct tm parts;
         if (localtime_r(&when, &parts))
             strftime(day, sizeof day, "%Y-%m-%d", &parts);
-        progress_format_bytes(size, sizeof size, (double)all[i].bytes);
+        size_text(all[i].bytes, size);
         format_note(&all[i], note);
         print_out("%-40s %10s  %s%s", all[i].name, size, day, note[0] ? "  " : "");
         print_styled(PRINT_OUT, shelf_is_whole(&all[i]) ? PRINT_FAINT : PRINT_BAD, "%s", note);

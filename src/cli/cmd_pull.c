@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/size_text.h"
 #include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/print.h"
@@ -20,8 +21,8 @@ static bool show(void *arg, const struct download_progress *p)
 
 static void print_result(const struct pull_result *r)
 {
-    char bytes[32], parts[32] = "";
-    progress_format_bytes(bytes, sizeof bytes, (double)r->bytes);
+    char bytes[SIZE_TEXT], parts[32] = "";
+    size_text(r->bytes, bytes);
     if (r->parts > 1) {
         snprintf(parts, sizeof parts, " in %d files", r->parts);
     }

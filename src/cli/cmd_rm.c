@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/size_text.h"
 #include "base/buffer.h"
 #include "base/model_name.h"
 #include "cli/ask.h"
@@ -18,9 +19,9 @@
 static int agree(const char *folder, const struct shelf_model *m, struct error *e)
 {
     struct buffer question;
-    char size[32];
+    char size[SIZE_TEXT];
     bool asked = false;
-    progress_format_bytes(size, sizeof size, (double)m->bytes);
+    size_text(m->bytes, size);
     buffer_init(&question, QUESTION_MAX);
     buffer_printf(&question, "remove %s (%s%s) from %s?", m->name, size,
                   m->parts > 1 ? ", all its parts" : "", folder);

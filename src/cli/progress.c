@@ -6,22 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/size_text.h"
 #include "os/terminal.h"
 
 #define LINE_TEXT 160
 #define LINE_COLUMNS 79 /* a line that wraps can't be written over */
 #define NAME_COLUMNS 28
-
-void progress_format_bytes(char *ret, size_t size, double bytes)
-{
-    static const char *const units[] = { "B", "kB", "MB", "GB", "TB" };
-    int i = 0;
-    while (bytes >= 1000 && i < 4) {
-        bytes /= 1000;
-        i++;
-    }
-    snprintf(ret, size, i == 0 ? "%.0f %s" : "%.1f %s", bytes, units[i]);
-}
 
 static void print_left(char *ret, size_t size, double seconds)
 {
@@ -48,10 +38,10 @@ static void print_line(char ret[static LINE_TEXT], const struct download_progres
     if (n > NAME_COLUMNS) {
         snprintf(name, sizeof name, "%.*s...%s", (int)keep, p->name, p->name + n - keep);
     }
-    progress_format_bytes(have, sizeof have, (double)p->bytes);
+    size_text(p->bytes, have);
     if (p->size > 0) {
-        char text[32];
-        progress_format_bytes(text, sizeof text, (double)p->size);
+        char text[SIZE_TEXT];
+        size_text(p->size, text);
         snprintf(whole, sizeof whole, " of %s", text);
         snprintf(share, sizeof share, "%3.0f %%  ", 100.0 * (double)p->bytes / (double)p->size);
     }

@@ -24,7 +24,4 @@ void progress_show(struct progress *s, const struct download_progress *p);
 /* Takes an unfinished line away, so that the next text begins on a line of its own. */
 void progress_end(struct progress *s);
 
-/* "1.2 GB", in the units that disks are sold in. */
-void progress_format_bytes(char *ret, size_t size, double bytes);
-
 #endif

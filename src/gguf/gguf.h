@@ -86,10 +86,6 @@ int gguf_check(const struct gguf *g, struct error *e);
 const char *gguf_part_path(const struct gguf *g, int i);
 const struct file_identity *gguf_part_identity(const struct gguf *g, int i);
 
-/* The path of part i (from 0) of n, from the first one's: NAME-00001-of-00003.gguf. One part has
- * any name. FAIL_FORMAT when the first isn't named so; FAIL_LIMIT. */
-int gguf_part_name(const char *first, int i, int n, char *out, size_t size, struct error *e);
-
 /* 2 or 3; and the alignment of tensor data in bytes, a power of two. */
 uint32_t gguf_version(const struct gguf *g);
 uint32_t gguf_alignment(const struct gguf *g);

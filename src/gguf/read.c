@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/model_name.h"
 #include "os/entropy.h"
 
 static struct bytes read_name(struct cursor *c, const char *what)
@@ -279,26 +280,11 @@ static int open_part(struct gguf *g, int i, const char *path, struct error *e)
     return r ? wrap(e, "%s", path) : 0;
 }
 
-int gguf_part_name(const char *first, int i, int n, char *out, size_t size, struct error *e)
-{
-    char ending[48];
-    snprintf(ending, sizeof(ending), "-%05d-of-%05d.gguf", 1, n);
-    size_t length = strlen(first), tail = n > 1 ? strlen(ending) : 0;
-    if (n > 1 && (length < tail || strcmp(first + length - tail, ending) != 0))
-        return fail(e, FAIL_FORMAT, "a model in %d parts must be opened by its first, named ...%s",
-                    n, ending);
-    snprintf(ending, sizeof(ending), "-%05d-of-%05d.gguf", i + 1, n);
-    int w = snprintf(out, size, "%.*s%s", (int)(length - tail), first, n > 1 ? ending : "");
-    if (w < 0 || (size_t)w >= size)
-        return fail(e, FAIL_LIMIT, "the path is too long");
-    return 0;
-}
-
 /* Opens part i of n beside the first one. */
 static int open_next_part(struct gguf *g, const char *path, int i, int n, struct error *e)
 {
     char next[4096];
-    int r = gguf_part_name(path, i, n, next, sizeof(next), e);
+    int r = model_name_part(path, i, n, next, sizeof(next), e);
     return r ? r : open_part(g, i, next, e);
 }
 

@@ -9,11 +9,11 @@
 
 #include <stdlib.h>
 
+#include "base/hex.h"
 #include "os/clock.h"
 #include "os/log.h"
 #include "peer/link.h"
 #include "peer/security.h"
-#include "secure/text.h"
 
 #include <errno.h>
 #include <event2/bufferevent.h>

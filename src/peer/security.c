@@ -3,10 +3,10 @@
 
 #include <stdlib.h>
 
+#include "base/hex.h"
 #include "os/clock.h"
 #include "os/log.h"
 #include "secure/identity.h"
-#include "secure/text.h"
 #include "secure/tls.h"
 
 #include <string.h>

@@ -17,10 +17,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hex.h"
 #include "os/file.h"
 #include "os/output.h"
 #include "secure/internal.h"
-#include "secure/text.h"
 
 #define PEM_BYTES 4096          /* an Ed25519 key takes 119 */
 #define CERTIFICATE_DAYS 36500L /* identity is the key; the certificate's dates mean nothing */

@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/hex.h"
 #include "base/buffer.h"
 #include "base/cursor.h"
 #include "os/file.h"

@@ -1,14 +1,8 @@
-/* Bytes as hex and base64url text. */
+/* Bytes as base64url text. */
 #ifndef SHOAL_SECURE_TEXT_H
 #define SHOAL_SECURE_TEXT_H
 
 #include "base/bytes.h"
-
-/* out: 2 * size + 1 bytes. */
-void hex_format(char *out, const uint8_t *data, size_t size);
-
-/* Exactly size bytes from 2 * size digits of either case. False otherwise. */
-bool hex_parse(uint8_t *out, size_t size, struct bytes text);
 
 /* Without padding (RFC 4648 section 5). out: base64url_size(size) + 1 bytes. */
 static inline size_t base64url_size(size_t size)

@@ -9,6 +9,7 @@
 #include "base/cursor.h"
 #include "base/map.h"
 #include "base/random.h"
+#include "base/model_name.h"
 #include "gguf/gguf.h"
 #include "os/file.h"
 #include "os/thread.h"
@@ -78,7 +79,7 @@ int chunks_stamp_now(const char *first, int n, uint8_t ret[static DIGEST_BYTES],
     int code = parts != NULL ? 0 : fail(e, FAIL_NOMEM, "memory for %d parts of a model", n);
     for (int i = 0; i < n && code == 0; i++) {
         char path[4096];
-        code = gguf_part_name(first, i, n, path, sizeof path, e);
+        code = model_name_part(first, i, n, path, sizeof path, e);
         code = code ? code : file_identify(path, &parts[i], e);
     }
     code = code ? code : chunks_stamp(parts, n, ret, e);

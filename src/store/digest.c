@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 
+#include "base/hex.h"
 #include "os/file.h"
 
 #define FILE_PIECE (1u << 20)
@@ -72,12 +73,7 @@ int digest_once(struct bytes data, uint8_t ret[static DIGEST_BYTES], struct erro
 
 void digest_hex(const uint8_t sum[static DIGEST_BYTES], char ret[static DIGEST_TEXT])
 {
-    static const char digits[] = "0123456789abcdef";
-    for (unsigned i = 0; i < DIGEST_BYTES; i++) {
-        ret[2 * i] = digits[sum[i] >> 4];
-        ret[2 * i + 1] = digits[sum[i] & 15];
-    }
-    ret[DIGEST_TEXT - 1] = '\0';
+    hex_format(ret, sum, DIGEST_BYTES);
 }
 
 void digest_text(struct digest *d, char ret[static DIGEST_TEXT])

@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "base/model_name.h"
 #include "gguf/gguf.h"
-
-#define PART_END "-00001-of-00002" STORE_NAME_END
 
 /* One part of an address as new text ("" where it is missing) if it fits. */
 static bool get(CURLU *u, CURLUPart part, unsigned flags, char *ret, size_t size)
@@ -166,33 +165,15 @@ int name_clean(struct bytes text, char ret[static STORE_NAME_TEXT], struct error
     return 0;
 }
 
-static int five_digits(const char *p)
-{
-    int n = 0;
-    for (int i = 0; i < 5; i++) {
-        if (p[i] < '0' || p[i] > '9') {
-            return -1;
-        }
-        n = n * 10 + (p[i] - '0');
-    }
-    return n;
-}
-
 bool name_is_part(const char *name, int *ret_part, int *ret_parts, size_t *ret_at)
 {
-    size_t n = strlen(name), k = strlen(PART_END);
-    if (n <= k || !ends_as_model(name)) {
+    struct model_name n = model_name_parse(bytes_text(name));
+    if (!ends_as_model(name) || n.part == 0 || n.parts > GGUF_MAX_PARTS) {
         return false;
     }
-    const char *p = name + n - k;
-    int part = five_digits(p + 1), parts = five_digits(p + 10);
-    if (p[0] != '-' || memcmp(p + 6, "-of-", 4) != 0 || part < 1 || parts < part ||
-        parts > GGUF_MAX_PARTS) {
-        return false;
-    }
-    *ret_part = part;
-    *ret_parts = parts;
-    *ret_at = (size_t)(p + 1 - name);
+    *ret_part = n.part;
+    *ret_parts = n.parts;
+    *ret_at = n.stem + 1;
     return true;
 }
 

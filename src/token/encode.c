@@ -1,6 +1,7 @@
 /* Text to ids and back: see vocab.h. */
 #include "token/internal.h"
 #include "token/pretokenize.h"
+#include "base/array.h"
 #include "base/utf8.h"
 
 #include <stdlib.h>
@@ -20,14 +21,10 @@ int token_list_add(struct token_list *l, int32_t id, struct error *e)
 {
     if (l->count >= l->limit)
         return fail(e, FAIL_LIMIT, "more than %zu tokens", l->limit);
-    if (l->count == l->capacity) {
-        size_t capacity = l->capacity ? l->capacity * 2 : 256;
-        int32_t *grown = realloc(l->ids, capacity * sizeof(*grown));
-        if (!grown)
-            return fail(e, FAIL_NOMEM, "%zu tokens", capacity);
-        l->ids = grown;
-        l->capacity = capacity;
-    }
+    int32_t *grown = array_grow(l->ids, &l->capacity, l->count + 1, sizeof(*grown), l->limit);
+    if (!grown)
+        return fail(e, FAIL_NOMEM, "%zu tokens", l->count + 1);
+    l->ids = grown;
     l->ids[l->count++] = id;
     return 0;
 }

@@ -26,7 +26,8 @@ struct trie_node {
 
 struct trie {
     struct trie_node *nodes; /* owned, malloc */
-    int32_t count, capacity;
+    int32_t count;
+    size_t capacity;
     int32_t root[256];
 };
 

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "base/array.h"
+
 void merger_init(struct merger *m, merge_pair_fn *pair, const void *arg)
 {
     *m = (struct merger){ .pair = pair, .arg = arg };
@@ -24,15 +26,11 @@ void merger_start(struct merger *m, const uint8_t *text)
 
 int merger_add(struct merger *m, int32_t id, size_t size, struct error *e)
 {
-    if (m->count == m->capacity) {
-        size_t capacity = m->capacity ? m->capacity * 2 : 64;
-        struct symbol *grown =
-            capacity < INT32_MAX ? realloc(m->symbols, capacity * sizeof(*grown)) : NULL;
-        if (!grown)
-            return fail(e, FAIL_NOMEM, "a word of %zu characters", m->count);
-        m->symbols = grown;
-        m->capacity = capacity;
-    }
+    struct symbol *grown =
+        array_grow(m->symbols, &m->capacity, m->count + 1, sizeof(*grown), INT32_MAX);
+    if (!grown)
+        return fail(e, FAIL_NOMEM, "a word of %zu characters", m->count);
+    m->symbols = grown;
     int32_t i = (int32_t)m->count++;
     uint32_t start = i ? m->symbols[i - 1].start + m->symbols[i - 1].size : 0;
     m->symbols[i] = (struct symbol){
@@ -45,14 +43,11 @@ int merger_add(struct merger *m, int32_t id, size_t size, struct error *e)
 
 static int heap_push(struct merger *m, uint64_t key, struct error *e)
 {
-    if (m->heap_count == m->heap_capacity) {
-        size_t capacity = m->heap_capacity ? m->heap_capacity * 2 : 64;
-        uint64_t *grown = realloc(m->heap, capacity * sizeof(*grown));
-        if (!grown)
-            return fail(e, FAIL_NOMEM, "%zu pairs to merge", capacity);
-        m->heap = grown;
-        m->heap_capacity = capacity;
-    }
+    uint64_t *grown =
+        array_grow(m->heap, &m->heap_capacity, m->heap_count + 1, sizeof(*grown), SIZE_MAX);
+    if (!grown)
+        return fail(e, FAIL_NOMEM, "%zu pairs to merge", m->heap_count);
+    m->heap = grown;
     size_t i = m->heap_count++;
     while (i > 0 && m->heap[(i - 1) / 2] > key) {
         m->heap[i] = m->heap[(i - 1) / 2];

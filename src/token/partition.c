@@ -11,6 +11,8 @@
 
 #include <stdlib.h>
 
+#include "base/array.h"
+
 /* What may be cut out. */
 struct rules {
     const struct vocab *v;
@@ -18,11 +20,16 @@ struct rules {
     const struct spans *user; /* or NULL */
 };
 
+/* One byte of a cluster. */
+struct place {
+    int32_t candidate; /* node of the token that may start here, 0: none */
+    int32_t chosen;    /* node of the token that starts here, 0: none */
+    uint16_t own;      /* bytes from here that are no user's, as far as a token reaches */
+    bool taken;
+};
+
 struct cluster {
-    int32_t *candidate; /* (size) node of the token that may start here, 0: none */
-    int32_t *chosen;    /* (size) node of the token that starts here, 0: none */
-    uint8_t *taken;     /* (size) */
-    uint16_t *own;      /* (size) bytes from here that are no user's, as far as a token reaches */
+    struct place *at; /* (size) */
     size_t size, capacity;
     size_t next; /* of the user's ranges: the first that ends behind the cluster's start */
 };
@@ -58,24 +65,10 @@ static size_t own_bytes(const struct spans *user, size_t at, size_t *next)
 
 static int cluster_grow(struct cluster *k, size_t size, struct error *e)
 {
-    if (size > k->capacity) {
-        size_t capacity = size * 2;
-        int32_t *candidate = realloc(k->candidate, capacity * sizeof(*candidate));
-        if (candidate)
-            k->candidate = candidate;
-        int32_t *chosen = realloc(k->chosen, capacity * sizeof(*chosen));
-        if (chosen)
-            k->chosen = chosen;
-        uint8_t *taken = realloc(k->taken, capacity);
-        if (taken)
-            k->taken = taken;
-        uint16_t *own = realloc(k->own, capacity * sizeof(*own));
-        if (own)
-            k->own = own;
-        if (!candidate || !chosen || !taken || !own)
-            return fail(e, FAIL_NOMEM, "special tokens over %zu bytes", size);
-        k->capacity = capacity;
-    }
+    struct place *grown = array_grow(k->at, &k->capacity, size, sizeof(*grown), SIZE_MAX);
+    if (!grown)
+        return fail(e, FAIL_NOMEM, "special tokens over %zu bytes", size);
+    k->at = grown;
     return 0;
 }
 
@@ -95,10 +88,10 @@ static int cluster_find(struct cluster *k, const struct rules *rules, struct byt
         int r = cluster_grow(k, end, e);
         if (r)
             return r;
-        k->candidate[i] = node;
-        k->chosen[i] = 0;
-        k->taken[i] = 0;
-        k->own[i] = (uint16_t)own;
+        k->at[i].candidate = node;
+        k->at[i].chosen = 0;
+        k->at[i].taken = 0;
+        k->at[i].own = (uint16_t)own;
     }
     k->size = end;
     return 0;
@@ -112,19 +105,20 @@ static int cluster_pass(struct cluster *k, const struct rules *rules, int length
     const struct vocab *v = rules->v;
     int next = 0;
     for (size_t i = 0; i < k->size; i++) {
-        int32_t node = k->candidate[i];
-        if (node && k->taken[i])
+        int32_t node = k->at[i].candidate;
+        if (node && k->at[i].taken)
             node = 0;
         if (node && v->special.nodes[node].depth == length) {
-            if (!k->taken[i + (size_t)length - 1]) {
-                k->chosen[i] = node;
-                memset(k->taken + i, 1, (size_t)length);
+            if (!k->at[i + (size_t)length - 1].taken) {
+                k->at[i].chosen = node;
+                for (size_t taken = i; taken < i + (size_t)length; taken++)
+                    k->at[taken].taken = true;
                 node = 0;
             } else {
-                node = first_allowed(rules, v->special.nodes[node].shorter, k->own[i]);
+                node = first_allowed(rules, v->special.nodes[node].shorter, k->at[i].own);
             }
         }
-        k->candidate[i] = node;
+        k->at[i].candidate = node;
         if (node && v->special.nodes[node].depth > next)
             next = v->special.nodes[node].depth;
     }
@@ -136,8 +130,8 @@ static void cluster_solve(struct cluster *k, const struct rules *rules)
     const struct vocab *v = rules->v;
     int length = 0;
     for (size_t i = 0; i < k->size; i++)
-        if (k->candidate[i] && v->special.nodes[k->candidate[i]].depth > length)
-            length = v->special.nodes[k->candidate[i]].depth;
+        if (k->at[i].candidate && v->special.nodes[k->at[i].candidate].depth > length)
+            length = v->special.nodes[k->at[i].candidate].depth;
     while (length)
         length = cluster_pass(k, rules, length);
 }
@@ -185,7 +179,7 @@ static int cut_cluster(struct walk *w, const struct cluster *k, size_t base, str
 {
     int32_t last = 0;
     for (size_t i = 0; i < k->size; i++) {
-        int32_t node = k->chosen[i];
+        int32_t node = k->at[i].chosen;
         if (!node)
             continue;
         if (last)
@@ -222,9 +216,6 @@ int partition(const struct vocab *v, struct bytes text, const struct vocab_encod
     }
     if (r == 0 && w.done < text.size)
         r = on_part(arg, -1, bytes_of(text.data + w.done, text.size - w.done), e);
-    free(k.candidate);
-    free(k.chosen);
-    free(k.taken);
-    free(k.own);
+    free(k.at);
     return r;
 }

@@ -3,18 +3,17 @@
 
 #include <stdlib.h>
 
+#include "base/array.h"
+
+#define MAX_NODES ((size_t)INT32_MAX / 4)
+
 static int32_t node_new(struct trie *t, uint8_t byte, int depth)
 {
-    if (t->count == t->capacity) {
-        int32_t capacity = t->capacity ? t->capacity * 2 : 256;
-        if (capacity > INT32_MAX / 4)
-            return -1;
-        struct trie_node *grown = realloc(t->nodes, (size_t)capacity * sizeof(*grown));
-        if (!grown)
-            return -1;
-        t->nodes = grown;
-        t->capacity = capacity;
-    }
+    struct trie_node *grown =
+        array_grow(t->nodes, &t->capacity, (size_t)t->count + 1, sizeof(*grown), MAX_NODES);
+    if (!grown)
+        return -1;
+    t->nodes = grown;
     if (t->count == 0) {
         t->nodes[t->count++] = (struct trie_node){ .token = -1 };
         return node_new(t, byte, depth);

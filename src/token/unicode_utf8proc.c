@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <utf8proc.h>
 
+#include "base/array.h"
 #include "base/utf8.h"
 
 #define CLASSES 256 /* of canonical combining: one byte */
@@ -87,14 +88,11 @@ static int segment_add(struct segment *s, uint32_t c, struct error *e)
 {
     uint32_t parts[UNICODE_MAX_PARTS];
     int n = unicode_decompose(c, parts);
-    if (s->capacity - s->count < UNICODE_MAX_PARTS) {
-        size_t capacity = s->capacity ? s->capacity * 2 : 64;
-        utf8proc_int32_t *grown = realloc(s->chars, capacity * sizeof(*grown));
-        if (!grown)
-            return fail(e, FAIL_NOMEM, "normalizing %zu characters", capacity);
-        s->chars = grown;
-        s->capacity = capacity;
-    }
+    utf8proc_int32_t *grown =
+        array_grow(s->chars, &s->capacity, s->count + UNICODE_MAX_PARTS, sizeof(*grown), SIZE_MAX);
+    if (!grown)
+        return fail(e, FAIL_NOMEM, "normalizing %zu characters", s->count);
+    s->chars = grown;
     for (int i = 0; i < n; i++)
         s->chars[s->count++] = (utf8proc_int32_t)parts[i];
     return 0;

@@ -4,20 +4,20 @@
 #include "token/internal.h"
 #include "token/pretokenize.h"
 #include "token/unicode.h"
+#include "base/hex.h"
 #include "base/utf8.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* The value of "<0xHH>", or -1. */
 static int byte_of_text(struct bytes text)
 {
-    static const char digits[] = "0123456789ABCDEF";
+    uint8_t byte;
     if (text.size != 6 || memcmp(text.data, "<0x", 3) || text.data[5] != '>')
         return -1;
-    const char *high = memchr(digits, text.data[3], 16);
-    const char *low = memchr(digits, text.data[4], 16);
-    return high && low ? (int)((high - digits) * 16 + (low - digits)) : -1;
+    return hex_parse(&byte, 1, bytes_of(text.data + 3, 2)) ? byte : -1;
 }
 
 static bool is_verbatim(uint8_t type)
@@ -176,10 +176,7 @@ static int index_tokens(struct vocab *v, struct error *e)
     for (int b = 0; b < 256; b++) {
         char text[8];
         uint8_t raw = (uint8_t)b;
-        static const char digits[] = "0123456789ABCDEF";
-        memcpy(text, "<0x00>", 7);
-        text[3] = digits[b >> 4];
-        text[4] = digits[b & 15];
+        snprintf(text, sizeof(text), "<0x%02X>", (unsigned)raw);
         v->byte_token[b] = map_get(&v->ids, bytes_text(text), -1);
         if (v->byte_token[b] < 0)
             v->byte_token[b] = map_get(&v->ids, bytes_of(&raw, 1), -1);

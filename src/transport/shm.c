@@ -22,7 +22,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "secure/text.h"
+#include "base/hex.h"
 #include "transport/ring.h"
 
 #define HALF 16

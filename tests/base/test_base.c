@@ -4,9 +4,12 @@
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "base/cursor.h"
+#include "base/array.h"
 #include "base/hash.h"
+#include "base/hex.h"
 #include "base/map.h"
 #include "base/random.h"
+#include "base/size_text.h"
 #include "base/spans.h"
 
 #include <stdio.h>
@@ -150,6 +153,62 @@ static void collisions_end_with_the_seed(void **state)
     }
 }
 
+static void arrays_grow_to_their_limit(void **state)
+{
+    (void)state;
+    size_t capacity = 0;
+    int *items = array_grow(NULL, &capacity, 1, sizeof(*items), 100);
+    assert_non_null(items);
+    assert_int_equal(capacity, 16);
+    assert_ptr_equal(array_grow(items, &capacity, 16, sizeof(*items), 100), items);
+    assert_int_equal(capacity, 16);
+    items[15] = 7;
+    items = array_grow(items, &capacity, 17, sizeof(*items), 100);
+    assert_int_equal(capacity, 32);
+    assert_int_equal(items[15], 7);
+    items = array_grow(items, &capacity, 90, sizeof(*items), 100);
+    assert_int_equal(capacity, 90);
+    items = array_grow(items, &capacity, 100, sizeof(*items), 100);
+    assert_int_equal(capacity, 100);
+    assert_null(array_grow(items, &capacity, 101, sizeof(*items), 100));
+    assert_int_equal(capacity, 100);
+    assert_null(array_grow(items, &capacity, SIZE_MAX, 8, SIZE_MAX));
+    free(items);
+}
+
+static void hex_both_ways(void **state)
+{
+    (void)state;
+    char text[5];
+    uint8_t back[2];
+    hex_format(text, (const uint8_t[]){ 0x0a, 0xff }, 2);
+    assert_string_equal(text, "0aff");
+    assert_true(hex_parse(back, 2, bytes_text("0AfF")));
+    assert_int_equal(back[0] << 8 | back[1], 0x0aff);
+    assert_false(hex_parse(back, 2, bytes_text("0af")));
+    assert_false(hex_parse(back, 2, bytes_text("0afg")));
+    assert_false(hex_parse(back, 2, bytes_text("0aff0")));
+}
+
+static void sizes_for_people(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t bytes;
+        const char *decimal, *binary;
+    } cases[] = { { 0, "0 B", "0 bytes" },
+                  { 999, "999 B", "999 bytes" },
+                  { 1000, "1.0 kB", "1000 bytes" },
+                  { 1536, "1.5 kB", "1.50 KiB" },
+                  { 1234567890, "1.2 GB", "1.15 GiB" },
+                  { UINT64_MAX, "18.4 EB", "16.00 EiB" } };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char text[SIZE_TEXT];
+        assert_string_equal(size_text(cases[i].bytes, text), cases[i].decimal);
+        assert_string_equal(size_text_binary(cases[i].bytes, text), cases[i].binary);
+    }
+}
+
 static void spans_stay_apart_and_ascending(void **state)
 {
     (void)state;
@@ -183,6 +242,9 @@ int main(void)
         cmocka_unit_test(buffer_keeps_its_limit),
         cmocka_unit_test(map_finds_what_was_put),
         cmocka_unit_test(hashes_are_siphash),
+        cmocka_unit_test(arrays_grow_to_their_limit),
+        cmocka_unit_test(hex_both_ways),
+        cmocka_unit_test(sizes_for_people),
         cmocka_unit_test(collisions_end_with_the_seed),
         cmocka_unit_test(spans_stay_apart_and_ascending),
     };

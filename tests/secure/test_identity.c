@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hex.h"
 #include "secure/identity.h"
 #include "secure/invitation.h"
 #include "secure/text.h"

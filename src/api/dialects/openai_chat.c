@@ -1,6 +1,7 @@
 /* POST /v1/chat/completions. */
 #include "api/dialects/openai.h"
 #include "api/dialects/openai_parse.h"
+#include "api/text.h"
 
 static json_t *token_json(struct bytes bytes, float logprob)
 {

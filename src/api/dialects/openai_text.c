@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "api/dialects/openai_parse.h"
+#include "api/text.h"
 #include "base/attributes.h"
 
 /* Adds text: logprob to a map of alternatives. A text that is taken, or is the chosen token's,
