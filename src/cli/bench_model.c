@@ -2,9 +2,9 @@
  * streams, beside the machine's limits in the same rounds. */
 #include "cli/bench.h"
 
-#include "cli/bench_engine.h"
-#include "stage/source.h"
+#include "node/bench_engine.h"
 #include "os/memory.h"
+#include "stage/source.h"
 #include "transport/pair.h"
 
 #include <string.h>

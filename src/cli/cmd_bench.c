@@ -1,15 +1,15 @@
 /* shoal bench [MODEL]: what this machine can do, and what the kernels, a model, splits and streams
  * make of it. */
-#include "cli/bench.h"
 #include "cli/commands.h"
+#include "cli/bench.h"
 #include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/print.h"
 
-#include "stage/source.h"
 #include "kernels/kernels.h"
 #include "os/cpu.h"
 #include "os/pool.h"
+#include "stage/source.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,13 +1,13 @@
 /* shoal eval: logits of given token ids, or the perplexity of a text. */
 #include "cli/commands.h"
-#include "cli/eval.h"
-#include "cli/options.h"
 #include "cli/folders.h"
+#include "cli/options.h"
 #include "cli/print.h"
 
 #include "base/buffer.h"
 #include "chat/vocab_load.h"
 #include "gguf/gguf.h"
+#include "node/eval.h"
 #include "os/file.h"
 #include "token/vocab.h"
 
@@ -24,6 +24,14 @@
  * perplexity tool uses). */
 #define WINDOW 512
 #define WINDOW_FIRST 256
+
+/* What was asked for. Texts borrowed from argv. */
+struct request {
+    struct eval_options how;
+    const char *tokens; /* file of ids */
+    const char *text;   /* file for perplexity */
+    const char *logits; /* output file */
+};
 
 /* Decimal ids separated by white space. Caller frees *ret. */
 static int read_ids(const char *path, int32_t **ret, int *n, struct error *e)
@@ -78,14 +86,14 @@ static int write_row(void *arg, int position, const float *logits, struct error 
     return 0;
 }
 
-static int eval_logits(const struct eval_options *o, struct error *e)
+static int eval_logits(const struct request *o, struct error *e)
 {
     int32_t *ids = NULL;
     int n = 0;
     struct eval *v = NULL;
     struct writer w = { .path = o->logits };
     int r = read_ids(o->tokens, &ids, &n, e);
-    if (r || (r = eval_open(&v, o, n, e)))
+    if (r || (r = eval_open(&v, &o->how, n, e)))
         goto out;
     w.width = (size_t)eval_vocab(v);
     w.file = fopen(o->logits, "wb");
@@ -126,7 +134,7 @@ static int score_row(void *arg, int position, const float *logits, struct error 
 }
 
 /* The text's ids, with BOS where the model adds one. */
-static int text_ids(const struct eval_options *o, struct vocab **vocab, struct token_list *ids,
+static int text_ids(const struct request *o, struct vocab **vocab, struct token_list *ids,
                     struct error *e)
 {
     struct buffer text;
@@ -134,7 +142,7 @@ static int text_ids(const struct eval_options *o, struct vocab **vocab, struct t
     buffer_init(&text, MAX_INPUT);
     int r = file_read_all(o->text, &text, e);
     if (!r)
-        r = gguf_open(&g, o->model, e);
+        r = gguf_open(&g, o->how.model, e);
     if (!r)
         r = vocab_load(vocab, g, e);
     if (!r)
@@ -162,7 +170,7 @@ static int score_windows(struct eval *v, const struct vocab *vocab, struct token
     return r;
 }
 
-static int eval_text(const struct eval_options *o, struct error *e)
+static int eval_text(const struct request *o, struct error *e)
 {
     struct vocab *vocab = NULL;
     struct eval *v = NULL;
@@ -172,7 +180,7 @@ static int eval_text(const struct eval_options *o, struct error *e)
     int r = text_ids(o, &vocab, &ids, e);
     if (!r && ids.count < WINDOW)
         r = fail(e, FAIL_ARG, "%s: %zu tokens, one window needs %d", o->text, ids.count, WINDOW);
-    if (r || (r = eval_open(&v, o, WINDOW, e)))
+    if (r || (r = eval_open(&v, &o->how, WINDOW, e)))
         goto out;
     s.vocab = eval_vocab(v);
     if (!(r = score_windows(v, vocab, &ids, &s, e)))
@@ -187,24 +195,24 @@ out:
 
 int cmd_eval(int argc, char **argv)
 {
-    struct eval_options o = { .chunk = 512 };
+    struct request o = { .how = { .chunk = 512 } };
     const char *models = NULL;
     char path[FOLDER_TEXT];
     const struct option_row rows[] = {
-        OPTION_ARGUMENT("MODEL", &o.model, "a GGUF file or a name"),
+        OPTION_ARGUMENT("MODEL", &o.how.model, "a GGUF file or a name"),
         OPTION_TEXT("tokens", &o.tokens, "FILE", "token ids separated by white space"),
         OPTION_TEXT("logits", &o.logits, "OUT", "little-endian f32 [tokens][vocabulary]"),
         OPTION_TEXT("text", &o.text, "FILE", "print the perplexity of this text instead"),
-        OPTION_FLAG("exact", &o.exact, "f32 activations and KV cache"),
-        OPTION_TEXT("split", &o.split, "SPEC", "ranks inside this process, as for shoal up"),
-        OPTION_TEXT("transport", &o.transport, "NAME",
+        OPTION_FLAG("exact", &o.how.exact, "f32 activations and KV cache"),
+        OPTION_TEXT("split", &o.how.split, "SPEC", "ranks inside this process, as for shoal up"),
+        OPTION_TEXT("transport", &o.how.transport, "NAME",
                     "between ranks: memory (default), shm, tcp, tcp-sealed"),
-        OPTION_INT("threads", &o.threads, 1, 256, "N", "compute threads of each rank"),
-        OPTION_FLAG("expert-columns", &o.expert_columns,
+        OPTION_INT("threads", &o.how.threads, 1, 256, "N", "compute threads of each rank"),
+        OPTION_FLAG("expert-columns", &o.how.expert_columns,
                     "split columns of every expert, not whole experts"),
-        OPTION_TEXT("isa", &o.isa, "NAME", "instruction set, or one by rank: avx2,scalar"),
-        OPTION_INT("chunk", &o.chunk, 1, 4096, "N", "rows of prefill in one step"),
-        OPTION_INT("beside", &o.beside, 0, 64, "N", "other sequences in the same steps"),
+        OPTION_TEXT("isa", &o.how.isa, "NAME", "instruction set, or one by rank: avx2,scalar"),
+        OPTION_INT("chunk", &o.how.chunk, 1, 4096, "N", "rows of prefill in one step"),
+        OPTION_INT("beside", &o.how.beside, 0, 64, "N", "other sequences in the same steps"),
         OPTION_MODELS(&models),
     };
     const struct option_set set = { "eval", rows, ARRAY_LEN(rows) };
@@ -216,11 +224,11 @@ int cmd_eval(int argc, char **argv)
         print_err("shoal eval: give --tokens FILE and --logits OUT, or --text FILE\n");
         return EXIT_USAGE;
     }
-    if (folders_find_model(o.model, models, path, &e)) {
+    if (folders_find_model(o.how.model, models, path, &e)) {
         print_failure("eval", &e);
         return EXIT_FAILED;
     }
-    o.model = path;
+    o.how.model = path;
     if (o.text ? eval_text(&o, &e) : eval_logits(&o, &e)) {
         print_failure("eval", &e);
         return EXIT_FAILED;

@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "chat/template.h"
 #include "cli/folders.h"
 #include "cli/options.h"
 #include "cli/print.h"
-#include "chat/template.h"
 #include "gguf/gguf.h"
 #include "os/clock.h"
 

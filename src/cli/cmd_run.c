@@ -1,6 +1,6 @@
 /* shoal run: one prompt, or a chat with history, through a running device or in this process. */
-#include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/client.h"
 #include "cli/conversation.h"
 #include "cli/folders.h"
 #include "cli/options.h"

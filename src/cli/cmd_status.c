@@ -1,6 +1,6 @@
 /* shoal status: devices, models and links of the cluster, as the endpoint tells. */
-#include "cli/client.h"
 #include "cli/commands.h"
+#include "cli/client.h"
 #include "cli/options.h"
 #include "cli/print.h"
 

@@ -2,9 +2,9 @@
 #include "cli/inspect_program.h"
 #include "cli/print.h"
 
-#include "stage/rank.h"
-#include "plan/split.h"
 #include "model/model.h"
+#include "plan/split.h"
+#include "stage/rank.h"
 
 #include <stdio.h>
 

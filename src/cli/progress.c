@@ -1,6 +1,6 @@
 /* See progress.h. */
-#include "cli/print.h"
 #include "cli/progress.h"
+#include "cli/print.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* See report.h. */
-#include "cli/print.h"
 #include "cli/report.h"
+#include "cli/print.h"
 
 #include "os/terminal.h"
 

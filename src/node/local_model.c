@@ -3,13 +3,13 @@
 
 #include "api/api.h"
 #include "backend/backend.h"
-#include "stage/inprocess.h"
-#include "stage/source.h"
-#include "engine/engine.h"
 #include "chat/model.h"
+#include "engine/engine.h"
 #include "kernels/kernels.h"
 #include "os/cpu.h"
 #include "os/log.h"
+#include "stage/inprocess.h"
+#include "stage/source.h"
 
 #include <event2/event.h>
 #include <event2/thread.h>

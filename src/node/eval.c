@@ -1,16 +1,16 @@
 /* See eval.h. */
-#include "cli/eval.h"
+#include "node/eval.h"
 
 #include "base/random.h"
-#include "stage/inprocess.h"
-#include "stage/source.h"
-#include "plan/split.h"
 #include "engine/executor.h"
 #include "gguf/gguf.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
 #include "os/clock.h"
 #include "os/cpu.h"
+#include "plan/split.h"
+#include "stage/inprocess.h"
+#include "stage/source.h"
 
 #include <stdlib.h>
 #include <string.h>

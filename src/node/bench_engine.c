@@ -1,18 +1,18 @@
 /* See bench_engine.h. Tokens are counted in the head's callbacks, between the moment when every
  * stream has its first token and the one when the first stream ends: so neither prefill nor
  * streams that joined late count. */
-#include "cli/bench_engine.h"
+#include "node/bench_engine.h"
 
 #include "backend/backend.h"
 #include "base/bytes.h"
 #include "base/random.h"
-#include "stage/inprocess.h"
-#include "stage/source.h"
-#include "plan/split.h"
 #include "engine/engine.h"
 #include "kernels/kernels.h"
 #include "os/clock.h"
 #include "os/thread.h"
+#include "plan/split.h"
+#include "stage/inprocess.h"
+#include "stage/source.h"
 #include "transport/pair.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* A model under the real engine in this process, and loads to measure it with; for this folder
  * only. */
-#ifndef SHOAL_CLI_BENCH_ENGINE_H
-#define SHOAL_CLI_BENCH_ENGINE_H
+#ifndef SHOAL_NODE_BENCH_ENGINE_H
+#define SHOAL_NODE_BENCH_ENGINE_H
 
 #include "base/error.h"
 

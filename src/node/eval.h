@@ -1,18 +1,15 @@
-/* Driving an executor from token ids, for `shoal eval`; for this folder only. */
-#ifndef SHOAL_CLI_EVAL_H
-#define SHOAL_CLI_EVAL_H
+/* Driving an executor from token ids, for `shoal eval`. */
+#ifndef SHOAL_NODE_EVAL_H
+#define SHOAL_NODE_EVAL_H
 
 #include "base/error.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What `shoal eval` was asked for. Texts borrowed from argv. */
+/* Which model, and how it is run. Texts are borrowed until eval_open returns. */
 struct eval_options {
-    const char *model;
-    const char *tokens;    /* file of ids */
-    const char *text;      /* file for perplexity */
-    const char *logits;    /* output file */
+    const char *model;     /* path of a GGUF file */
     const char *split;     /* SPEC, NULL: one rank */
     const char *isa;       /* one name, or names by rank: "avx2,scalar", from the first again when
                             * there are more ranks; NULL: the best */
