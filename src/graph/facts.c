@@ -80,15 +80,19 @@ static int add_exchanges(const struct program *p, struct program_facts *f, struc
 {
     static const int halves[] = { 1, 1 };
     struct program *rank;
-    int r = program_shard(p, &(struct rank_share){ halves, 2, 0 }, arena, &rank, e);
-    for (int i = 0; !r && i < rank->n_instrs; i++) {
+    struct error ignored = { 0 };
+    int r = program_shard(p, &(struct rank_share){ halves, 2, 0 }, arena, &rank, &ignored);
+    if (r)
+        return r == FAIL_NOMEM ? fail(e, r, "%s", ignored.text) : 0;
+    f->splits = true;
+    for (int i = 0; i < rank->n_instrs; i++) {
         if (rank->instrs[i].op != OP_ALL_REDUCE)
             continue;
         struct layer_facts *to = facts_of(f, rank->instrs[i].layer);
         to->exchanges++;
         to->exchange_numbers += (uint64_t)rank->values[rank->instrs[i].out].width;
     }
-    return r;
+    return 0;
 }
 
 /* The part of a pipeline that an instruction goes with. */

@@ -32,6 +32,7 @@ struct program_facts {
     /* Of a matrix that is both embedding and output: it counts in `before` and in `after`, and one
      * device that has both holds it once. */
     uint64_t tied_bytes;
+    bool splits; /* over tensor ranks; else exchanges are 0 */
 };
 
 /* Facts of a whole model's program. FAIL_NOMEM; FAIL_STATE for a part. */

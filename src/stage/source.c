@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "gguf/gguf.h"
+#include "graph/facts.h"
 #include "model/model.h"
-#include "quant/quants.h"
 
 #include <string.h>
 
@@ -98,53 +98,19 @@ const char *source_notes(const struct source *s)
 int source_need(const struct source *s, uint64_t tokens, int element_bytes, uint64_t *layer_bytes,
                 struct split_need *ret, struct error *e)
 {
-    const struct program *p = s->program;
-    uint64_t *ends = calloc(2, sizeof *ends);
-    bool *seen = calloc((size_t)p->n_weights * 3, sizeof *seen);
-    if (ends == NULL || seen == NULL) {
-        free(ends);
-        free(seen);
-        return fail(e, FAIL_NOMEM, "memory for a plan");
+    struct arena arena = { 0 };
+    struct program_facts facts;
+    int code = program_facts(s->program, &arena, &facts, e);
+    for (int i = 0; code == 0 && i < facts.n_layers; i++) {
+        const struct layer_facts *l = &facts.layers[i];
+        layer_bytes[i] = l->weight_bytes + l->kv_numbers * tokens * (uint64_t)element_bytes +
+                         l->state_numbers * sizeof(float);
     }
-    uint64_t both = 0;
-    for (int i = 0; i < p->n_instrs; i++) {
-        const struct instr *in = &p->instrs[i];
-        for (int k = 0; k < PROGRAM_MAX_WEIGHTS; k++) {
-            if (in->weight[k] == PROGRAM_NONE) {
-                continue;
-            }
-            const struct weight *w = &p->weights[in->weight[k]];
-            uint64_t bytes = quant_row_bytes(w->type, (size_t)w->tensor_cols) *
-                             (uint64_t)w->tensor_rows * (uint64_t)w->mats;
-            int side = in->layer < 0 ? 0 : in->layer >= p->n_layers ? 1 : 2;
-            /* A tied matrix serves both ends and is held once where both are. */
-            bool again = false;
-            for (int o = 0; o < 3; o++) {
-                again = again || seen[o * p->n_weights + in->weight[k]];
-            }
-            if (seen[side * p->n_weights + in->weight[k]]) {
-                continue;
-            }
-            seen[side * p->n_weights + in->weight[k]] = true;
-            if (side == 2) {
-                layer_bytes[in->layer] += bytes;
-            } else {
-                ends[side] += bytes;
-                both += again ? 0 : bytes;
-            }
-        }
+    if (code == 0) {
+        ret->first_bytes = facts.before.weight_bytes;
+        ret->last_bytes = facts.after.weight_bytes;
+        ret->both_bytes = ret->first_bytes + ret->last_bytes - facts.tied_bytes;
     }
-    for (int i = 0; i < p->n_states; i++) {
-        const struct state *t = &p->states[i];
-        uint64_t n = (uint64_t)t->heads * (uint64_t)(t->key_dim + t->value_dim);
-        if (t->kind == STATE_KV && t->layer >= 0 && t->layer < p->n_layers) {
-            layer_bytes[t->layer] += n * tokens * (uint64_t)element_bytes;
-        }
-    }
-    ret->first_bytes = ends[0];
-    ret->last_bytes = ends[1];
-    ret->both_bytes = both;
-    free(ends);
-    free(seen);
-    return 0;
+    arena_done(&arena);
+    return code;
 }

@@ -338,6 +338,7 @@ static void facts_are_those_of_each_layer(void **state)
     assert_int_equal(program_facts(p, &a, &f, &e), 0);
     uint64_t layer = 2 * 96 * WIDTH, vocabulary = 100 * WIDTH;
     assert_int_equal(f.n_layers, LAYERS);
+    assert_true(f.splits);
     assert_int_equal(f.before.weight_bytes, 4 * vocabulary);
     assert_int_equal(f.after.weight_bytes, 4 * vocabulary);
     assert_int_equal(f.tied_bytes, 4 * vocabulary);

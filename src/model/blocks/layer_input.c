@@ -1,4 +1,4 @@
-/* Each layer's own small input. Source: Gemma4TextModel in transformers. */
+/* Each layer's own small input. */
 #include "model/blocks/blocks.h"
 
 #include <math.h>

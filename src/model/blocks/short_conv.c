@@ -1,5 +1,5 @@
 /* A gated short convolution: the input projection holds three ranges of rows (b, c, x); the
- * convolution runs over b * x, and c gates its result. Source: Lfm2ShortConv in transformers. */
+ * convolution runs over b * x, and c gates its result. */
 #include "model/blocks/blocks.h"
 
 /* The one input projection as its three parts. */
