@@ -14,12 +14,17 @@ static struct node *left_node(struct parser *p, enum node_kind kind, uint32_t at
     return n;
 }
 
+/* Keywords of one call: as many as anybody writes, and few enough to compare with each other. */
+#define MAX_KEYWORDS 1000
+
 static bool add_keyword(struct parser *p, struct node_args *args, struct bytes name)
 {
     struct node *value = parser_expression(p);
     if (!value)
         return false;
     int n = args->keywords.count;
+    if (n == MAX_KEYWORDS)
+        return parser_fail(p, p->token->at, "more than %d keyword arguments", n), false;
     struct bytes *names = arena_array(p->a, struct bytes, n + 1);
     if (!names)
         return parser_fail(p, p->token->at, "the template needs too much memory"), false;

@@ -1,6 +1,11 @@
 /* Statements of templates, and the parser's entry. */
 #include "jinja/internal.h"
 
+/* Names that are compared with each other, so that their number squared is work: parameters of one
+ * macro, blocks of a template. */
+#define MAX_PARAMETERS 1000
+#define MAX_BLOCKS 2000
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -338,6 +343,10 @@ static bool signature(struct parser *p, struct node *n)
                 parser_fail(p, param->at, "duplicate argument '%.*s'", BYTES_ARG(param->name));
                 return false;
             }
+        if (n->list.count == MAX_PARAMETERS) {
+            parser_fail(p, param->at, "more than %d parameters", MAX_PARAMETERS);
+            return false;
+        }
         if (!parser_add(p, &n->list, param))
             return false;
     }
@@ -453,6 +462,10 @@ static struct node *parse_block(struct parser *p, struct node *n)
     n->recursive = parser_skip_name(p, "scoped");
     if (parser_is_name(p, "required")) {
         parser_fail(p, n->at, "required blocks need a template that extends this one");
+        return NULL;
+    }
+    if (p->blocks.count == MAX_BLOCKS) {
+        parser_fail(p, n->at, "more than %d blocks", MAX_BLOCKS);
         return NULL;
     }
     int loops = p->loops;

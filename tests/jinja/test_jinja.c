@@ -360,6 +360,47 @@ static void hostile_templates_end(void **state)
     }
 }
 
+/* A megabyte of one thing that is small by itself: none takes more than its parsing. */
+static void hostile_templates_are_parsed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *head, *unit, *tail; /* unit is given a number */
+    } cases[] = {
+        { "{% macro m(", "a%d,", "z) %}{% endmacro %}" },
+        { "", "{%%block b%d%%}{%%endblock%%}", "" },
+        { "{{ dict(", "a%d=1,", "b=1) }}" },
+        { "", "{%%macro v%d(a,b)%%}{%%endmacro%%}", "" },
+        { "", "{%%set v%d=1%%}", "" },
+        { "{{ 1", "+%d", "}}" },
+        { "{% if 0 %}", "{%%elif %d%%}", "{% endif %}" },
+        { "{{ {", "%d:1,", "} }}" },
+        { "{{ a", ".b%d", "}}" },
+        { "{{ ", "not %d ", "}}" },
+        { "{{ '", "\\x4%d", "' }}" },
+    };
+    size_t size = 1 << 20;
+    char *text = malloc(size);
+    assert_non_null(text);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct jinja *j = NULL;
+        struct error e = { 0 };
+        size_t n = (size_t)snprintf(text, size, "%s", cases[i].head);
+        for (int k = 0; n < size - 100; k++)
+            n += (size_t)snprintf(text + n, size - n, cases[i].unit, k);
+        n += (size_t)snprintf(text + n, size - n, "%s", cases[i].tail);
+        clock_t start = clock();
+        int code = jinja_parse(&j, bytes_of(text, n), NULL, &e);
+        double s = (double)(clock() - start) / CLOCKS_PER_SEC;
+        if (s > HOSTILE_S)
+            print_message("%.1f s, %s\n", s, cases[i].unit);
+        assert_true(s <= HOSTILE_S);
+        assert_true(code == 0 || e.text[0]);
+        jinja_close(j);
+    }
+    free(text);
+}
+
 static bool count_down(void *arg)
 {
     int *left = arg;
@@ -394,6 +435,7 @@ int main(void)
         cmocka_unit_test(time_is_an_argument),
         cmocka_unit_test(taint_follows_the_bytes),
         cmocka_unit_test(hostile_templates_end),
+        cmocka_unit_test(hostile_templates_are_parsed),
         cmocka_unit_test(whoever_renders_can_stop_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
