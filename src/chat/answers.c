@@ -132,11 +132,44 @@ static void inbox_done(struct inbox *b)
     buffer_done(&b->log);
 }
 
+static int start_engine(struct answer *a, const struct chat_answers_options *o,
+                        const struct chat_start *start, struct error *e)
+{
+    struct sampling sampling = o->request->sampling;
+    const struct constraint *constraint = sampling.constraint;
+    sampling.seed = start->seed;
+    if (constraint != NULL) {
+        int code = constraint->ops->clone(constraint, &sampling.constraint, e);
+        if (code != 0) {
+            return code;
+        }
+    }
+    int code = generate_start(&a->generate,
+                              &(struct generate_request){
+                                  .engine = o->engine,
+                                  .vocab = o->vocab,
+                                  .prompt = start->ids,
+                                  .n_prompt = start->n,
+                                  .max_tokens = o->request->max_tokens,
+                                  .sampling = &sampling,
+                                  .stops = o->request->stops,
+                                  .n_stops = o->request->n_stops,
+                                  .want_tokens = o->request->want_logprobs,
+                                  .on_text = on_text,
+                                  .on_progress = on_progress,
+                                  .on_end = on_end,
+                                  .arg = a,
+                              },
+                              e);
+    if (code != 0 && constraint != NULL) { /* else it is the engine's */
+        constraint->ops->close(sampling.constraint);
+    }
+    return code;
+}
+
 static int start_one(struct answer *a, const struct chat_answers_options *o,
                      const struct chat_start *start, struct error *e)
 {
-    struct sampling sampling = o->request->sampling;
-    sampling.seed = start->seed;
     int code = chat_parser_open(&a->parser, o->request->reasoning, false, e);
     if (code != 0) {
         return code;
@@ -148,26 +181,9 @@ static int start_one(struct answer *a, const struct chat_answers_options *o,
         const struct generate_end end = { .finish = FINISH_LENGTH,
                                           .usage.prompt_tokens = start->n };
         on_end(a, &end);
-        a->all->running++;
-        return 0;
+    } else {
+        code = start_engine(a, o, start, e);
     }
-    code = generate_start(&a->generate,
-                          &(struct generate_request){
-                              .engine = o->engine,
-                              .vocab = o->vocab,
-                              .prompt = start->ids,
-                              .n_prompt = start->n,
-                              .max_tokens = o->request->max_tokens,
-                              .sampling = &sampling,
-                              .stops = o->request->stops,
-                              .n_stops = o->request->n_stops,
-                              .want_tokens = o->request->want_logprobs,
-                              .on_text = on_text,
-                              .on_progress = on_progress,
-                              .on_end = on_end,
-                              .arg = a,
-                          },
-                          e);
     a->all->running += code == 0;
     return code;
 }

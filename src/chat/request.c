@@ -10,6 +10,9 @@ void chat_request_done(struct chat_request *r)
     }
     free(r->prompts);
     free((struct sampler_bias *)(uintptr_t)r->sampling.bias);
+    if (r->sampling.constraint != NULL) {
+        r->sampling.constraint->ops->close(r->sampling.constraint);
+    }
     json_decref(r->conversation);
     json_decref(r->root);
     *r = (struct chat_request){ 0 };

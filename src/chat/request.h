@@ -33,7 +33,7 @@ struct chat_request {
     bool echo;                /* a prompt comes before its answer */
     int max_tokens;           /* < 0: as far as the context goes */
     bool has_seed;            /* else each answer gets one of its own */
-    struct sampling sampling; /* bias is owned */
+    struct sampling sampling; /* bias and constraint are owned; each answer gets a clone of it */
     bool want_logprobs;       /* sampling.n_top says how many alternatives */
     struct bytes stops[STOPS_MAX];
     int n_stops;
