@@ -285,18 +285,14 @@ static int choose(struct run *r, bool asks_first, struct error *e)
 {
     const char *model = r->conversation.model;
     bool is_file = folders_is_file(model);
-    struct error nowhere = { 0 };
-    if (is_file || is_alone(r)) {
-        int result = folders_find_model(model, r->models, r->path, &nowhere);
-        if (!result) {
-            if (!is_file && !r->quiet)
-                print_err("no device runs here (shoal up): this process answers\n");
-            return load(r, e);
-        }
-        if (is_file || result != FAIL_NOT_FOUND)
-            return fail(e, result, "%s", nowhere.text);
-    }
-    return asks_first ? client_find_model(r->url, model, e) : 0;
+    if (!is_file && !is_alone(r))
+        return asks_first ? client_find_model(r->url, model, e) : 0;
+    int result = folders_find_model(model, r->models, r->path, e);
+    if (result)
+        return is_file ? result : wrap(e, "no device runs here (shoal up)");
+    if (!is_file && !r->quiet)
+        print_err("no device runs here (shoal up): this process answers\n");
+    return load(r, e);
 }
 
 static int start(struct run *r, struct error *e)

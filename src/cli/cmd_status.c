@@ -1,5 +1,6 @@
 /* shoal status: devices, models and links of the cluster, as the endpoint tells. */
 #include "cli/commands.h"
+#include "base/display.h"
 #include "cli/client.h"
 #include "cli/options.h"
 #include "cli/print.h"
@@ -9,6 +10,8 @@
 
 #define MAX_STATUS ((size_t)16 << 20)
 #define MAX_NAME ((size_t)4096)
+/* At least as wide as most names are. */
+#define NAME_COLUMNS 18
 #define MIB 1048576.0
 
 static const char *text(const json_t *o, const char *key)
@@ -27,20 +30,44 @@ static bool flag(const json_t *o, const char *key)
     return json_is_true(json_object_get(o, key));
 }
 
+/* "name (head) *", into a buffer that is empty. */
+static void put_name(struct buffer *name, const json_t *d)
+{
+    buffer_printf(name, "%s%s%s", text(d, "name"), flag(d, "head") ? " (head)" : "",
+                  flag(d, "self") ? " *" : "");
+}
+
+/* Columns that the longest name takes. */
+static int name_width(const json_t *devices)
+{
+    size_t i, width = NAME_COLUMNS;
+    json_t *d;
+    json_array_foreach(devices, i, d)
+    {
+        struct buffer name;
+        buffer_init(&name, MAX_NAME);
+        put_name(&name, d);
+        size_t own = display_width(buffer_bytes(&name));
+        width = own > width ? own : width;
+        buffer_done(&name);
+    }
+    return (int)width;
+}
+
 static void print_devices(const json_t *devices)
 {
+    int width = name_width(devices);
     size_t i;
     json_t *d;
-    print_out("%-18s %-10s %-7s %-9s %11s %11s %11s  %s\n", "device", "id", "state", "isa",
+    print_out("%-*s %-10s %-7s %-9s %11s %11s %11s  %s\n", width, "device", "id", "state", "isa",
               "weights", "KV cache", "usable", "address");
     json_array_foreach(devices, i, d)
     {
         struct buffer name;
         bool alive = flag(d, "alive");
         buffer_init(&name, MAX_NAME);
-        buffer_printf(&name, "%s%s%s", text(d, "name"), flag(d, "head") ? " (head)" : "",
-                      flag(d, "self") ? " *" : "");
-        print_out("%-18s %-10.8s ", buffer_cstr(&name), text(d, "id"));
+        put_name(&name, d);
+        print_out("%-*s %-10.8s ", width, buffer_cstr(&name), text(d, "id"));
         print_styled(PRINT_OUT, alive ? PRINT_GOOD : PRINT_BAD, "%-7s", alive ? "alive" : "lost");
         print_out(" %-9s %7.1f MiB %7.1f MiB %7.0f MiB  %s\n", text(d, "isa"),
                   number(d, "weight_bytes") / MIB, number(d, "state_bytes") / MIB,
@@ -61,6 +88,13 @@ static void print_rank(const json_t *rank)
     print_out(")");
 }
 
+/* Nothing as long as nothing was measured. */
+static void print_rate(const char *phase, double tokens_per_second)
+{
+    if (tokens_per_second > 0)
+        print_out(", %s %.1f tokens/s", phase, tokens_per_second);
+}
+
 static void print_models(const json_t *models)
 {
     size_t i, s, k;
@@ -78,10 +112,11 @@ static void print_models(const json_t *models)
             json_array_foreach(json_object_get(stage, "ranks"), k, rank) print_rank(rank);
             print_out("\n");
         }
-        print_out("  running %.0f, waiting %.0f, done %.0f; decode %.1f tokens/s, prefill %.1f "
-                  "tokens/s\n",
-                  number(m, "active"), number(m, "queued"), number(m, "requests"),
-                  number(m, "decode_tokens_per_second"), number(m, "prefill_tokens_per_second"));
+        print_out("  running %.0f, waiting %.0f, done %.0f", number(m, "active"),
+                  number(m, "queued"), number(m, "requests"));
+        print_rate("decode", number(m, "decode_tokens_per_second"));
+        print_rate("prefill", number(m, "prefill_tokens_per_second"));
+        print_out("\n");
     }
     if (!json_array_size(models))
         print_out("\nno model is placed: start with shoal up --model NAME\n");

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """How a device is let in, from the command line: test_joining.py BUILD [TEST]..."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -137,6 +138,17 @@ def a_name_is_cut_between_characters(context):
         expect(long.status()["devices"], "its own status is empty")
 
 
+def a_file_s_name_may_be_any_bytes(context):
+    with context.cluster() as c:
+        folder = c.path / "folder"
+        folder.mkdir()
+        name = os.fsencode(folder) + b"/gr\xfc\xdfe\x1b[2J.gguf"
+        pathlib.Path(os.fsdecode(name)).write_bytes((c.models / "tiny.gguf").read_bytes())
+        d = c.up("--model", "gr??e?[2J", models=folder)
+        d.wait_model("gr??e?[2J")
+        expect(d.models() == ["gr??e?[2J"] and "\x1b" not in d.log(), d.log())
+
+
 def hanging_up_ends_it_cleanly(context):
     with context.cluster() as c:
         d = c.up()
@@ -156,7 +168,8 @@ TESTS = [an_invitation_comes_from_a_file, an_invitation_is_not_seen_in_ps,
          every_address_of_an_invitation_is_tried,
          an_invitation_needs_a_device_and_tells_its_port,
          a_cluster_of_one_s_own_is_not_given_up_in_silence, what_is_no_invitation_is_refused,
-         a_name_is_cut_between_characters, hanging_up_ends_it_cleanly]
+         a_name_is_cut_between_characters, a_file_s_name_may_be_any_bytes,
+         hanging_up_ends_it_cleanly]
 
 if __name__ == "__main__":
     sys.exit(run_tests(TESTS, lambda: Context(sys.argv[1])))

@@ -203,6 +203,9 @@ def a_name_means_the_same_everywhere(w):
             expect(code == 0, f"{command}: {err}")
     code, _, err = shoal(w, "run", "tiny", "hi", "--models", folder, "--url", "http://127.0.0.1:1")
     expect(code == 1 and "nobody answers" in err, f"who was named did not answer: {err}")
+    if not DEVICE_RUNS:
+        code, _, err = shoal(w, "run", "none", "hi", "--models", folder)
+        expect(code == 1 and "no device runs here" in err and "no model \"none\" in" in err, err)
     for name, why in (("half", "not all here"), ("none", "no model"), ("./tiny", "No such file")):
         code, _, err = shoal(w, "inspect", name, "--models", folder)
         expect(code == 1 and why in err, f"{name}: {err}")
