@@ -320,6 +320,7 @@ static void respond_end(struct responder *r)
     struct connection *c = (struct connection *)r;
     c->responder.closed = NULL;
     enter(c, STATE_FLUSH);
+    evtimer_del(c->deadline); /* of a probe */
     if (c->bev == NULL || c->doomed || c->status == 0 || c->answer.failed) {
         connection_free(c); /* an answer that can't be completed isn't made to look complete */
         return;

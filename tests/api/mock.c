@@ -425,8 +425,15 @@ static size_t unchunk(const char *in, struct buffer *body)
 
 int client_answer(struct client *c, char **body)
 {
+    static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    size_t skip = sizeof interim - 1;
     *body = NULL;
     assert_true(client_wait(c, "\r\n\r\n"));
+    while (strncmp((char *)c->in.data, interim, skip) == 0) {
+        memmove(c->in.data, c->in.data + skip, c->in.size - skip + 1);
+        c->in.size -= skip;
+        assert_true(client_wait(c, "\r\n\r\n"));
+    }
     char *head_end = strstr((char *)c->in.data, "\r\n\r\n") + 4;
     size_t head = (size_t)(head_end - (char *)c->in.data), used = 0;
     int status = (int)strtol((char *)c->in.data + 9, NULL, 10);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
+#include "os/clock.h"
 #include "tests/api/mock.h"
 
 static int raw_status(struct rig *r, const char *request)
@@ -190,6 +191,17 @@ static void a_half_closed_client_gets_its_answer(void **state)
     struct client c;
     char *text = NULL;
     rig_open(&r, (struct server_options){ 0 }, 0);
+    client_open(&c, &r);
+    client_post(&c, CHAT, ENDLESS ",\"logprobs\":true,\"top_logprobs\":20}");
+    shutdown(c.fd, SHUT_WR);
+    assert_true(rig_wait_active(&r, 0));
+    for (uint64_t end = clock_deadline(100 * CLOCK_NS_PER_MS); clock_now_ns() < end;) {
+        event_base_loop(r.base, EVLOOP_NONBLOCK); /* it takes its time to read */
+    }
+    assert_int_equal(client_answer(&c, &text), 200);
+    assert_non_null(strstr(text, "\"finish_reason\":\"length\"}"));
+    free(text);
+    client_close(&c);
     client_open(&c, &r);
     client_send(&c, "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
                     "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/mo");
