@@ -13,8 +13,8 @@ static void read_yarn(struct reading *r, struct rope *rope)
 {
     struct keys *k = &r->keys;
     rope->scaling = ROPE_SCALING_YARN;
-    rope->original_context =
-        (float)key_int(k, "rope.scaling.original_context_length", r->recipe->context, 1, INT32_MAX);
+    int original = key_int(k, "rope.scaling.original_context_length", 0, 0, INT32_MAX);
+    rope->original_context = (float)(original ? original : r->recipe->context);
     rope->yarn_beta_fast = (float)key_float(k, "rope.scaling.yarn_beta_fast", 32.0);
     rope->yarn_beta_slow = (float)key_float(k, "rope.scaling.yarn_beta_slow", 1.0);
     rope->magnitude *= yarn_magnitude((double)rope->factor);

@@ -19,10 +19,13 @@ enum edit_kind {
     EDIT_BOOL,   /* sets a key */
     EDIT_TEXT,   /* sets a key */
     EDIT_ARRAY,  /* sets a key to an array of n i32 */
-    EDIT_FACTOR, /* the tensor (f32) times `number` */
-    EDIT_ADD,    /* a tensor of n f32, each `number` */
-    EDIT_RENAME  /* the tensor is called `text` */
+    EDIT_FACTOR, /* the tensor (f32) times `number`, matrix k of a stack times (k + 1) more */
+    EDIT_ADD,    /* a tensor of n f32, the k-th `number` times (k + 1) */
+    EDIT_RENAME, /* the tensor is called `text` */
+    EDIT_JOIN    /* a tensor of the rows of those called by the words of `text`, which go */
 };
+
+#define EDIT_MAX_PARTS 3
 
 struct edit {
     enum edit_kind kind;
@@ -70,6 +73,45 @@ struct edit {
         EDIT_RENAME, name, 0, to, NULL, 0                                                          \
     }
 
+#define JOIN(name, parts)                                                                          \
+    {                                                                                              \
+        EDIT_JOIN, name, 0, parts, NULL, 0                                                         \
+    }
+
+/* Tensor i of a joined one's; NULL behind the last. */
+static inline const struct gguf_tensor *joined_part(const struct gguf *g, const struct edit *d,
+                                                    int i)
+{
+    char words[256], *save = NULL;
+    snprintf(words, sizeof(words), "%s", d->text);
+    const char *word = strtok_r(words, " ", &save);
+    for (; word && i > 0; i--)
+        word = strtok_r(NULL, " ", &save);
+    return word ? gguf_tensor(g, word) : NULL;
+}
+
+static inline bool is_joined(const struct gguf *g, const struct edit *edits,
+                             const struct gguf_tensor *t)
+{
+    for (const struct edit *d = edits; d && d->kind != EDIT_END; d++)
+        for (int i = 0; d->kind == EDIT_JOIN && i < EDIT_MAX_PARTS; i++)
+            if (joined_part(g, d, i) == t)
+                return true;
+    return false;
+}
+
+static inline void declare_joined(struct gguf_writer *w, const struct gguf *g, const struct edit *d)
+{
+    const struct gguf_tensor *first = joined_part(g, d, 0);
+    uint64_t dims[2] = { first->dims[0], 0 };
+    struct error e = { 0 };
+    bool vector = first->n_dims == 1;
+    for (int i = 0; joined_part(g, d, i); i++)
+        dims[1] += joined_part(g, d, i)->elements / (vector ? 1 : dims[0]);
+    if (gguf_writer_tensor(w, d->name, first->type, vector ? 1 : 2, vector ? &dims[1] : dims, &e))
+        fail_test("%s", e.text);
+}
+
 static inline void set_key(struct gguf_writer *w, const struct edit *d)
 {
     if (d->kind == EDIT_U32)
@@ -111,7 +153,7 @@ static inline void declare_tensors(struct gguf_writer *w, const struct gguf *g,
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         const struct edit *d = edit_of(edits, t->name);
         char name[128];
-        if (d && d->kind == EDIT_DROP)
+        if ((d && d->kind == EDIT_DROP) || is_joined(g, edits, t))
             continue;
         snprintf(name, sizeof(name), "%.*s", BYTES_ARG(t->name));
         if (gguf_writer_tensor(w, d && d->kind == EDIT_RENAME ? d->text : name, t->type, t->n_dims,
@@ -122,6 +164,9 @@ static inline void declare_tensors(struct gguf_writer *w, const struct gguf *g,
         if (d->kind == EDIT_ADD &&
             gguf_writer_tensor(w, d->name, QUANT_F32, 1, &(uint64_t){ (uint64_t)d->n }, &e))
             fail_test("%s", e.text);
+    for (const struct edit *d = edits; d && d->kind != EDIT_END; d++)
+        if (d->kind == EDIT_JOIN)
+            declare_joined(w, g, d);
 }
 
 static inline void write_tensors(struct gguf_writer *w, const struct gguf *g,
@@ -132,41 +177,52 @@ static inline void write_tensors(struct gguf_writer *w, const struct gguf *g,
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         const struct edit *d = edit_of(edits, t->name);
         float *copy = malloc(t->bytes);
-        if (d && d->kind == EDIT_DROP) {
+        if ((d && d->kind == EDIT_DROP) || is_joined(g, edits, t)) {
             free(copy);
             continue;
         }
         memcpy(copy, t->data, t->bytes);
         for (uint64_t k = 0; d && d->kind == EDIT_FACTOR && k < t->elements; k++)
-            copy[k] *= (float)d->number;
+            copy[k] *= (float)(d->number * (double)(k / (t->dims[0] * t->dims[1]) + 1));
         assert_int_equal(gguf_writer_data(w, bytes_of(copy, t->bytes), &e), 0);
         free(copy);
     }
     for (const struct edit *d = edits; d && d->kind != EDIT_END; d++)
         for (int k = 0; d->kind == EDIT_ADD && k < d->n; k++) {
-            float value = (float)d->number;
+            float value = (float)(d->number * (k + 1));
             assert_int_equal(gguf_writer_data(w, bytes_of(&value, sizeof(value)), &e), 0);
+        }
+    for (const struct edit *d = edits; d && d->kind != EDIT_END; d++)
+        for (int k = 0; d->kind == EDIT_JOIN && joined_part(g, d, k); k++) {
+            const struct gguf_tensor *t = joined_part(g, d, k);
+            assert_int_equal(gguf_writer_data(w, bytes_of(t->data, t->bytes), &e), 0);
         }
 }
 
-/* Fills w with the file at path, edited (an array that ends with { 0 }; NULL: as it is). Returns
- * what model_build does; wide_close ends it either way. */
-static inline int edited_build(struct wide *w, const char *path, const struct edit *edits,
-                               struct buffer *notes, struct error *e)
+/* The file at path, edited (an array that ends with { 0 }; NULL: as it is), in memory. */
+static inline void edited_file(struct buffer *out, const char *path, const struct edit *edits)
 {
     struct gguf *g;
     struct gguf_writer *writer;
-    *w = (struct wide){ 0 };
-    buffer_init(&w->file, WIDE_MAX_BYTES);
-    if (gguf_open(&g, path, e) || gguf_writer_open_memory(&writer, &w->file, e))
-        fail_test("%s: %s", path, e->text);
+    struct error e = { 0 };
+    buffer_init(out, WIDE_MAX_BYTES);
+    if (gguf_open(&g, path, &e) || gguf_writer_open_memory(&writer, out, &e))
+        fail_test("%s: %s", path, e.text);
     edited_keys(writer, g, edits);
     declare_tensors(writer, g, edits);
     write_tensors(writer, g, edits);
-    if (gguf_writer_finish(writer, e))
-        fail_test("%s: %s", path, e->text);
+    if (gguf_writer_finish(writer, &e))
+        fail_test("%s: %s", path, e.text);
     gguf_writer_close(writer);
     gguf_close(g);
+}
+
+/* Fills w with the edited file. Returns what model_build does; wide_close ends it either way. */
+static inline int edited_build(struct wide *w, const char *path, const struct edit *edits,
+                               struct buffer *notes, struct error *e)
+{
+    *w = (struct wide){ 0 };
+    edited_file(&w->file, path, edits);
     if (gguf_open_bytes(&w->gguf, buffer_bytes(&w->file), e))
         fail_test("%s: %s", path, e->text);
     w->source = (struct weight_source){ .tensor = wide_tensor, .arg = w->gguf };

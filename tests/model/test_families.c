@@ -1,6 +1,6 @@
 /* Every family against its golden logits, and every split of it against the whole: ranks and
  * stages run one after another in this process, exchanges are done by hand. */
-#include "tests/test.h"
+#include "tests/model/edited.h"
 
 #include "backend/backend.h"
 #include "kernels/kernels.h"
@@ -29,6 +29,7 @@ static const struct golden goldens[] = {
 
 /* A model, its tokens and reference logits. */
 struct fixture {
+    struct buffer file; /* of an edited model */
     struct gguf *model, *golden;
     const int32_t *ids;
     const float *logits;
@@ -47,12 +48,13 @@ static int find_tensor(void *arg, const char *name, const uint8_t **data, uint64
     return 0;
 }
 
-static void open_fixture(struct fixture *f, const char *name)
+static void open_fixture(struct fixture *f, const char *name, const struct edit *edits)
 {
     char path[512];
     struct error e = { 0 };
     snprintf(path, sizeof(path), "%s/golden/%s.gguf", getenv("SHOAL_TEST_DATA"), name);
-    if (gguf_open(&f->model, path, &e))
+    edited_file(&f->file, path, edits);
+    if (gguf_open_bytes(&f->model, buffer_bytes(&f->file), &e))
         fail_test("%s", e.text);
     snprintf(path, sizeof(path), "%s/golden/%s.golden.gguf", getenv("SHOAL_TEST_DATA"), name);
     if (gguf_open(&f->golden, path, &e))
@@ -70,6 +72,7 @@ static void close_fixture(struct fixture *f)
 {
     pool_close(f->pool);
     gguf_close(f->model);
+    buffer_done(&f->file);
     gguf_close(f->golden);
 }
 
@@ -261,7 +264,7 @@ static void families_are_right_to_the_logit(void **state)
     (void)state;
     for (size_t g = 0; g < ARRAY_LEN(goldens); g++) {
         struct fixture f;
-        open_fixture(&f, goldens[g].name);
+        open_fixture(&f, goldens[g].name, NULL);
         struct layout whole = whole_model(&f);
         float *logits = run_layout(&f, &whole);
         double limit = fmax(5e-5, 5 * goldens[g].f64), worst = 0, worst_kl = 0;
@@ -297,7 +300,7 @@ static void pipelines_change_no_bit(void **state)
     (void)state;
     for (size_t g = 0; g < ARRAY_LEN(goldens); g++) {
         struct fixture f;
-        open_fixture(&f, goldens[g].name);
+        open_fixture(&f, goldens[g].name, NULL);
         struct layout whole = whole_model(&f);
         float *one = run_layout(&f, &whole);
         int legal = 0;
@@ -317,30 +320,59 @@ static void pipelines_change_no_bit(void **state)
     }
 }
 
+static void check_splits(const struct fixture *f, const char *name)
+{
+    struct layout whole = whole_model(f);
+    int n = whole.cuts[1];
+    const struct layout splits[] = {
+        { 1, { 0, n }, 2, { 1, 1 }, false },    { 1, { 0, n }, 2, { 1, 3 }, true },
+        { 1, { 0, n }, 3, { 2, 1, 1 }, false }, { 1, { 0, n }, 4, { 1, 1, 1, 1 }, false },
+        { 2, { 0, 1, n }, 2, { 1, 1 }, false },
+    };
+    float *one = run_layout(f, &whole);
+    for (size_t s = 0; s < ARRAY_LEN(splits); s++) {
+        float *split = run_layout(f, &splits[s]);
+        double d = relative_difference(f, one, split);
+        if (!(d <= 1e-5))
+            fail_test("%s, split %zu: %g of the row's largest logit", name, s, d);
+        free(split);
+    }
+    free(one);
+}
+
 static void tensor_splits_stay_within_rounding(void **state)
 {
     (void)state;
     for (size_t g = 0; g < ARRAY_LEN(goldens); g++) {
         struct fixture f;
-        open_fixture(&f, goldens[g].name);
-        struct layout whole = whole_model(&f);
-        int n = whole.cuts[1];
-        const struct layout splits[] = {
-            { 1, { 0, n }, 2, { 1, 1 }, false },    { 1, { 0, n }, 2, { 1, 3 }, true },
-            { 1, { 0, n }, 3, { 2, 1, 1 }, false }, { 1, { 0, n }, 4, { 1, 1, 1, 1 }, false },
-            { 2, { 0, 1, n }, 2, { 1, 1 }, false },
-        };
-        float *one = run_layout(&f, &whole);
-        for (size_t s = 0; s < ARRAY_LEN(splits); s++) {
-            float *split = run_layout(&f, &splits[s]);
-            double d = relative_difference(&f, one, split);
-            if (!(d <= 1e-5))
-                fail_test("%s, split %zu: %g of the row's largest logit", goldens[g].name, s, d);
-            free(split);
-        }
-        free(one);
+        open_fixture(&f, goldens[g].name, NULL);
+        check_splits(&f, goldens[g].name);
         close_fixture(&f);
     }
+}
+
+/* What the golden models don't have: factors beside matrices, fused projections. */
+static void splits_of_scaled_and_fused_tensors_do_too(void **state)
+{
+    (void)state;
+    static const char qkv[] = "blk.0.attn_q.weight blk.0.attn_k.weight blk.0.attn_v.weight";
+    const struct edit dense[] = { ADD_TENSOR("blk.0.attn_qkv.scale", 1.5, 1),
+                                  ADD_TENSOR("blk.1.attn_output.scale", 0.75, 1),
+                                  ADD_TENSOR("blk.0.ffn_up.scale", 1.25, 1),
+                                  ADD_TENSOR("blk.1.ffn_down.scale", 1.5, 1),
+                                  ADD_TENSOR("output.scale", 2, 1),
+                                  JOIN("blk.0.attn_qkv.weight", qkv),
+                                  { 0 } };
+    const struct edit experts[] = { ADD_TENSOR("blk.0.ffn_up_exps.scale", 0.25, 8),
+                                    ADD_TENSOR("blk.1.ffn_down_exps.scale", 0.375, 8),
+                                    { 0 } };
+    struct fixture f;
+    open_fixture(&f, "llama", dense);
+    check_splits(&f, "llama with scales");
+    close_fixture(&f);
+    open_fixture(&f, "mixtral", experts);
+    check_splits(&f, "mixtral with scales");
+    close_fixture(&f);
 }
 
 int main(void)
@@ -349,6 +381,7 @@ int main(void)
         cmocka_unit_test(families_are_right_to_the_logit),
         cmocka_unit_test(pipelines_change_no_bit),
         cmocka_unit_test(tensor_splits_stay_within_rounding),
+        cmocka_unit_test(splits_of_scaled_and_fused_tensors_do_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -253,7 +253,11 @@ static void yarn_takes_the_context_where_no_original_is_said(void **state)
     static const char original[] = "llama.rope.scaling.original_context_length";
     const struct edit said[] = { SET_U32(original, 512), { 0 } };
     const struct edit unsaid[] = { DROP(original), SET_U32("llama.context_length", 512), { 0 } };
+    const struct edit zero[] = { SET_U32(original, 0),
+                                 SET_U32("llama.context_length", 512),
+                                 { 0 } };
     assert_same("llama-yarn", said, unsaid);
+    assert_same("llama-yarn", said, zero);
 }
 
 static void windows_follow_a_pattern_in_three_spellings(void **state)

@@ -187,10 +187,11 @@ static void scales_are_applied(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char scale[128], weight[128];
+        double factor = cases[i].n > 1 ? 0.375 : 1.75;
         snprintf(scale, sizeof(scale), "%s.scale", cases[i].matrix);
         snprintf(weight, sizeof(weight), "%s.weight", cases[i].matrix);
-        const struct edit beside[] = { ADD_TENSOR(scale, 1.75, cases[i].n), { 0 } };
-        const struct edit within[] = { FACTOR(weight, 1.75), { 0 } };
+        const struct edit beside[] = { ADD_TENSOR(scale, factor, cases[i].n), { 0 } };
+        const struct edit within[] = { FACTOR(weight, factor), { 0 } };
         double d = difference(cases[i].model, beside, within);
         double effect = difference(cases[i].model, NULL, beside);
         if (!(d < 1e-5) || !(effect > 1e-3))
@@ -215,6 +216,28 @@ static void a_tied_output_has_a_scale_of_its_own(void **state)
     free(y);
 }
 
+/* Queries, keys and values in one tensor are the same model, their biases too. */
+static void fused_projections_are_the_same_model(void **state)
+{
+    (void)state;
+    const struct edit llama[] = {
+        JOIN("blk.0.attn_qkv.weight",
+             "blk.0.attn_q.weight blk.0.attn_k.weight blk.0.attn_v.weight"),
+        JOIN("blk.1.attn_qkv.weight",
+             "blk.1.attn_q.weight blk.1.attn_k.weight blk.1.attn_v.weight"),
+        { 0 }
+    };
+    const struct edit qwen2[] = {
+        JOIN("blk.1.attn_qkv.weight",
+             "blk.1.attn_q.weight blk.1.attn_k.weight blk.1.attn_v.weight"),
+        JOIN("blk.1.attn_qkv.bias", "blk.1.attn_q.bias blk.1.attn_k.bias blk.1.attn_v.bias"),
+        { 0 }
+    };
+    assert_true(difference("llama", NULL, llama) == 0);
+    assert_true(difference("mistral", NULL, llama) == 0);
+    assert_true(difference("qwen2", NULL, qwen2) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +245,7 @@ int main(void)
         cmocka_unit_test(what_no_logit_depends_on_is_passed_over),
         cmocka_unit_test(each_tensor_that_is_missing_is_missed),
         cmocka_unit_test(scales_are_applied),
+        cmocka_unit_test(fused_projections_are_the_same_model),
         cmocka_unit_test(a_tied_output_has_a_scale_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
