@@ -210,6 +210,8 @@ static int chat(struct run *r, struct error *e)
 static int read_piped(const char *given, struct buffer *ret, struct error *e)
 {
     struct buffer piped;
+    if (given && given[strspn(given, " \t\r\n")] == '\0')
+        return fail(e, FAIL_ARG, "the PROMPT is empty: without one there is a chat");
     if (terminal_on_input())
         return given ? buffer_text(ret, given) : 0;
     buffer_init(&piped, MAX_PROMPT);

@@ -24,14 +24,14 @@ static inline void process_ignore_broken_pipes(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* Gives the numbers 0 to 2 to something that fails, where whoever started us closed them: else the
- * next file or socket that is opened would take what is printed. Once, first of all. */
+/* Gives the numbers 0 to 2 to an empty file that can't be written, where whoever started us closed
+ * them: else the next file or socket that is opened would take what is printed. Once, first of
+ * all. */
 static inline void process_keep_standard_numbers(void)
 {
-    static const int modes[] = { O_WRONLY, O_RDONLY, O_RDONLY }; /* the useless one each */
     for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++)
         if (fcntl(i, F_GETFD) < 0)
-            open("/dev/null", modes[i]);
+            open("/dev/null", O_RDONLY);
 }
 
 #endif

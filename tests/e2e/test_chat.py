@@ -334,6 +334,12 @@ def a_pipe_is_one_prompt(w):
     expect(r.returncode == 0 and w.said() == "Explain:\n\n" + text, f"{w.said()!r}")
     r = w.run("Explain:")  # an empty one adds nothing
     expect(r.returncode == 0 and w.said() == "Explain:", f"{w.said()!r}")
+    r = subprocess.run(["/bin/sh", "-c", '"$@" <&-', "sh", w.shoal, "run", "mock", "hi", "--url", w.url],
+                       env=w.environment(w.new_home()), capture_output=True, timeout=WAIT_SECONDS)
+    expect(r.returncode == 0 and w.said() == "hi", f"{r}")
+    r = w.run("", input=b"x")
+    expect(r.returncode == 2 and b"PROMPT is empty" in r.stderr, f"{r}")
+    w.server.asked.clear()
     r = w.run(input=b" \n")
     expect(r.returncode == 2 and b"standard input is empty" in r.stderr and not w.server.asked, f"{r}")
     for bad, why in (b"a\0b", b"byte 1 is NUL"), (b"gr\xfc", b"not UTF-8"):
@@ -452,6 +458,15 @@ def names_what_is_missing(w):
     expect(r.returncode == 1 and r.stdout == "" and r.stderr.startswith("shoal run: nobody"), f"{r}")
 
 
+def ctrl_c_of_a_file_s_one_prompt_exits_130(w):
+    command = [w.shoal, "run", str(w.models / "slow.gguf"), "tell me", "--threads", "1", "--quiet"]
+    with Terminal(command, w.environment(w.new_home())) as t:
+        t.wait(" w")
+        t.type(CTRL_C)
+        status, shown = t.end()
+        expect(status == 130 and "loaded" not in shown, f"{status} {shown[-300:]!r}")
+
+
 def stops_a_file_s_answer(w):
     command = [w.shoal, "run", str(w.models / "slow.gguf"), "--threads", "1", "--temperature", "0"]
     with Terminal(command, w.environment(w.new_home())) as t:
@@ -473,7 +488,8 @@ TESTS = [edits_a_line, recalls_in_another_process, interrupts_at_the_prompt, int
          quiet_and_json_say_nothing_else, a_cut_answer_says_so, rates_of_a_handful_are_not_shown,
          ctrl_c_of_one_prompt_exits_130, every_form_of_an_address_will_do,
          words_wrap_at_the_margin, a_plain_terminal_will_do,
-         names_what_is_missing, stops_a_file_s_answer]
+         names_what_is_missing, ctrl_c_of_a_file_s_one_prompt_exits_130,
+         stops_a_file_s_answer]
 
 
 def setup():
