@@ -103,3 +103,18 @@ bool address_is_loopback(const char *text)
     return strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
            strncmp(host, "::ffff:127.", 11) == 0 || strcmp(host, "localhost") == 0;
 }
+
+void address_source(const char *address, char ret[static ADDRESS_TEXT])
+{
+    char host[ADDRESS_TEXT];
+    int port = 0;
+    struct in6_addr six;
+    if (address_parse(address, 1, host, &port, NULL) != 0) {
+        snprintf(ret, ADDRESS_TEXT, "%.60s", address);
+    } else if (inet_pton(AF_INET6, host, &six) == 1) {
+        memset(six.s6_addr + 8, 0, 8);
+        inet_ntop(AF_INET6, &six, ret, ADDRESS_TEXT);
+    } else {
+        memcpy(ret, host, sizeof host);
+    }
+}

@@ -20,6 +20,10 @@ struct sockaddr;
  * other families. */
 void address_of(const struct sockaddr *a, char ret[static ADDRESS_TEXT]);
 
+/* Whom an address belongs to, as far as others can tell: its host without the port; of IPv6 the
+ * network, since one device has any number of addresses in it. */
+void address_source(const char *address, char ret[static ADDRESS_TEXT]);
+
 /* Puts brackets round IPv6. */
 void address_join(const char *host, int port, char ret[static ADDRESS_TEXT]);
 

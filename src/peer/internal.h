@@ -40,6 +40,7 @@ struct peer {
     int64_t over; /* the number that it gave the last link that was open here */
     bool self, keep;
     bool joined;       /* see peer_was_joined */
+    bool joined_once;  /* it had a link to this device */
     struct link *link; /* open; NULL while not connected, and for self */
     uint64_t dial_at;  /* of a kept one */
     uint64_t seen_ns;  /* when its link ended, or it was first heard of */
@@ -69,6 +70,7 @@ struct peers {
     struct event_base *base;
     uint64_t now_ns;
     struct evconnlistener *listener;
+    bool listener_rests; /* until the next tick */
     struct event *local, *ended;
     struct peer *table[PEERS_MAX]; /* self first */
     int n;
@@ -94,6 +96,10 @@ struct peers {
 
 /* As it is told by others: made fit to be shown. */
 void peer_take_name(struct peer *p, const char *name);
+/* Whether a device that is known was last reached there (address_source). */
+bool source_is_known(const struct peers *all, const char *source);
+/* Whether a device may come: it is known, or an entry is free or can be freed. */
+bool table_has_room(const struct peers *all, const char *id);
 int table_open(struct peers *all, const char *id, const char *name, struct error *e);
 /* Frees the entries without a word to the owner. */
 void table_free(struct peers *all);

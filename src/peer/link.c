@@ -5,6 +5,7 @@
 
 #include "os/clock.h"
 #include "os/log.h"
+#include "peer/pool.h"
 #include "peer/resolve.h"
 
 #include <event2/buffer.h>
@@ -18,7 +19,7 @@
 
 /* Bytes that may wait for a peer which doesn't read: more means that it never will. */
 #define LINK_MAX_WAITING (64u << 20)
-/* Links that have not proved anything yet: strangers can't take all descriptors. */
+/* Accepted links that have not proved anything yet: strangers can't take all descriptors. */
 #define LINK_MAX_UNPROVEN 64
 /* A refused peer gets our record, so that both ends can name both versions, and this long. */
 #define LINGER_NS SECOND_NS
@@ -228,6 +229,7 @@ void link_open(struct link *l, struct peer *peer)
     l->peer = peer;
     if (!l->requests) {
         peer->link = l;
+        peer->joined_once = true;
     }
 }
 
@@ -468,13 +470,33 @@ void link_end_requests(struct peer *p, const char *why)
     }
 }
 
+/* One that was accepted and has proved nothing gives way where there are too many of them. */
+static void make_room(struct peers *all)
+{
+    struct pool_place places[LINK_MAX_UNPROVEN];
+    struct link *links[LINK_MAX_UNPROVEN];
+    int n = 0;
+    for (struct link *l = all->links; l != NULL && n < LINK_MAX_UNPROVEN; l = l->next) {
+        if (!l->client && (l->state == LINK_TLS || l->state == LINK_PROOF)) {
+            places[n] = (struct pool_place){ .since_ns = l->opened_ns };
+            address_source(l->address, places[n].source);
+            places[n].known = source_is_known(all, places[n].source);
+            links[n++] = l;
+        }
+    }
+    if (n == LINK_MAX_UNPROVEN) {
+        int i = pool_yields(places, n);
+        log_limited(LOG_WARN, "cluster", "too many unproven links", places[i].source,
+                    "%d connections have proved nothing: one from %s makes room", n,
+                    places[i].source);
+        link_end(links[i], "it made room for others");
+    }
+}
+
 void link_accept(struct peers *all, evutil_socket_t fd, const char *from, uint64_t since_ns)
 {
-    int unproven = 0;
-    for (const struct link *l = all->links; l != NULL; l = l->next) {
-        unproven += l->state == LINK_TLS || l->state == LINK_PROOF;
-    }
-    struct link *l = unproven < LINK_MAX_UNPROVEN ? link_new(all, fd, false) : NULL;
+    make_room(all);
+    struct link *l = link_new(all, fd, false);
     if (l == NULL) {
         evutil_closesocket(fd);
         return;

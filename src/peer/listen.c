@@ -6,6 +6,7 @@
 #include "os/log.h"
 #include "peer/data.h"
 #include "peer/link.h"
+#include "peer/pool.h"
 #include "secure/listener.h"
 #include "transport/transport.h"
 
@@ -35,7 +36,9 @@ static void guest_free(struct guest *g)
         at = &(*at)->next;
     }
     *at = g->next;
-    event_free(g->event);
+    if (g->event != NULL) {
+        event_free(g->event);
+    }
     free(g);
 }
 
@@ -63,27 +66,52 @@ static void on_guest(evutil_socket_t fd, short what, void *arg)
         /* Half a preamble: the socket stays readable, so only time is waited for. */
         const struct timeval pause = { 0, PIECE_WAIT_US };
         event_free(g->event);
-        g->event = evtimer_new(all->base, on_guest, g);
-        event_assign(g->event, all->base, fd, EV_TIMEOUT, on_guest, g);
-        event_add(g->event, &pause);
+        g->event = event_new(all->base, fd, EV_TIMEOUT, on_guest, g);
+        if (g->event == NULL || event_add(g->event, &pause) != 0) {
+            guest_free(g);
+            evutil_closesocket(fd);
+        }
     }
+}
+
+/* One that said nothing gives way where there are `most` of them. */
+static void make_room(struct peers *all, int most)
+{
+    struct pool_place places[MAX_GUESTS];
+    struct guest *guests[MAX_GUESTS];
+    int n = 0;
+    for (struct guest *g = all->guests; g != NULL && n < MAX_GUESTS; g = g->next) {
+        places[n] = (struct pool_place){ .since_ns = g->since_ns };
+        address_source(g->from, places[n].source);
+        places[n].known = source_is_known(all, places[n].source);
+        guests[n++] = g;
+    }
+    if (n < most) {
+        return;
+    }
+    int i = pool_yields(places, n);
+    evutil_socket_t fd = guests[i]->fd;
+    log_limited(LOG_WARN, "cluster", "too many silent connections", places[i].source,
+                "%d connections say nothing: one from %s makes room", n, places[i].source);
+    guest_free(guests[i]);
+    evutil_closesocket(fd);
 }
 
 static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
                       int size, void *arg)
 {
     struct peers *all = arg;
-    int n = 0;
     (void)listener;
     (void)size;
-    for (const struct guest *g = all->guests; g != NULL; g = g->next) {
-        n++;
-    }
-    struct guest *g = n < MAX_GUESTS ? calloc(1, sizeof *g) : NULL;
+    make_room(all, MAX_GUESTS);
+    struct guest *g = calloc(1, sizeof *g);
     if (g != NULL) {
         g->event = event_new(all->base, fd, EV_READ, on_guest, g);
     }
-    if (g == NULL || g->event == NULL) {
+    if (g == NULL || g->event == NULL || event_add(g->event, NULL) != 0) {
+        if (g != NULL && g->event != NULL) {
+            event_free(g->event);
+        }
         free(g);
         evutil_closesocket(fd);
         return;
@@ -94,7 +122,19 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t fd, struc
     address_of(address, g->from);
     g->next = all->guests;
     all->guests = g;
-    event_add(g->event, NULL);
+}
+
+/* Descriptors or memory have ended: the port rests until the next tick instead of being asked again
+ * at once and for ever, and one that says nothing gives its descriptor back. */
+static void on_accept_error(struct evconnlistener *listener, void *arg)
+{
+    struct peers *all = arg;
+    log_limited(LOG_WARN, "cluster", "no connection can be accepted", "",
+                "no connection can be accepted at the peer port: %s",
+                evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+    evconnlistener_disable(listener);
+    all->listener_rests = true;
+    make_room(all, 1);
 }
 
 int listen_open(struct peers *all, struct error *e)
@@ -119,12 +159,16 @@ int listen_open(struct peers *all, struct error *e)
         evutil_closesocket(fd);
         return fail(e, FAIL_NOMEM, "memory for the peer port");
     }
+    evconnlistener_set_error_cb(all->listener, on_accept_error);
     peers_self(all)->port = port;
     return 0;
 }
 
 void listen_tick(struct peers *all)
 {
+    if (all->listener_rests && all->listener != NULL) {
+        all->listener_rests = evconnlistener_enable(all->listener) != 0;
+    }
     for (struct guest *g = all->guests, *next; g != NULL; g = next) {
         next = g->next;
         if (all->now_ns - g->since_ns > HANDSHAKE_NS) {

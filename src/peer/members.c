@@ -67,7 +67,10 @@ enum peer_verdict on_members(void *arg, struct peer *from, const void *fields, s
             continue;
         }
         peer_take_name(p, one.name);
-        snprintf(p->address, sizeof p->address, "%s", one.address);
+        /* Where a kept one is, it says itself; else any member could lead us away from it. */
+        if (!p->keep || p->address[0] == '\0' || from->keep) {
+            snprintf(p->address, sizeof p->address, "%s", one.address);
+        }
         if (one.keep && !p->keep && all->options.events->keep(all->options.arg, p, from)) {
             peer_keep(p, true);
         }

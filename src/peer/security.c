@@ -242,6 +242,10 @@ int security_check(struct peers *all, struct ssl_st *ssl, bool client, struct li
     identity_format(proof->peer, key);
     code = handshake_check(bytes, client ? HANDSHAKE_SERVER : HANDSHAKE_CLIENT, &binding,
                            proof->key, e);
+    if (code == 0 && !table_has_room(all, proof->peer)) {
+        /* Before the invitation is spent. */
+        code = fail(e, FAIL_LIMIT, "%d devices are linked, the most there may be", PEERS_MAX);
+    }
     if (code == 0 && !client && proof->by == HANDSHAKE_BY_INVITATION) {
         code = invitation_redeem(all->options.home, proof->invitation, clock_wall_s(), e);
     }

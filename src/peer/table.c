@@ -20,6 +20,18 @@ void peer_take_name(struct peer *p, const char *name)
     display_copy(p->name, sizeof p->name, bytes_text(name));
 }
 
+bool source_is_known(const struct peers *all, const char *source)
+{
+    char own[ADDRESS_TEXT];
+    for (int i = 1; i < all->n; i++) {
+        address_source(all->table[i]->address, own);
+        if (all->table[i]->joined_once && strcmp(own, source) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct peer *peers_self(const struct peers *all)
 {
     return all->table[0];
@@ -45,27 +57,37 @@ struct peer *peers_find(const struct peers *all, const char *id)
     return NULL;
 }
 
-/* Room for one more. False where every entry is needed. */
-static bool make_room(struct peers *all)
+/* The entry that gives way when one is needed; 0 where every one is needed. */
+static int yields(const struct peers *all)
 {
-    int oldest = -1;
-    if (all->n < PEERS_MAX) {
-        return true;
-    }
+    int oldest = 0;
     for (int i = 1; i < all->n; i++) {
         const struct peer *p = all->table[i];
         bool free_to_go = p->link == NULL && !p->keep && !link_named(p) && !channel_named(p);
-        if (free_to_go && (oldest < 0 || p->seen_ns < all->table[oldest]->seen_ns)) {
+        if (free_to_go && (oldest == 0 || p->seen_ns < all->table[oldest]->seen_ns)) {
             oldest = i;
         }
     }
-    if (oldest < 0) {
+    return oldest;
+}
+
+bool table_has_room(const struct peers *all, const char *id)
+{
+    return peers_find(all, id) != NULL || all->n < PEERS_MAX || yields(all) > 0;
+}
+
+static bool make_room(struct peers *all)
+{
+    int i = all->n < PEERS_MAX ? 0 : yields(all);
+    if (all->n == PEERS_MAX && i == 0) {
         return false;
     }
-    struct peer *p = all->table[oldest];
-    all->options.events->forgotten(all->options.arg, p);
-    all->table[oldest] = all->table[--all->n];
-    free(p);
+    if (i > 0) {
+        struct peer *p = all->table[i];
+        all->options.events->forgotten(all->options.arg, p);
+        all->table[i] = all->table[--all->n];
+        free(p);
+    }
     return true;
 }
 

@@ -167,29 +167,53 @@ static int parse_lines(struct list *l, const char *text, struct error *e)
     return 0;
 }
 
-static int list_open(struct list *l, const char *home, struct error *e)
+/* Without the lock: the file is only ever replaced as a whole. */
+static int list_read(struct list *l, const char *home, struct error *e)
 {
-    char path[SECURE_PATH], text[FILE_BYTES + 1];
+    char text[FILE_BYTES + 1];
     *l = (struct list){ .lock = -1 };
-    int code = secure_path(path, home, "invitations.lock", e);
-    code = code == 0 ? secure_path(l->path, home, "invitations", e) : code;
-    code = code == 0 ? file_make_directory(home, 0700, e) : code;
-    if (code != 0) {
-        return code;
-    }
-    l->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (l->lock < 0 || flock(l->lock, LOCK_EX) != 0) {
-        code = fail(e, FAIL_IO, "%s: %s", path, strerror(errno));
-        list_close(l);
-        return code;
-    }
-    code = secret_read(text, sizeof text, l->path, e);
+    int code = secure_path(l->path, home, "invitations", e);
+    code = code == 0 ? secret_read(text, sizeof text, l->path, e) : code;
     code = code == FAIL_NOT_FOUND ? 0 : code == 0 ? parse_lines(l, text, e) : code;
     OPENSSL_cleanse(text, sizeof text);
     if (code != 0) {
         list_close(l);
     }
     return code;
+}
+
+static int take_lock(const char *path, bool wait, struct error *e)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0 && flock(fd, LOCK_EX | (wait ? 0 : LOCK_NB)) == 0) {
+        return fd;
+    }
+    int code = fd >= 0 && errno == EWOULDBLOCK
+                   ? fail(e, FAIL_BUSY, "%s is held by another process", path)
+                   : fail(e, FAIL_IO, "%s: %s", path, strerror(errno));
+    if (fd >= 0) {
+        close(fd);
+    }
+    return code;
+}
+
+/* With the lock, to be changed. wait: for whoever holds it. */
+static int list_open(struct list *l, const char *home, bool wait, struct error *e)
+{
+    char path[SECURE_PATH];
+    int code = secure_path(path, home, "invitations.lock", e);
+    code = code == 0 ? file_make_directory(home, 0700, e) : code;
+    int lock = code == 0 ? take_lock(path, wait, e) : code;
+    if (lock < 0) {
+        return lock;
+    }
+    code = list_read(l, home, e);
+    if (code != 0) {
+        close(lock);
+        return code;
+    }
+    l->lock = lock;
+    return 0;
 }
 
 static int list_write(const struct list *l, struct error *e)
@@ -233,7 +257,7 @@ int invitation_create(struct invitation *ret, const char *home, int64_t now_s, i
     int code = secure_random(fresh.id, sizeof fresh.id, e);
     code = code == 0 ? secure_random(fresh.key, sizeof fresh.key, e) : code;
     struct list l;
-    code = code == 0 ? list_open(&l, home, e) : code;
+    code = code == 0 ? list_open(&l, home, true, e) : code;
     if (code != 0) {
         return code;
     }
@@ -283,7 +307,7 @@ int invitation_find(uint8_t key[static INVITATION_KEY], const char *home,
                     const uint8_t id[static INVITATION_ID], int64_t now_s, struct error *e)
 {
     struct list l;
-    int code = list_open(&l, home, e);
+    int code = list_read(&l, home, e);
     if (code != 0) {
         return code;
     }
@@ -299,7 +323,7 @@ int invitation_redeem(const char *home, const uint8_t id[static INVITATION_ID], 
                       struct error *e)
 {
     struct list l;
-    int code = list_open(&l, home, e);
+    int code = list_open(&l, home, false, e);
     if (code != 0) {
         return code;
     }

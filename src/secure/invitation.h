@@ -44,11 +44,12 @@ int invitation_create(struct invitation *ret, const char *home, int64_t now_s, i
 void invitation_name_head(struct invitation *i, const char *home);
 
 /* The key of an open invitation: to check a joiner's proof. FAIL_NOT_FOUND for an unknown or used
- * one, FAIL_AUTH for an expired one; FAIL_IO. */
+ * one, FAIL_AUTH for an expired one; FAIL_IO. Never waits for another process. */
 int invitation_find(uint8_t key[static INVITATION_KEY], const char *home,
                     const uint8_t id[static INVITATION_ID], int64_t now_s, struct error *e);
 
-/* Uses it up, after the joiner has proved it. Errors as above; one caller only gets 0. */
+/* Uses it up, after the joiner has proved it. Errors as above, and FAIL_BUSY while another process
+ * changes the list; one caller only gets 0. Never waits. */
 int invitation_redeem(const char *home, const uint8_t id[static INVITATION_ID], int64_t now_s,
                       struct error *e);
 

@@ -1,11 +1,14 @@
 /* Device keys, the cluster key, texts, invitations. */
 #include "tests/test.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/hex.h"
+#include "os/file.h"
 #include "secure/identity.h"
 #include "secure/invitation.h"
 #include "secure/text.h"
@@ -36,8 +39,8 @@ static int tear_down(void **state)
 {
     struct home *h = *state;
     static const char *const names[] = { "device.key",       "cluster.key", "invitations",
-                                         "invitations.lock", "device.lock", "cluster.key.old",
-                                         "cluster.own" };
+                                         "invitations.lock", "head",        "device.lock",
+                                         "cluster.key.old",  "cluster.own" };
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         unlink(in_home(h, names[i]));
     }
@@ -88,6 +91,56 @@ static void a_home_is_held_by_one(void **state)
     assert_int_equal(home_hold(&second, h->path, &e), 0);
     home_release(second);
     home_release(-1);
+}
+
+/* A device looks invitations up while it serves: it must not wait for whoever holds the lock. */
+static void a_held_lock_delays_no_device(void **state)
+{
+    struct home *h = *state;
+    struct error e = { 0 };
+    struct invitation i;
+    uint8_t key[INVITATION_KEY];
+    assert_int_equal(invitation_create(&i, h->path, 1000, 1, &e), 0);
+    int lock = open(in_home(h, "invitations.lock"), O_RDWR | O_CLOEXEC);
+    assert_true(lock >= 0);
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    assert_int_equal(invitation_find(key, h->path, i.id, 1000, &e), 0);
+    assert_memory_equal(key, i.key, sizeof key);
+    assert_int_equal(invitation_redeem(h->path, i.id, 1000, &e), FAIL_BUSY);
+    close(lock);
+    assert_int_equal(invitation_redeem(h->path, i.id, 1000, &e), 0);
+    assert_int_equal(invitation_find(key, h->path, i.id, 1000, &e), FAIL_NOT_FOUND);
+}
+
+static void an_invitation_names_its_head(void **state)
+{
+    struct home *h = *state;
+    struct error e = { 0 };
+    struct invitation i, back;
+    struct identity *id = NULL;
+    uint8_t key[CLUSTER_KEY];
+    char text[INVITATION_TEXT], head[IDENTITY_TEXT], line[IDENTITY_TEXT + 20];
+    assert_int_equal(identity_open(&id, h->path, &e), 0);
+    assert_int_equal(invitation_create(&i, h->path, 1000, 1, &e), 0);
+    invitation_name_head(&i, h->path);
+    assert_false(i.has_head); /* nobody is known yet */
+    assert_int_equal(cluster_key_create(key, h->path, &e), 0);
+    invitation_name_head(&i, h->path);
+    assert_true(i.has_head); /* the device that made the key */
+    invitation_format(text, &i);
+    assert_int_equal(invitation_parse(&back, bytes_text(text), &e), 0);
+    assert_true(back.has_head);
+    hex_format(head, back.head, sizeof back.head);
+    assert_string_equal(head, id->id);
+    /* At a member it is whom the member follows. */
+    unlink(in_home(h, "cluster.own"));
+    memset(head, 'a', 64);
+    snprintf(line, sizeof line, "%s mark\n", head);
+    assert_int_equal(file_write_atomic(in_home(h, "head"), bytes_text(line), 0600, &e), 0);
+    invitation_name_head(&i, h->path);
+    assert_true(i.has_head);
+    assert_int_equal(i.head[0], 0xaa);
+    identity_close(id);
 }
 
 static void damaged_and_open_keys_are_refused(void **state)
@@ -239,6 +292,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_device_keeps_its_key, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_home_is_held_by_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_held_lock_delays_no_device, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_invitation_names_its_head, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damaged_and_open_keys_are_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_cluster_key_is_made_once, set_up, tear_down),
         cmocka_unit_test(texts_are_reversible),

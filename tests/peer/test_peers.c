@@ -1,0 +1,289 @@
+/* Two devices of the peer layer alone, over loopback: links that cross, ends that are told later. */
+#include "tests/test.h"
+
+#include "os/clock.h"
+#include "os/file.h"
+#include "os/log.h"
+#include "peer/peer.h"
+#include "secure/identity.h"
+#include "transport/transport.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define TICK_NS (CLOCK_NS_PER_S / 4)
+
+struct end {
+    char home[128];
+    struct peers *peers;
+    struct channel *came, *opened;
+    char failure[ERROR_TEXT];
+    int joined, lost;
+    bool busy; /* within a call of the test's */
+};
+
+struct fixture {
+    struct event_base *base;
+    char root[64];
+    struct end ends[2];
+    struct loop_time time;
+};
+
+static json_t *facts(void *arg)
+{
+    (void)arg;
+    return json_object();
+}
+
+static int take_facts(void *arg, struct peer *from, const json_t *m, struct error *e)
+{
+    return 0;
+}
+
+static void joined(void *arg, struct peer *p)
+{
+    ((struct end *)arg)->joined++;
+}
+
+static void lost(void *arg, struct peer *p, const char *why)
+{
+    struct end *end = arg;
+    assert_false(end->busy);
+    end->lost++;
+}
+
+static void forgotten(void *arg, struct peer *p)
+{
+}
+
+static bool keep(void *arg, struct peer *p, struct peer *says)
+{
+    return false;
+}
+
+static bool may_send(void *arg, const struct peer *from, int sender)
+{
+    return false;
+}
+
+static const struct peer_events events = { .facts = facts,
+                                           .take_facts = take_facts,
+                                           .joined = joined,
+                                           .lost = lost,
+                                           .forgotten = forgotten,
+                                           .keep = keep,
+                                           .may_send = may_send };
+
+static int awaits(void *arg, struct peer *from, const struct channel_purpose *p,
+                  size_t *max_message, struct error *e)
+{
+    *max_message = 1000;
+    return p->index < 2 ? 0 : fail(e, FAIL_NOT_FOUND, "nobody waits for it");
+}
+
+static void came(void *arg, const struct channel_purpose *p, struct channel *channel)
+{
+    ((struct end *)arg)->came = channel;
+}
+
+static void opened(void *arg, const struct channel_purpose *p, struct channel *channel,
+                   const struct error *error)
+{
+    struct end *end = arg;
+    assert_false(end->busy);
+    end->opened = channel;
+    snprintf(end->failure, sizeof end->failure, "%s", error != NULL ? error->text : "");
+}
+
+static const struct channel_owner channels = { awaits, came, opened };
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    uint8_t key[CLUSTER_KEY];
+    struct error e = { 0 };
+    f->base = event_base_new();
+    snprintf(f->root, sizeof f->root, "/tmp/shoal-test-XXXXXX");
+    assert_non_null(mkdtemp(f->root));
+    log_set_level(LOG_ERROR);
+    loop_time_turn(&f->time, clock_now_ns(), TICK_NS);
+    for (int i = 0; i < 2; i++) {
+        struct end *end = &f->ends[i];
+        snprintf(end->home, sizeof end->home, "%s/%d", f->root, i);
+        assert_int_equal(i == 0 ? cluster_key_create(key, end->home, &e)
+                                : cluster_key_store(key, end->home, &e),
+                         0);
+        assert_int_equal(peers_open(&end->peers,
+                                    &(struct peers_options){ .base = f->base,
+                                                             .now_ns = f->time.now_ns,
+                                                             .home = end->home,
+                                                             .name = i == 0 ? "A" : "B",
+                                                             .events = &events,
+                                                             .channels = &channels,
+                                                             .seal = true,
+                                                             .arg = end },
+                                    &e),
+                         0);
+    }
+    *state = f;
+    return 0;
+}
+
+static bool remove_one(void *folder, const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", (const char *)folder, name);
+    unlink(path);
+    return true;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    for (int i = 0; i < 2; i++) {
+        struct end *end = &f->ends[i];
+        channel_close(end->came);
+        channel_close(end->opened);
+        peers_close(end->peers);
+        file_list(end->home, remove_one, end->home, NULL);
+        rmdir(end->home);
+    }
+    rmdir(f->root);
+    event_base_free(f->base);
+    free(f);
+    return 0;
+}
+
+static struct peer *other(struct fixture *f, int i)
+{
+    char address[ADDRESS_TEXT];
+    struct peers *to = f->ends[1 - i].peers;
+    address_join("127.0.0.1", peers_port(to), address);
+    return peers_add(f->ends[i].peers, peer_id(peers_self(to)), address);
+}
+
+static void turn(struct fixture *f)
+{
+    const struct timeval pause = { 0, 1000 };
+    event_base_loopexit(f->base, &pause);
+    event_base_dispatch(f->base);
+    uint64_t before = f->time.clock_ns;
+    if (clock_now_ns() - before >= TICK_NS / 10) {
+        loop_time_turn(&f->time, clock_now_ns(), TICK_NS);
+        for (int i = 0; i < 2; i++) {
+            peers_tick(f->ends[i].peers, f->time.now_ns);
+        }
+    }
+}
+
+static bool all_here(const struct fixture *f)
+{
+    bool here = true;
+    for (int i = 0; i < 2; i++) {
+        here = here && f->ends[i].came != NULL && f->ends[i].opened != NULL;
+    }
+    return here;
+}
+
+/* Both open a channel to the other at once, so both dial: one link is chosen before either is used,
+ * and both channels come over it. */
+static void links_that_cross_lose_nothing(void **state)
+{
+    struct fixture *f = *state;
+    for (int i = 0; i < 2; i++) {
+        f->ends[i].busy = true;
+        peer_channel_open(other(f, i), &(struct channel_purpose){ 7, 1, i }, 1000);
+        f->ends[i].busy = false;
+    }
+    uint64_t until = clock_deadline(10 * CLOCK_NS_PER_S);
+    while (!all_here(f) && f->ends[0].failure[0] == '\0' && f->ends[1].failure[0] == '\0' &&
+           clock_now_ns() < until) {
+        turn(f);
+    }
+    assert_string_equal(f->ends[0].failure, "");
+    assert_string_equal(f->ends[1].failure, "");
+    assert_true(all_here(f));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(f->ends[i].joined, 1);
+        assert_int_equal(f->ends[i].lost, 0);
+        assert_int_equal(channel_max_message(f->ends[i].came), 1000);
+        assert_int_equal(channel_max_message(f->ends[i].opened), 1000);
+    }
+}
+
+static void link_up(struct fixture *f)
+{
+    peer_channel_open(other(f, 0), &(struct channel_purpose){ 7, 1, 0 }, 1000);
+    uint64_t until = clock_deadline(10 * CLOCK_NS_PER_S);
+    while (f->ends[0].opened == NULL && clock_now_ns() < until) {
+        turn(f);
+    }
+    assert_non_null(f->ends[0].opened);
+}
+
+/* What nobody reads ends a link, but the sender's loop goes on: the end is told in the next turn. */
+static void an_end_is_told_in_a_turn_of_its_own(void **state)
+{
+    struct fixture *f = *state;
+    link_up(f);
+    struct peer *p = other(f, 0);
+    char *text = malloc(1u << 19);
+    memset(text, 'x', (1u << 19) - 1);
+    text[(1u << 19) - 1] = '\0';
+    f->ends[0].busy = true;
+    for (int i = 0; i < 200; i++) { /* 100 MB, more than a link holds */
+        peer_send(p, json_pack("{s:s, s:s}", "type", "nothing", "text", text));
+    }
+    assert_false(peer_alive(p)); /* marked at once */
+    assert_int_equal(f->ends[0].lost, 0);
+    f->ends[0].busy = false;
+    uint64_t until = clock_deadline(10 * CLOCK_NS_PER_S);
+    while (f->ends[0].lost == 0 && clock_now_ns() < until) {
+        turn(f);
+    }
+    assert_int_equal(f->ends[0].lost, 1);
+    free(text);
+}
+
+/* A channel that the other end does not await fails with its words, later. */
+static void an_unawaited_channel_says_so(void **state)
+{
+    struct fixture *f = *state;
+    link_up(f);
+    channel_close(f->ends[0].opened);
+    f->ends[0].opened = NULL;
+    peer_channel_open(other(f, 0), &(struct channel_purpose){ 7, 1, 5 }, 1000);
+    uint64_t until = clock_deadline(10 * CLOCK_NS_PER_S);
+    while (f->ends[0].failure[0] == '\0' && clock_now_ns() < until) {
+        turn(f);
+    }
+    assert_non_null(strstr(f->ends[0].failure, "nobody waits for it"));
+}
+
+/* Names that a member invents fill no table: who is linked or kept stays. */
+static void invented_devices_make_room(void **state)
+{
+    struct fixture *f = *state;
+    link_up(f);
+    struct peers *all = f->ends[0].peers;
+    for (int i = 0; i < 5 * PEERS_MAX; i++) {
+        char id[PEER_ID_TEXT];
+        snprintf(id, sizeof id, "%064d", i);
+        assert_non_null(peers_add(all, id, "10.0.0.1:1"));
+        assert_true(peers_count(all) <= PEERS_MAX);
+    }
+    assert_true(peer_alive(other(f, 0)));
+    assert_ptr_equal(peers_at(all, 0), peers_self(all));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(links_that_cross_lose_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_end_is_told_in_a_turn_of_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_unawaited_channel_says_so, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(invented_devices_make_room, set_up, tear_down),
+    };
+    return cmocka_run_group_tests_name("peers", tests, NULL, NULL);
+}
