@@ -78,6 +78,7 @@ bench: all
 	@tools/bench.sh $(BUILD)
 
 lint:
+	@tools/lint.py --self-test
 	@tools/lint.py
 
 format:

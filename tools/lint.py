@@ -32,6 +32,10 @@ OS_LAYERS = {"os", "transport", "peer", "secure", "discover"}
 PRINTS = re.compile(r"\b(stdout|stderr|f?printf|vf?printf|f?puts|f?putc|putchar|json_dumpf|perror)\b")
 PRINTER = "src/cli/print.c"
 INCLUDE = re.compile(r'^#include "([a-z0-9_]+)/([^"]+)"')
+STRUCT = re.compile(r"^struct (\w+) \{", re.M)
+# A function that other files can see, and a name that is used as a value or called.
+DEFINITION = re.compile(r"^(?!static|typedef)[a-z][^;{}#]*?\b(\w+)\([^;{}]*\)\s*\n\{", re.M)
+USE = re.compile(r"(?<![.>\w])(?<!enum )(?<!struct )([a-z_]\w+)\b(?!\s*:)")
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX)\b")
 COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
 # A prototype in a header, at column 0, that ends with ");" or an attribute.
@@ -39,13 +43,16 @@ PROTOTYPE = re.compile(r"^(?!typedef|static|#|extern)[a-z][A-Za-z0-9_ \*]*?\b([a
 
 
 def read_layers():
-    layers = {}
+    """Layer -> layers that it may include, and the (kind, layer) that still have circles."""
+    layers, exempt = {}, set()
     for line in (ROOT / "tools/layers.txt").read_text().splitlines():
         line = line.split("#")[0].strip()
-        if line:
-            name, _, allowed = line.partition(":")
-            layers[name.strip()] = set(allowed.split())
-    return layers
+        name, _, listed = line.partition(":")
+        if name.startswith("circles of "):
+            exempt |= {(name.removeprefix("circles of "), layer) for layer in listed.split()}
+        elif line:
+            layers[name.strip()] = set(listed.split())
+    return layers, exempt
 
 
 def find_cycle(layers):
@@ -60,6 +67,75 @@ def find_cycle(layers):
                 seen.add(layer)
                 todo += layers.get(layer, ())
     return None
+
+
+def circles(graph):
+    """Groups of nodes that reach each other (Tarjan's strongly connected components above one)."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for other in graph.get(node, ()):
+            if other not in index:
+                visit(other)
+            if other in stack:
+                low[node] = min(low[node], low[other])
+        if low[node] == index[node]:
+            group = stack[stack.index(node):]
+            del stack[stack.index(node):]
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for node in graph:
+        if node not in index:
+            visit(node)
+    return sorted(found)
+
+
+def include_graph(files):
+    """File (a .c with its .h) -> files of the same layer that it includes. A header named
+    internal.h or ..._internal.h without a .c only says what several files share: it is none."""
+    graph = {}
+    sources = {f.unit for f in files if f.path.suffix == ".c"}
+    for f in files:
+        for line in f.lines:
+            match = INCLUDE.match(line)
+            if match and match.group(1) == f.layer:
+                graph.setdefault(f.unit, set()).add(f"{f.layer}/{match.group(2)}".rsplit(".", 1)[0])
+        graph.setdefault(f.unit, set()).discard(f.unit)
+    shared = {u for u in graph if u.endswith("internal") and u not in sources}
+    return {u: to - shared for u, to in graph.items() if u not in shared}
+
+
+def call_graph(files):
+    """File -> files of the same layer whose functions it names: what internal.h hides."""
+    defined, graph = {}, {}
+    for f in files:
+        if f.path.suffix == ".c":
+            for match in DEFINITION.finditer("\n".join(f.code)):
+                defined.setdefault(match.group(1), f.unit)
+    for f in files:
+        if f.path.suffix != ".h":
+            names = set(USE.findall("\n".join(f.code)))
+            graph.setdefault(f.unit, set()).update(defined[n] for n in names if n in defined)
+            graph[f.unit].discard(f.unit)
+    return graph
+
+
+def check_circles(files, exempt):
+    """Circles of files within a layer. exempt: (kind, layer) -> reported as outdated when clean."""
+    found = []
+    for layer in sorted({f.layer for f in files if f.layer}):
+        of_layer = [f for f in files if f.layer == layer]
+        for kind, graph in (("includes", include_graph), ("calls", call_graph)):
+            groups = circles(graph(of_layer))
+            if groups and (kind, layer) not in exempt:
+                found += [f"src/{g[0]}: a circle of {kind}: {', '.join(g)}" for g in groups]
+            if not groups and (kind, layer) in exempt:
+                found.append(f"tools/layers.txt: {layer} has no circle of {kind} any more: "
+                             f"take it off the list")
+    return found
 
 
 def blank(text):
@@ -93,6 +169,7 @@ class File:
         self.layers = layers
         parts = path.relative_to(ROOT).parts
         self.layer = parts[1] if parts[0] == "src" else None
+        self.unit = "/".join(parts[1:]).rsplit(".", 1)[0]
         self.found = []
 
     def report(self, line, what):
@@ -109,12 +186,25 @@ class File:
             match = INCLUDE.match(line)
             if match and match.group(1) not in allowed:
                 self.report(i, f"{self.layer} must not include {match.group(1)} (tools/layers.txt)")
-            if match and match.group(2) == "internal.h" and match.group(1) != self.layer:
-                self.report(i, f"{match.group(1)}/internal.h is for {match.group(1)} only")
+            if match and match.group(2).endswith("internal.h"):
+                self.check_internal(i, match.group(1), match.group(2))
             if self.layer not in OS_LAYERS and (match := OS_HEADER.match(line)):
                 self.report(i, f"<{match.group(1)}> belongs to os, transport, peer or secure")
             if re.match(r"#include .*\.\./", line):
                 self.report(i, "include by the layer's name, not by ..")
+
+    def check_internal(self, line, layer, header):
+        """Structs of internal.h are their layer's, those of NAME_internal.h the files NAME...'s:
+        others may call what it declares, but not look into its structs."""
+        owner, _, _ = pathlib.PurePath(header).name.rpartition("_internal.h")
+        path = ROOT / "src" / layer / header
+        if layer != self.layer:
+            self.report(line, f"{layer}/{header} is for {layer} only")
+        elif owner and not self.path.name.startswith(owner) and path.exists():
+            for name in STRUCT.findall(path.read_text()):
+                for i, code in enumerate(self.code, 1):
+                    if re.search(rf"\bstruct {name}\b", code):
+                        self.report(i, f"struct {name} is for {owner}*.c only ({layer}/{header})")
 
     def check_words(self):
         calls = re.compile(r"(?<![\w.>])(" + "|".join(BANNED) + r")\s*\(")
@@ -204,8 +294,49 @@ def check_format(paths):
             for n, k in first.items()]
 
 
+class Planted:
+    """A file that isn't there, for the self-test."""
+
+    def __init__(self, unit, suffix, text):
+        self.unit, self.layer = unit, unit.split("/")[0]
+        self.path = pathlib.PurePath(unit + suffix)
+        self.lines = text.split("\n")
+        self.code = blank(text).split("\n")
+
+
+def self_test():
+    """Planted circles are found, and what only looks like one is not."""
+    def planted(*files):
+        return check_circles([Planted(*f) for f in files], set())
+
+    function = "int {0}(void)\n{{\n    return {1};\n}}\n".format
+    clean = [("x/a", ".c", '#include "x/a.h"\n#include "x/b.h"\n' + function("a_do", "b_do()")),
+             ("x/a", ".h", ""), ("x/b", ".h", "int b_do(void);"),
+             ("x/b", ".c", '#include "x/b.h"\n' + function("b_do", "s->a_do + t.a_do /* a_do() */"))]
+    cases = [
+        ("no circle", 0, clean),
+        ("two headers", 1, [("x/a", ".h", '#include "x/b.h"'), ("x/b", ".h", '#include "x/a.h"')]),
+        ("three files", 1, [("x/a", ".c", '#include "x/b.h"'), ("x/b", ".c", '#include "x/c.h"'),
+                            ("x/c", ".h", '#include "x/a.h"'), ("x/b", ".h", "")]),
+        ("through a shared header", 0, [("x/internal", ".h", '#include "x/a.h"'), ("x/a", ".h", ""),
+                                        ("x/a", ".c", '#include "x/internal.h"')]),
+        ("calls behind a shared header", 1, [("x/a", ".c", function("a_do", "b_do()")),
+                                             ("x/b", ".c", function("b_do", "a_do()"))]),
+        ("a function as a value", 1, [("x/a", ".c", function("a_do", "b_do()")),
+                                      ("x/b", ".c", function("b_do", "call(a_do)"))]),
+        ("two layers", 0, [("x/a", ".c", '#include "y/b.h"'), ("y/b", ".c", '#include "x/a.h"')]),
+    ]
+    wrong = [name for name, n, files in cases if len(planted(*files)) != n]
+    outdated = check_circles([Planted(*f) for f in clean], {("includes", "x")})
+    wrong += [] if len(outdated) == 1 else ["an exemption that is no longer needed"]
+    print("lint: self-test: " + (", ".join(wrong) + " went wrong" if wrong else "all found"))
+    return 1 if wrong else 0
+
+
 def main():
-    layers = read_layers()
+    if sys.argv[1:] == ["--self-test"]:
+        return self_test()
+    layers, exempt = read_layers()
     if len(sys.argv) > 1:
         paths = [pathlib.Path(a).resolve() for a in sys.argv[1:]]
     else:
@@ -215,8 +346,11 @@ def main():
     found = []
     if (cycle := find_cycle(layers)):
         found.append(f"tools/layers.txt: {cycle} reaches itself")
-    for path in paths:
-        found += File(path, layers).check()
+    files = [File(path, layers) for path in paths]
+    for file in files:
+        found += file.check()
+    if len(sys.argv) == 1:
+        found += check_circles(files, exempt)
     found += check_format([p for p in paths if p.suffix in (".c", ".h")])
     print("\n".join(found) if found else f"lint: {len(paths)} files, nothing found")
     return 1 if found else 0
