@@ -15,7 +15,7 @@
 #include "backend/backend.h"
 #include "cluster/internal.h"
 #include "cluster/part.h"
-#include "gguf/synth.h"
+#include "tools/synth/synth.h"
 #include "kernels/kernels.h"
 #include "os/clock.h"
 #include "os/file.h"

@@ -16,7 +16,7 @@
 #include "chat/vocab_load.h"
 #include "gguf/gguf.h"
 #include "model/summary.h"
-#include "gguf/synth.h"
+#include "tools/synth/synth.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
 #include "os/pool.h"

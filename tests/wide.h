@@ -6,7 +6,7 @@
 
 #include "backend/backend.h"
 #include "base/random.h"
-#include "gguf/synth.h"
+#include "tools/synth/synth.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
 #include "os/pool.h"

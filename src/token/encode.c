@@ -1,65 +1,7 @@
 /* Text to ids and back: see vocab.h. */
 #include "token/internal.h"
 #include "token/pretokenize.h"
-#include "base/array.h"
 #include "base/utf8.h"
-
-#include <stdlib.h>
-
-void token_list_init(struct token_list *l, size_t limit)
-{
-    *l = (struct token_list){ .limit = limit };
-}
-
-void token_list_done(struct token_list *l)
-{
-    free(l->ids);
-    *l = (struct token_list){ .limit = l->limit };
-}
-
-int token_list_add(struct token_list *l, int32_t id, struct error *e)
-{
-    if (l->count >= l->limit)
-        return fail(e, FAIL_LIMIT, "more than %zu tokens", l->limit);
-    int32_t *grown = array_grow(l->ids, &l->capacity, l->count + 1, sizeof(*grown), l->limit);
-    if (!grown)
-        return fail(e, FAIL_NOMEM, "%zu tokens", l->count + 1);
-    l->ids = grown;
-    l->ids[l->count++] = id;
-    return 0;
-}
-
-int text_repair(struct bytes text, struct buffer *out)
-{
-    size_t done = 0;
-    for (size_t i = 0; i < text.size;) {
-        uint32_t c;
-        int n = utf8_read(bytes_of(text.data + i, text.size - i), &c);
-        if (n > 0) {
-            i += (size_t)n;
-            continue;
-        }
-        buffer_append(out, bytes_of(text.data + done, i - done));
-        buffer_text(out, "\xef\xbf\xbd");
-        done = ++i;
-    }
-    buffer_append(out, bytes_of(text.data + done, text.size - done));
-    return out->failed ? FAIL_NOMEM : 0;
-}
-
-int text_mark_spaces(struct bytes text, struct buffer *out)
-{
-    size_t done = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] != ' ')
-            continue;
-        buffer_append(out, bytes_of(text.data + done, i - done));
-        buffer_text(out, SPACE_MARK);
-        done = i + 1;
-    }
-    buffer_append(out, bytes_of(text.data + done, text.size - done));
-    return out->failed ? FAIL_NOMEM : 0;
-}
 
 static int on_part(void *arg, int32_t token, struct bytes fragment, struct error *e)
 {

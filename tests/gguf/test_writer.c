@@ -3,7 +3,7 @@
 
 #include "base/random.h"
 #include "gguf/gguf.h"
-#include "gguf/synth.h"
+#include "tools/synth/synth.h"
 #include "gguf/writer.h"
 #include "os/env.h"
 #include "os/file.h"

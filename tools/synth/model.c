@@ -1,6 +1,6 @@
 /* Shapes, keys and tensor names of synthetic models: see synth.h. The names and keys are those
  * that llama.cpp's converter gives each family (facts of the format). */
-#include "gguf/synth_internal.h"
+#include "tools/synth/internal.h"
 
 #include "base/attributes.h"
 

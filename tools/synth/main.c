@@ -1,5 +1,5 @@
 /* shoal-synth: writes a synthetic model (random weights in the shape of a real family). */
-#include "gguf/synth.h"
+#include "tools/synth/synth.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -1,8 +1,8 @@
 /* For the synthetic models only: the plan of tensors between spec and bytes. */
-#ifndef SHOAL_GGUF_SYNTH_INTERNAL_H
-#define SHOAL_GGUF_SYNTH_INTERNAL_H
+#ifndef SHOAL_TOOLS_SYNTH_INTERNAL_H
+#define SHOAL_TOOLS_SYNTH_INTERNAL_H
 
-#include "gguf/synth.h"
+#include "tools/synth/synth.h"
 
 struct synth_tensor {
     char name[64];
@@ -12,10 +12,10 @@ struct synth_tensor {
     float mean, sigma;
 };
 
-/* synth_vocab.c: a byte-level BPE vocabulary of n tokens with a ChatML template. */
+/* vocab.c: a byte-level BPE vocabulary of n tokens with a ChatML template. */
 int synth_vocab_write(struct gguf_writer *w, int n, struct error *e);
 
-/* synth_fill.c: the bytes of all tensors, in order. */
+/* fill.c: the bytes of all tensors, in order. */
 int synth_fill(struct gguf_writer *w, const struct synth_tensor *tensors, int n,
                const struct synth_spec *spec, struct error *e);
 

@@ -1,5 +1,5 @@
 /* Random weights in any block format: see synth_internal.h. */
-#include "gguf/synth_internal.h"
+#include "tools/synth/internal.h"
 
 #include "base/random.h"
 

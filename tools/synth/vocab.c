@@ -1,5 +1,5 @@
-/* The vocabulary of synthetic models: see synth_internal.h. */
-#include "gguf/synth_internal.h"
+/* The vocabulary of synthetic models: see internal.h. */
+#include "tools/synth/internal.h"
 
 #include "base/arena.h"
 #include "base/attributes.h"
@@ -51,7 +51,9 @@ int synth_vocab_write(struct gguf_writer *w, int n, struct error *e)
 {
     struct arena arena = { 0 };
     const int n_specials = ARRAY_LEN(specials);
-    int n_merges = n >= SYNTH_MIN_VOCAB + (int)ARRAY_LEN(merges) ? (int)ARRAY_LEN(merges) : 0;
+    /* As many as fit: BPE with longer tokens and without merges is refused. */
+    int n_merges =
+        n - SYNTH_MIN_VOCAB < (int)ARRAY_LEN(merges) ? n - SYNTH_MIN_VOCAB : (int)ARRAY_LEN(merges);
     struct bytes *texts = arena_array(&arena, struct bytes, n);
     int32_t *types = arena_array(&arena, int32_t, n);
     struct bytes pairs[ARRAY_LEN(merges)];

@@ -1,8 +1,8 @@
 /* Synthetic models: random weights in the shape, keys and tensor names of a real family, so that
  * splits, kernels and the API can be tried on any size without a download. Deterministic: the
  * same spec and seed give the same bytes on every machine. */
-#ifndef SHOAL_GGUF_SYNTH_H
-#define SHOAL_GGUF_SYNTH_H
+#ifndef SHOAL_TOOLS_SYNTH_H
+#define SHOAL_TOOLS_SYNTH_H
 
 #include "base/error.h"
 #include "gguf/writer.h"
