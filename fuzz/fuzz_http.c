@@ -139,8 +139,12 @@ static void open_device(void)
         .base = base,
         .provider = { .count = provide_count, .at = provide_at, .forward = provide_forward }
     };
+    static const char *const origins[] = { "app://*", "https://a.example" };
+    static const char *const hosts[] = { "host.example" };
+    const struct allow allow = { origins, 2, hosts, 1 };
     if (engine_open(&engine, &model, &e) != 0 || api_open(&api, &o, &e) != 0 ||
-        server_open(&server, &(struct server_options){ .base = base, .api = api }, &e) != 0) {
+        server_open(&server, &(struct server_options){ .base = base, .api = api, .allow = allow },
+                    &e) != 0) {
         fprintf(stderr, "%s\n", e.text);
         abort();
     }

@@ -149,10 +149,13 @@ static struct chat_answers *start(struct engine *g, const struct vocab *v,
         starts[i] = (struct chat_start){
             .ids = prompt, .n = 3, .echo = bytes_text(i ? "" : "echo"), .seed = seeds[i]
         };
-    const struct chat_answers_options o = {
-        .engine = g, .vocab = v, .request = q, .starts = starts, .n = n, .on_ready = on_ready,
-        .arg = t
-    };
+    const struct chat_answers_options o = { .engine = g,
+                                            .vocab = v,
+                                            .request = q,
+                                            .starts = starts,
+                                            .n = n,
+                                            .on_ready = on_ready,
+                                            .arg = t };
     assert_int_equal(chat_answers_start(&a, &o, &e), 0);
     return a;
 }

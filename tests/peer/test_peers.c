@@ -1,4 +1,5 @@
-/* Two devices of the peer layer alone, over loopback: links that cross, ends that are told later. */
+/* Two devices of the peer layer alone, over loopback: links that cross, ends that are told later.
+ */
 #include "tests/test.h"
 
 #include "os/clock.h"
@@ -222,7 +223,8 @@ static void link_up(struct fixture *f)
     assert_non_null(f->ends[0].opened);
 }
 
-/* What nobody reads ends a link, but the sender's loop goes on: the end is told in the next turn. */
+/* What nobody reads ends a link, but the sender's loop goes on: the end is told in the next turn.
+ */
 static void an_end_is_told_in_a_turn_of_its_own(void **state)
 {
     struct fixture *f = *state;
