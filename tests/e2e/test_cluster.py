@@ -159,6 +159,18 @@ def status_names_transports(context):
             expect(line in shown, f"no {line!r} in\n{shown}")
 
 
+def the_head_s_end_is_told_to_clients_of_others(context):
+    with context.cluster() as c:
+        head = c.up("--model", MODEL, "--threads", "1")
+        other = c.join(head, "--threads", "1")
+        head.wait_model(MODEL)
+        other.wait_until(lambda: MODEL in other.models(), "the head's model at the other device")
+        answers = endings.last_answers(other, MODEL)
+        code, _ = head.stop()
+        expect(code == 0, f"the head ended with {code}:\n{head.log()[-3000:]}")
+        endings.expect_words(answers())
+
+
 def streams_travel_between_devices(context):
     with context.cluster() as c:
         head = c.up("--model", MODEL, "--threads", "1")
@@ -335,7 +347,8 @@ TESTS = [pipelines_say_what_one_device_says, a_seeded_answer_is_the_same_in_comp
          two_stages_under_load_and_their_end, tensor_split_answers_the_same_every_time,
          hybrid_of_four_devices_answers, sealed_channels_change_nothing,
          one_device_that_seals_is_enough, status_names_transports,
-         streams_travel_between_devices, the_wrong_key_is_refused,
+         streams_travel_between_devices, the_head_s_end_is_told_to_clients_of_others,
+         the_wrong_key_is_refused,
          a_stranger_gets_no_application_byte, tls_without_membership_is_closed,
          a_device_without_the_model_says_so, a_lost_worker_ends_the_request,
          unknown_peers_of_join_fail_with_words, joining_without_a_key_says_what_to_do,
