@@ -20,7 +20,8 @@ struct rank {
     struct program *part;
     struct segment *segments;
     int n_segments;
-    int wires_due; /* channels that this rank takes part in */
+    int wires_due;               /* channels that this rank takes part in */
+    int next_to[PLAN_MAX_RANKS]; /* whom each of wires.next leads to; under lock as they are */
 
     struct thread thread;
     atomic_bool stop;
@@ -121,6 +122,12 @@ static struct channel **slot_of(struct rank *r, const struct wire_link *link)
     } else if (link->kind == LINK_HIDDEN && link->to == me) {
         slot = &w->previous;
     } else if (link->kind == LINK_HIDDEN && link->from == me && w->n_next < PLAN_MAX_RANKS) {
+        for (int i = 0; i < w->n_next; i++) {
+            if (r->next_to[i] == link->to) {
+                return NULL;
+            }
+        }
+        r->next_to[w->n_next] = link->to;
         return &w->next[w->n_next++];
     } else if (link->kind == LINK_GROUP && (link->from == me || link->to == me)) {
         int other = (link->from == me ? link->to : link->from) - stage->rank;

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "os/clock.h"
@@ -11,6 +12,20 @@
 #include "transport/internal.h"
 
 #define POLL_MAX_MS 1000 /* a lost wake-up would cost this much, not a hang */
+
+int channel_grow(uint8_t **memory, size_t *capacity, size_t need, struct error *e)
+{
+    if (need <= *capacity) {
+        return 0;
+    }
+    uint8_t *more = realloc(*memory, need);
+    if (more == NULL) {
+        return fail(e, FAIL_NOMEM, "memory for a message of %zu bytes", need);
+    }
+    *memory = more;
+    *capacity = need;
+    return 0;
+}
 
 struct channel_options channel_defaults(const struct channel_options *options)
 {

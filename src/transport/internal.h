@@ -26,6 +26,8 @@ struct channel_ops {
     /* Moves the next message into t->in; *size when DONE. Called with the same memory until DONE
      * or suspend. */
     int (*recv_some)(struct channel *ch, void *in, size_t capacity, size_t *size, struct error *e);
+    /* CHANNEL_DONE and its bytes when the next message's size is known. */
+    int (*announced)(struct channel *ch, size_t *size, struct error *e);
     /* CHANNEL_DONE when a message has begun to arrive. */
     int (*peek)(struct channel *ch, struct error *e);
     /* The receiver's memory ends: keep a half-received message elsewhere. FAIL_NOMEM. */
@@ -47,6 +49,11 @@ struct channel {
     struct rhythm rhythm; /* of what comes in */
     atomic_bool broken;
 };
+
+/* Memory for at least `need` bytes, what is in it kept; never more than it takes, since a channel's
+ * largest message is far above most channels' ordinary ones. Allocates only for a message larger
+ * than those before it. FAIL_NOMEM. */
+int channel_grow(uint8_t **memory, size_t *capacity, size_t need, struct error *e);
 
 /* Options with the defaults filled in. */
 struct channel_options channel_defaults(const struct channel_options *options);

@@ -256,6 +256,19 @@ static int ring_recv_some(struct channel *ch, void *in, size_t capacity, size_t 
     return CHANNEL_DONE;
 }
 
+static int ring_announced(struct channel *ch, size_t *size, struct error *e)
+{
+    struct ring_channel *c = self(ch);
+    if (!c->receiving) {
+        int r = recv_begin(c, e);
+        if (r != CHANNEL_MOVED) {
+            return r;
+        }
+    }
+    *size = c->message.size;
+    return CHANNEL_DONE;
+}
+
 static int ring_peek(struct channel *ch, struct error *e)
 {
     struct ring_channel *c = self(ch);
@@ -331,8 +344,9 @@ static void ring_close(struct channel *ch)
 #define RING_OPS(ops_name)                                                                         \
     {                                                                                              \
         .name = ops_name, .send_some = ring_send_some, .recv_some = ring_recv_some,                \
-        .peek = ring_peek, .suspend = ring_suspend, .sleep_begin = ring_sleep_begin,               \
-        .sleep_end = ring_sleep_end, .shutdown = ring_shutdown, .close = ring_close                \
+        .announced = ring_announced, .peek = ring_peek, .suspend = ring_suspend,                   \
+        .sleep_begin = ring_sleep_begin, .sleep_end = ring_sleep_end, .shutdown = ring_shutdown,   \
+        .close = ring_close                                                                        \
     }
 static const struct channel_ops memory_ops = RING_OPS("memory");
 static const struct channel_ops shm_ops = RING_OPS("shm");

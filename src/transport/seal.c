@@ -4,7 +4,7 @@
  * 5.3), counted at both ends and not sent: a frame in any other place than its own fails. After
  * REKEY_FRAMES or REKEY_BYTES the direction's key is replaced by a hash of itself, far below the
  * 2^24.5 full records that RFC 8446 section 5.5 allows a key of AES-GCM. Nothing is allocated for a
- * message. */
+ * message unless it is larger than those before it. */
 #include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -32,7 +32,8 @@ struct seal_channel {
     struct direction out, in;
     struct transfer frame; /* being sent */
     struct bytes frame_part;
-    uint8_t *out_bytes, *in_bytes; /* one frame each; untouched pages cost nothing */
+    uint8_t *out_bytes, *in_bytes; /* one frame each; they grow with the largest */
+    size_t out_capacity, in_capacity;
 };
 
 static struct seal_channel *self(struct channel *ch)
@@ -76,6 +77,9 @@ static int seal_frame(struct seal_channel *c, const struct transfer *t, struct e
     uint8_t nonce[12];
     size_t at = 0;
     int n = 0;
+    if (channel_grow(&c->out_bytes, &c->out_capacity, t->total + TAG, e) != 0) {
+        return FAIL_NOMEM;
+    }
     frame_nonce(d, nonce);
     int good = EVP_EncryptInit_ex(d->cipher, NULL, NULL, NULL, nonce);
     for (int i = 0; i < t->n_parts && good == 1; i++) {
@@ -140,7 +144,11 @@ static int seal_recv_some(struct channel *ch, void *in, size_t capacity, size_t 
 {
     struct seal_channel *c = self(ch);
     size_t n = 0;
-    int r = c->inner->ops->recv_some(c->inner, c->in_bytes, c->inner->max_message, &n, e);
+    int r = c->inner->ops->announced(c->inner, &n, e);
+    if (r == CHANNEL_DONE) {
+        r = channel_grow(&c->in_bytes, &c->in_capacity, n, e);
+        r = r == 0 ? c->inner->ops->recv_some(c->inner, c->in_bytes, c->in_capacity, &n, e) : r;
+    }
     if (r != CHANNEL_DONE) {
         return r;
     }
@@ -158,6 +166,14 @@ static int seal_recv_some(struct channel *ch, void *in, size_t capacity, size_t 
     }
     *size = n - TAG;
     return CHANNEL_DONE;
+}
+
+static int seal_announced(struct channel *ch, size_t *size, struct error *e)
+{
+    struct channel *inner = self(ch)->inner;
+    int r = inner->ops->announced(inner, size, e);
+    *size = r == CHANNEL_DONE && *size >= TAG ? *size - TAG : 0;
+    return r;
 }
 
 static int seal_peek(struct channel *ch, struct error *e)
@@ -205,9 +221,10 @@ static void seal_close(struct channel *ch)
 
 #define SEAL_OPS(ops_name)                                                                         \
     {                                                                                              \
-        .name = ops_name, .send_some = seal_send_some, .recv_some = seal_recv_some,                \
-        .peek = seal_peek, .suspend = seal_suspend, .sleep_begin = seal_sleep_begin,               \
-        .sleep_end = seal_sleep_end, .shutdown = seal_shutdown, .close = seal_close                \
+        .name = ops_name, .announced = seal_announced, .send_some = seal_send_some,                \
+        .recv_some = seal_recv_some, .peek = seal_peek, .suspend = seal_suspend,                   \
+        .sleep_begin = seal_sleep_begin, .sleep_end = seal_sleep_end, .shutdown = seal_shutdown,   \
+        .close = seal_close                                                                        \
     }
 static const struct channel_ops sealed_tcp = SEAL_OPS("sealed tcp");
 static const struct channel_ops sealed_memory = SEAL_OPS("sealed memory");
@@ -259,10 +276,7 @@ int channel_seal(struct channel **ret, struct channel *inner, const struct seal_
     c->base.spin_ns = inner->spin_ns;
     atomic_init(&c->base.broken, false);
     c->inner = inner;
-    c->out_bytes = malloc(inner->max_message);
-    c->in_bytes = malloc(inner->max_message);
-    if (c->out_bytes == NULL || c->in_bytes == NULL ||
-        !init_direction(&c->out, keys->cipher, keys->send_key, keys->send_iv, true) ||
+    if (!init_direction(&c->out, keys->cipher, keys->send_key, keys->send_iv, true) ||
         !init_direction(&c->in, keys->cipher, keys->recv_key, keys->recv_iv, false)) {
         channel_close(&c->base);
         return fail(e, FAIL_NOMEM, "memory for a sealed channel");

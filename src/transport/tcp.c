@@ -20,7 +20,7 @@
 struct tcp_channel {
     struct channel base;
     int fd;
-    uint8_t *buffer; /* received bytes; its untouched pages cost nothing */
+    uint8_t *buffer; /* received bytes; grows with the largest message */
     size_t capacity;
     size_t begin, end; /* of the bytes not yet handed out */
 };
@@ -93,6 +93,9 @@ static int fill(struct tcp_channel *c, struct error *e)
         return fail(e, FAIL_LIMIT, "the peer announced a message of %zu bytes, the limit is %zu",
                     size, c->base.max_message);
     }
+    if (channel_grow(&c->buffer, &c->capacity, HEADER + size + READ_AHEAD, e) != 0) {
+        return FAIL_NOMEM;
+    }
     if (c->begin + HEADER + size > c->capacity || c->end == c->capacity) {
         memmove(c->buffer, c->buffer + c->begin, c->end - c->begin);
         c->end -= c->begin;
@@ -132,6 +135,21 @@ static int tcp_recv_some(struct channel *ch, void *in, size_t capacity, size_t *
     c->begin += HEADER + n;
     *size = n;
     return CHANNEL_DONE;
+}
+
+static int tcp_announced(struct channel *ch, size_t *size, struct error *e)
+{
+    struct tcp_channel *c = self(ch);
+    if (!frame_size(c, size)) {
+        int moved = fill(c, e);
+        if (moved != CHANNEL_MOVED || !frame_size(c, size)) {
+            return moved;
+        }
+    }
+    return *size <= c->base.max_message
+               ? CHANNEL_DONE
+               : fail(e, FAIL_LIMIT, "the peer announced a message of %zu bytes, the limit is %zu",
+                      *size, c->base.max_message);
 }
 
 static int tcp_peek(struct channel *ch, struct error *e)
@@ -181,6 +199,7 @@ static const struct channel_ops tcp_ops = {
     .name = "tcp",
     .send_some = tcp_send_some,
     .recv_some = tcp_recv_some,
+    .announced = tcp_announced,
     .peek = tcp_peek,
     .suspend = tcp_suspend,
     .sleep_begin = tcp_sleep_begin,
@@ -199,8 +218,10 @@ int tcp_from_fd(struct channel **ret, int fd, const struct channel_options *opti
         code = fail(e, FAIL_ARG, "messages of %zu bytes, the most are 4 GiB", o.max_message);
     } else if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) {
         code = fail(e, FAIL_IO, "channel socket: %s", strerror(errno));
-    } else if (c == NULL || (c->buffer = malloc(o.max_message + HEADER + READ_AHEAD)) == NULL) {
+    } else if (c == NULL) {
         code = fail(e, FAIL_NOMEM, "memory for a channel");
+    } else {
+        code = channel_grow(&c->buffer, &c->capacity, HEADER + READ_AHEAD, e);
     }
     if (code != 0) {
         tcp_close(fd);
@@ -214,7 +235,6 @@ int tcp_from_fd(struct channel **ret, int fd, const struct channel_options *opti
     c->base.spin_ns = o.spin_ns;
     atomic_init(&c->base.broken, false);
     c->fd = fd;
-    c->capacity = o.max_message + HEADER + READ_AHEAD;
     *ret = &c->base;
     return 0;
 }

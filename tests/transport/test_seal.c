@@ -2,8 +2,11 @@
 #include <openssl/crypto.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
+#include "os/clock.h"
 #include "tests/transport/pairs.h"
+#include "transport/pair.h"
 
 #define FRAME 36 /* of a 16-byte message: length, text, tag */
 
@@ -232,10 +235,53 @@ static void plain_is_the_channel_itself(void **state)
     channel_close(b);
 }
 
+/* Pages of this process's address space; 0 where the system doesn't say. */
+static unsigned long address_pages(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f != NULL) {
+        if (fscanf(f, "%lu", &pages) != 1) {
+            pages = 0;
+        }
+        fclose(f);
+    }
+    return pages;
+}
+
+/* Sixteen ends that may get messages of 64 MiB take what theirs take. */
+static void memory_is_that_of_the_messages(void **state)
+{
+    enum { PAIRS = 8 };
+    struct channel *a[PAIRS] = { NULL }, *b[PAIRS] = { NULL };
+    struct error e = { 0 };
+    unsigned long before = address_pages();
+    if (before == 0) {
+        skip();
+    }
+    for (int i = 0; i < PAIRS; i++) {
+        assert_int_equal(transport_pair("tcp-sealed", &a[i], &b[i], NULL, &e), 0);
+    }
+    uint64_t taken = (uint64_t)(address_pages() - before) * (uint64_t)sysconf(_SC_PAGESIZE);
+    assert_true(taken < ((uint64_t)32 << 20));
+    for (int i = 0; i < PAIRS; i++) {
+        char in[64];
+        size_t n = 0;
+        const struct bytes part = bytes_text("still a channel");
+        assert_int_equal(channel_send(a[i], &part, 1, clock_deadline(CLOCK_NS_PER_S), &e), 0);
+        assert_int_equal(channel_recv(b[i], in, sizeof in, &n, clock_deadline(CLOCK_NS_PER_S), &e),
+                         0);
+        assert_int_equal(n, part.size);
+        channel_close(a[i]);
+        channel_close(b[i]);
+    }
+}
+
 int main(void)
 {
     CRYPTO_set_mem_functions(count_malloc, count_realloc, count_free);
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_is_that_of_the_messages),
         cmocka_unit_test(frames_in_order_are_accepted),
         cmocka_unit_test(any_altered_bit_is_noticed),
         cmocka_unit_test(replay_reordering_and_loss_are_noticed),
