@@ -6,6 +6,7 @@
  * Edits of keys come first and change lengths; those of fields and bytes are made in the written
  * file. */
 #include "fuzz/fuzz.h"
+#include "tests/values.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -364,24 +365,23 @@ static void run_step(struct backend_ctx *c, const struct program *p)
         .runs = &run, .n_runs = 1, .ids = ids, .wanted = wanted, .n_rows = ROWS, .n_wanted = 1
     };
     int n = program_segments(p, &a, &segments);
-    if (backend_cpu.create(c, 1, &e) == 0 && backend_cpu.begin(c, &step, &e) == 0) {
+    if (backend_create(c, 1, &e) == 0 && backend_begin(c, &step, &e) == 0) {
         int rows = 0, width = 0, r = 0;
         for (int i = 0; i < p->n_inputs; i++) {
-            float *in = backend_cpu.value(c, p->inputs[i], &rows, &width);
+            float *in = backend_rows_of(c, p->inputs[i], &rows, &width);
             memset(in, 0, (size_t)rows * (size_t)width * sizeof *in);
         }
         for (int i = 0; i < n && r == 0; i++) {
-            r = backend_cpu.run(c, i, &e);
+            r = backend_run(c, i, &e);
             if (r == 0 && segments[i].exchange != PROGRAM_NONE) {
-                float *sum =
-                    backend_cpu.value(c, p->instrs[segments[i].exchange].out, &rows, &width);
+                float *sum = backend_rows_of(c, p->instrs[segments[i].exchange].out, &rows, &width);
                 memset(sum, 0, (size_t)rows * (size_t)width * sizeof *sum);
             }
         }
         if (r == 0) {
-            backend_cpu.end(c, &e);
+            backend_end(c, &e);
         } else {
-            backend_cpu.abort(c);
+            backend_abort(c);
         }
     }
     assert(e.code == 0 || e.text[0] != '\0');
@@ -403,13 +403,13 @@ static void load_and_run(const struct gguf *g, const struct program *p, bool sca
                                              .max_rows = 4,
                                              .max_sessions = 2,
                                              .state_tokens = 128 };
-    const struct weight_source source = { .tensor = find_tensor, .arg = (void *)(uintptr_t)g };
-    if (backend_cpu.open(&c, p, &source, &options, &e) != 0) {
+    const struct weight_source source = { .map = find_tensor, .arg = (void *)(uintptr_t)g };
+    if (backend_open(&backend_cpu, &c, p, &source, &options, &e) != 0) {
         assert(e.text[0] != '\0');
         return;
     }
     run_step(c, p);
-    backend_cpu.close(c);
+    backend_close(c);
 }
 
 /* One part of a split, of which the flags choose stage and rank; what can be made is valid. */

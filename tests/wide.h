@@ -44,7 +44,7 @@ static inline void wide_open(struct wide *w, const struct synth_spec *spec)
     if (gguf_open_bytes(&w->gguf, buffer_bytes(&w->file), &e) ||
         model_build(w->gguf, NULL, &w->arena, &w->program, &e))
         fail_test("%s: %s", spec->family, e.text);
-    w->source = (struct weight_source){ .tensor = wide_tensor, .arg = w->gguf };
+    w->source = (struct weight_source){ .map = wide_tensor, .arg = w->gguf };
 }
 
 static inline void wide_close(struct wide *w)

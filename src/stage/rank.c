@@ -186,11 +186,18 @@ void rank_stop(struct rank *r)
 
 /* --- the thread --- */
 
-static int source_tensor(void *arg, const char *name, const uint8_t **data, uint64_t *size,
-                         struct error *e)
+static int source_read(void *arg, const char *name, uint64_t offset, uint64_t size, void *into,
+                       struct error *e)
 {
     const struct weight_source *source = ((struct rank *)arg)->options.source;
-    return source->tensor(source->arg, name, data, size, e);
+    return source->read(source->arg, name, offset, size, into, e);
+}
+
+static int source_map(void *arg, const char *name, const uint8_t **data, uint64_t *size,
+                      struct error *e)
+{
+    const struct weight_source *source = ((struct rank *)arg)->options.source;
+    return source->map(source->arg, name, data, size, e);
 }
 
 static int load_progress(void *arg, uint64_t done, uint64_t total)
@@ -224,7 +231,6 @@ static int serve(struct rank *r, struct backend_ctx *ctx, struct error *e)
     }
     const struct plan_stage *stage = &r->plan.stages[plan_stage_of(&r->plan, r->options.rank)];
     struct work *w = &r->work;
-    w->backend = r->options.backend;
     w->ctx = ctx;
     w->part = r->part;
     w->segments = r->segments;
@@ -250,23 +256,23 @@ static int load_and_serve(struct rank *r, struct error *e)
     const struct rank_options *o = &r->options;
     struct pool *pool = NULL;
     struct backend_ctx *ctx = NULL;
-    struct weight_source source = { source_tensor, load_progress, r };
+    struct weight_source source = { o->source->read ? source_read : NULL,
+                                    o->source->map ? source_map : NULL, load_progress, r };
     int code =
         pool_open(&pool, &(struct pool_options){ .threads = o->threads, .spin_ns = SPIN_NS }, e);
     if (code == 0) {
-        code = o->backend->open(&ctx, r->part, &source,
-                                &(struct backend_options){ .pool = pool,
-                                                           .kernels = o->kernels,
-                                                           .exact = o->exact,
-                                                           .max_rows = o->max_rows,
-                                                           .max_sessions = o->max_sessions,
-                                                           .state_tokens = o->state_tokens,
-                                                           .session_tokens = o->session_tokens },
-                                e);
+        code = backend_open(o->backend, &ctx, r->part, &source,
+                            &(struct backend_options){ .pool = pool,
+                                                       .kernels = o->kernels,
+                                                       .exact = o->exact,
+                                                       .max_rows = o->max_rows,
+                                                       .max_sessions = o->max_sessions,
+                                                       .state_tokens = o->state_tokens,
+                                                       .session_tokens = o->session_tokens },
+                            e);
     }
     if (code == 0) {
-        atomic_store_explicit(&r->weight_bytes, o->backend->weight_bytes(ctx),
-                              memory_order_relaxed);
+        atomic_store_explicit(&r->weight_bytes, backend_weight_bytes(ctx), memory_order_relaxed);
         set_state(r, RANK_LOADED);
         code = serve(r, ctx, e);
     }
@@ -274,9 +280,7 @@ static int load_and_serve(struct rank *r, struct error *e)
         wrap(e, "not enough memory");
     }
     close_channels(r);
-    if (ctx != NULL) {
-        o->backend->close(ctx);
-    }
+    backend_close(ctx);
     pool_close(pool);
     return code;
 }

@@ -1,6 +1,7 @@
 /* From a file to a program and its weights' bytes. */
 #include "stage/source.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "gguf/gguf.h"
@@ -19,8 +20,8 @@ struct source {
 
 #define MAX_NOTES ((size_t)16 << 10)
 
-static int tensor_bytes(void *arg, const char *name, const uint8_t **data, uint64_t *size,
-                        struct error *e)
+static int map_tensor(void *arg, const char *name, const uint8_t **data, uint64_t *size,
+                      struct error *e)
 {
     const struct source *s = arg;
     const struct gguf_tensor *t = gguf_tensor(s->gguf, name);
@@ -35,6 +36,21 @@ static int tensor_bytes(void *arg, const char *name, const uint8_t **data, uint6
     return 0;
 }
 
+static int read_tensor(void *arg, const char *name, uint64_t offset, uint64_t size, void *into,
+                       struct error *e)
+{
+    const uint8_t *data = NULL;
+    uint64_t whole = 0;
+    int code = map_tensor(arg, name, &data, &whole, e);
+    if (code == 0 && (offset > whole || size > whole - offset)) {
+        code = fail(e, FAIL_FORMAT, "tensor '%s' has %" PRIu64 " bytes", name, whole);
+    }
+    if (code == 0) {
+        memcpy(into, data + offset, (size_t)size);
+    }
+    return code;
+}
+
 int source_open(struct source **ret, const char *path, struct error *e)
 {
     struct source *s = calloc(1, sizeof *s);
@@ -43,7 +59,7 @@ int source_open(struct source **ret, const char *path, struct error *e)
     }
     arena_init(&s->arena, 0);
     buffer_init(&s->notes, MAX_NOTES);
-    s->weights = (struct weight_source){ .tensor = tensor_bytes, .arg = s };
+    s->weights = (struct weight_source){ .read = read_tensor, .map = map_tensor, .arg = s };
     int code = gguf_open(&s->gguf, path, e);
     if (code == 0) {
         code = model_build(s->gguf, &(struct model_options){ .notes = &s->notes }, &s->arena,

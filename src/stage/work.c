@@ -82,20 +82,19 @@ void work_done(struct work *w)
 
 static int do_command(struct work *w, const struct step_command *c, struct error *e)
 {
-    const struct backend *b = w->backend;
     switch (c->op) {
     case STEP_CREATE:
-        return b->create(w->ctx, c->session, e);
+        return backend_create(w->ctx, c->session, e);
     case STEP_TRUNCATE:
-        return b->truncate(w->ctx, c->session, c->position, e);
+        return backend_truncate(w->ctx, c->session, c->position, e);
     case STEP_FORK:
-        return b->fork(w->ctx, c->session, c->other, e);
+        return backend_fork(w->ctx, c->session, c->other, e);
     case STEP_FREE:
-        return b->release(w->ctx, c->session, e);
+        return backend_release(w->ctx, c->session, e);
     case STEP_CHECKPOINT:
-        return b->checkpoint(w->ctx, c->session, c->other, e);
+        return backend_checkpoint(w->ctx, c->session, c->other, e);
     case STEP_RESTORE:
-        return b->restore(w->ctx, c->session, c->other, e);
+        return backend_restore(w->ctx, c->session, c->other, e);
     case STEP_COMMAND_COUNT:
         break;
     }
@@ -125,13 +124,16 @@ static int receive_inputs(struct work *w, struct error *e)
     }
     size_t at = WIRE_HEADER;
     for (int i = 0; i < w->part->n_inputs; i++) {
-        int rows = 0, width = 0;
-        float *to = w->backend->value(w->ctx, w->part->inputs[i], &rows, &width);
-        size_t n = (size_t)rows * (size_t)width * sizeof(float);
+        struct backend_rows to;
+        code = backend_write(w->ctx, w->part->inputs[i], &to, e);
+        if (code != 0) {
+            return code;
+        }
+        size_t n = (size_t)to.rows * (size_t)to.width * sizeof(float);
         if (n > size - at) {
             return fail(e, FAIL_FORMAT, "hidden states of %zu bytes are too short", size);
         }
-        memcpy(to, w->message + at, n);
+        memcpy(to.data, w->message + at, n);
         at += n;
     }
     if (at != size) {
@@ -142,18 +144,21 @@ static int receive_inputs(struct work *w, struct error *e)
 
 static int exchange(struct work *w, const struct instr *in, struct error *e)
 {
-    int rows = 0, width = 0;
-    const float *from = w->backend->value(w->ctx, in->in[0], &rows, &width);
-    size_t n = (size_t)rows * (size_t)width;
+    struct backend_rows from, to;
+    int code = backend_read(w->ctx, in->in[0], &from, e);
+    size_t n = code == 0 ? (size_t)from.rows * (size_t)from.width : 0;
     if (n == 0) {
-        return 0;
+        return code;
     }
-    float *to = w->backend->value(w->ctx, in->out, &rows, &width);
-    assert(in->op == OP_ALL_REDUCE && n == (size_t)rows * (size_t)width);
-    if (to != from) {
-        memcpy(to, from, n * sizeof *to);
+    code = backend_write(w->ctx, in->out, &to, e);
+    if (code != 0) {
+        return code;
     }
-    int code = group_all_reduce(w->reduce, to, n, deadline(w), e);
+    assert(in->op == OP_ALL_REDUCE && n == (size_t)to.rows * (size_t)to.width);
+    if (to.data != from.data) {
+        memcpy(to.data, from.data, n * sizeof *to.data);
+    }
+    code = group_all_reduce(w->reduce, to.data, n, deadline(w), e);
     if (code != 0) {
         w->link_failed = is_loss(code);
         wrap(e, "all-reduce of layer %d", in->layer);
@@ -165,18 +170,21 @@ static int send_hidden(struct work *w, struct error *e)
 {
     uint8_t header[WIRE_HEADER];
     struct wire_header h = { .kind = WIRE_HIDDEN, .epoch = w->epoch, .step = w->step };
-    int n = 1;
+    int n = 1, code = 0;
     for (int i = 0; i < w->part->n_outputs; i++) {
-        int rows = 0, width = 0;
-        const float *x = w->backend->value(w->ctx, w->part->outputs[i], &rows, &width);
-        w->parts[n++] = bytes_of(x, (size_t)rows * (size_t)width * sizeof *x);
-        h.n_rows = (uint32_t)rows;
-        h.n_cols += (uint32_t)width;
+        struct backend_rows x;
+        code = backend_read(w->ctx, w->part->outputs[i], &x, e);
+        if (code != 0) {
+            return code;
+        }
+        w->parts[n++] = bytes_of(x.data, (size_t)x.rows * (size_t)x.width * sizeof *x.data);
+        h.n_rows = (uint32_t)x.rows;
+        h.n_cols += (uint32_t)x.width;
     }
     wire_encode(&h, header);
     w->parts[0] = bytes_of(header, sizeof header);
     for (int i = 0; i < w->wires->n_next; i++) {
-        int code = channel_send(w->wires->next[i], w->parts, n, deadline(w), e);
+        code = channel_send(w->wires->next[i], w->parts, n, deadline(w), e);
         if (code != 0) {
             w->link_failed = is_loss(code);
             wrap(e, "hidden states to the next stage");
@@ -200,8 +208,14 @@ static int send_done(struct work *w, struct error *e)
 /* This rank's columns of the wanted rows, in pieces. */
 static int send_logits(struct work *w, struct error *e)
 {
-    int rows = 0, width = 0, first_col = 0, cols = 0;
-    const float *x = w->backend->value(w->ctx, w->part->logits, &rows, &width);
+    int first_col = 0, cols = 0;
+    struct backend_rows all;
+    int code = backend_read(w->ctx, w->part->logits, &all, e);
+    if (code != 0) {
+        return code;
+    }
+    const float *x = all.data;
+    int rows = all.rows, width = all.width;
     rank_vocab(w->part, &first_col, &cols);
     assert(cols == width);
     int piece = width > 0 ? (int)(WIRE_LOGITS_PIECE / ((size_t)width * sizeof *x)) : rows;
@@ -220,7 +234,7 @@ static int send_logits(struct work *w, struct error *e)
         struct bytes parts[2] = { bytes_of(header, sizeof header),
                                   bytes_of(x + (size_t)row * (size_t)width,
                                            (size_t)n * (size_t)width * sizeof *x) };
-        int code = channel_send(w->wires->steps, parts, 2, deadline(w), e);
+        code = channel_send(w->wires->steps, parts, 2, deadline(w), e);
         if (code != 0) {
             w->link_failed = is_loss(code);
             wrap(e, "logits to the head");
@@ -238,7 +252,7 @@ static int run_rows(struct work *w, const struct step *s, struct error *e)
     for (int i = 0; i < w->n_segments && code == 0; i++) {
         advance(w);
         atomic_store_explicit(&w->busy, true, memory_order_relaxed);
-        code = w->backend->run(w->ctx, i, e);
+        code = backend_run(w->ctx, i, e);
         atomic_store_explicit(&w->busy, false, memory_order_relaxed);
         if (code == 0 && w->segments[i].exchange != PROGRAM_NONE) {
             code = exchange(w, &w->part->instrs[w->segments[i].exchange], e);
@@ -251,10 +265,10 @@ static int run_rows(struct work *w, const struct step *s, struct error *e)
         code = send_logits(w, e);
     }
     if (code != 0) {
-        w->backend->abort(w->ctx);
+        backend_abort(w->ctx);
         return code;
     }
-    return w->backend->end(w->ctx, e);
+    return backend_end(w->ctx, e);
 }
 
 static int do_step(struct work *w, const struct step *s, struct error *e)
@@ -274,14 +288,14 @@ static int do_step(struct work *w, const struct step *s, struct error *e)
             w->runs[i] =
                 (struct backend_run){ s->runs[i].session, s->runs[i].first, s->runs[i].count };
         }
-        code = w->backend->begin(w->ctx,
-                                 &(struct backend_step){ .runs = w->runs,
-                                                         .n_runs = s->n_runs,
-                                                         .ids = s->ids,
-                                                         .wanted = s->wanted,
-                                                         .n_rows = s->n_rows,
-                                                         .n_wanted = s->n_wanted },
-                                 e);
+        code = backend_begin(w->ctx,
+                             &(struct backend_step){ .runs = w->runs,
+                                                     .n_runs = s->n_runs,
+                                                     .ids = s->ids,
+                                                     .wanted = s->wanted,
+                                                     .n_rows = s->n_rows,
+                                                     .n_wanted = s->n_wanted },
+                             e);
         code = code == 0 ? run_rows(w, s, e) : code;
     }
     if (code == 0 && w->part->logits != PROGRAM_NONE && s->n_wanted == 0) {
@@ -344,7 +358,7 @@ static int take_step(struct work *w, size_t size, struct error *e)
                     w->epoch);
     }
     code = do_step(w, &s, e);
-    atomic_store_explicit(&w->state_bytes, w->backend->state_bytes(w->ctx), memory_order_relaxed);
+    atomic_store_explicit(&w->state_bytes, backend_state_bytes(w->ctx), memory_order_relaxed);
     atomic_fetch_add_explicit(&w->steps, 1, memory_order_relaxed);
     return code;
 }

@@ -23,7 +23,6 @@ struct rank_wires {
 
 /* owner: the rank's thread; the atomics may be read by any. */
 struct work {
-    const struct backend *backend;
     struct backend_ctx *ctx;    /* borrowed */
     const struct program *part; /* borrowed */
     const struct segment *segments;

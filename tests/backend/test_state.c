@@ -1,6 +1,7 @@
 /* Sequence state: truncate, fork, checkpoint and restore give the bits of a fresh run, for a plain
  * KV cache, one with windows, and a recurrent state beside attention. */
 #include "tests/wide.h"
+#include "tests/values.h"
 
 #define LENGTH 320
 #define MAX_ROWS 48
@@ -45,13 +46,13 @@ static void open_fixture(struct fixture *f, const char *family, bool exact)
     wide_ids(f->other, LENGTH + AFTER, f->vocab, 2);
     assert_int_equal(pool_open(&f->pool, &(struct pool_options){ .threads = 1 }, &e), 0);
     const struct backend_options o = options_of(f, exact);
-    if (backend_cpu.open(&f->c, f->model.program, &f->model.source, &o, &e))
+    if (backend_open(&backend_cpu, &f->c, f->model.program, &f->model.source, &o, &e))
         fail_test("%s", e.text);
 }
 
 static void close_fixture(struct fixture *f)
 {
-    backend_cpu.close(f->c);
+    backend_close(f->c);
     pool_close(f->pool);
     wide_close(&f->model);
 }
@@ -71,12 +72,12 @@ static void feed(struct fixture *f, uint32_t session, const int32_t *ids, int fi
         const struct backend_step s = {
             .runs = &run, .n_runs = 1, .ids = ids + at, .wanted = wanted, .n_rows = n, .n_wanted = 1
         };
-        if (backend_cpu.begin(f->c, &s, &e) || backend_cpu.run(f->c, 0, &e))
+        if (backend_begin(f->c, &s, &e) || backend_run(f->c, 0, &e))
             fail_test("%s", e.text);
         if (last && out)
-            memcpy(out, backend_cpu.value(f->c, f->model.program->logits, &rows, &width),
+            memcpy(out, backend_rows_of(f->c, f->model.program->logits, &rows, &width),
                    (size_t)f->vocab * sizeof(float));
-        assert_int_equal(backend_cpu.end(f->c, &e), 0);
+        assert_int_equal(backend_end(f->c, &e), 0);
         wanted[n - 1] = 0;
         at += n;
     }
@@ -89,9 +90,9 @@ static void fresh(struct fixture *f, int kept, float *out)
     int32_t ids[LENGTH + AFTER];
     memcpy(ids, f->ids, sizeof(ids));
     memcpy(ids + kept, f->other + kept, AFTER * sizeof(*ids));
-    assert_int_equal(backend_cpu.create(f->c, 99, &e), 0);
+    assert_int_equal(backend_create(f->c, 99, &e), 0);
     feed(f, 99, ids, 0, kept + AFTER, out);
-    assert_int_equal(backend_cpu.release(f->c, 99, &e), 0);
+    assert_int_equal(backend_release(f->c, 99, &e), 0);
 }
 
 /* The session, which holds `kept` tokens of the sequence, goes on as fresh() does. */
@@ -109,12 +110,12 @@ static void same_as_fresh(struct fixture *f, uint32_t session, int kept)
 static bool take_back(struct fixture *f, uint32_t session, uint32_t checkpoint, int saved, int to)
 {
     struct error e = { 0 };
-    bool can = to >= backend_cpu.earliest(f->c, session);
-    int r = backend_cpu.truncate(f->c, session, to, &e);
+    bool can = to >= backend_earliest(f->c, session);
+    int r = backend_truncate(f->c, session, to, &e);
     assert_int_equal(r, can ? 0 : FAIL_STATE);
     if (can)
         return true;
-    assert_int_equal(backend_cpu.restore(f->c, session, checkpoint, &e), 0);
+    assert_int_equal(backend_restore(f->c, session, checkpoint, &e), 0);
     feed(f, session, f->ids, saved, to, NULL);
     return false;
 }
@@ -130,14 +131,14 @@ static void back_by_1_and_by_20(void **state)
         for (size_t i = 0; i < ARRAY_LEN(positions); i++)
             for (int back = 1; back <= 20; back += 19, all++) {
                 int saved = positions[i] - 31;
-                assert_int_equal(backend_cpu.create(f.c, 1, &e), 0);
+                assert_int_equal(backend_create(f.c, 1, &e), 0);
                 feed(&f, 1, f.ids, 0, saved, NULL);
-                assert_int_equal(backend_cpu.checkpoint(f.c, 1, 2, &e), 0);
+                assert_int_equal(backend_checkpoint(f.c, 1, 2, &e), 0);
                 feed(&f, 1, f.ids, saved, positions[i], NULL);
                 could += take_back(&f, 1, 2, saved, positions[i] - back);
                 same_as_fresh(&f, 1, positions[i] - back);
-                assert_int_equal(backend_cpu.release(f.c, 1, &e), 0);
-                assert_int_equal(backend_cpu.release(f.c, 2, &e), 0);
+                assert_int_equal(backend_release(f.c, 1, &e), 0);
+                assert_int_equal(backend_release(f.c, 2, &e), 0);
             }
         if (k / 2 == 0)
             assert_int_equal(could, all);
@@ -154,16 +155,16 @@ static void a_window_says_how_far_back_it_can_go(void **state)
     struct fixture f;
     struct error e = { 0 };
     open_fixture(&f, "gemma3", true);
-    assert_int_equal(backend_cpu.create(f.c, 1, &e), 0);
+    assert_int_equal(backend_create(f.c, 1, &e), 0);
     feed(&f, 1, f.ids, 0, 10, NULL);
-    assert_int_equal(backend_cpu.checkpoint(f.c, 1, 2, &e), 0);
+    assert_int_equal(backend_checkpoint(f.c, 1, 2, &e), 0);
     feed(&f, 1, f.ids, 10, LENGTH, NULL);
-    int earliest = backend_cpu.earliest(f.c, 1);
+    int earliest = backend_earliest(f.c, 1);
     assert_true(earliest > 10 && earliest <= LENGTH - 20);
-    assert_int_equal(backend_cpu.truncate(f.c, 1, earliest - 1, &e), FAIL_STATE);
-    assert_int_equal(backend_cpu.truncate(f.c, 1, earliest, &e), 0);
+    assert_int_equal(backend_truncate(f.c, 1, earliest - 1, &e), FAIL_STATE);
+    assert_int_equal(backend_truncate(f.c, 1, earliest, &e), 0);
     same_as_fresh(&f, 1, earliest);
-    assert_int_equal(backend_cpu.restore(f.c, 1, 2, &e), 0);
+    assert_int_equal(backend_restore(f.c, 1, 2, &e), 0);
     feed(&f, 1, f.ids, 10, earliest - 1, NULL);
     same_as_fresh(&f, 1, earliest - 1);
     close_fixture(&f);
@@ -179,17 +180,17 @@ static void forks_go_their_own_ways(void **state)
         open_fixture(&f, families[k / 2], k % 2);
         for (size_t i = 0; i < ARRAY_LEN(positions); i++) {
             int at = positions[i];
-            assert_int_equal(backend_cpu.create(f.c, 1, &e), 0);
+            assert_int_equal(backend_create(f.c, 1, &e), 0);
             feed(&f, 1, f.ids, 0, at, NULL);
-            assert_int_equal(backend_cpu.fork(f.c, 2, 1, &e), 0);
+            assert_int_equal(backend_fork(f.c, 2, 1, &e), 0);
             same_as_fresh(&f, 2, at);
-            assert_int_equal(backend_cpu.release(f.c, 2, &e), 0);
+            assert_int_equal(backend_release(f.c, 2, &e), 0);
             feed(&f, 1, f.ids, at, at + AFTER, got);
-            assert_int_equal(backend_cpu.create(f.c, 3, &e), 0);
+            assert_int_equal(backend_create(f.c, 3, &e), 0);
             feed(&f, 3, f.ids, 0, at + AFTER, want);
             assert_memory_equal(want, got, (size_t)f.vocab * sizeof(float));
-            assert_int_equal(backend_cpu.release(f.c, 1, &e), 0);
-            assert_int_equal(backend_cpu.release(f.c, 3, &e), 0);
+            assert_int_equal(backend_release(f.c, 1, &e), 0);
+            assert_int_equal(backend_release(f.c, 3, &e), 0);
         }
         close_fixture(&f);
     }
@@ -202,21 +203,21 @@ static void a_checkpoint_can_be_restored_again_and_again(void **state)
         struct fixture f;
         struct error e = { 0 };
         open_fixture(&f, families[k / 2], k % 2);
-        uint64_t empty = backend_cpu.state_bytes(f.c);
+        uint64_t empty = backend_state_bytes(f.c);
         for (size_t i = 0; i < ARRAY_LEN(positions); i++) {
             int at = positions[i], beyond = at + 70 < LENGTH ? at + 70 : LENGTH;
-            assert_int_equal(backend_cpu.create(f.c, 1, &e), 0);
+            assert_int_equal(backend_create(f.c, 1, &e), 0);
             feed(&f, 1, f.ids, 0, at, NULL);
-            assert_int_equal(backend_cpu.checkpoint(f.c, 1, 2, &e), 0);
+            assert_int_equal(backend_checkpoint(f.c, 1, 2, &e), 0);
             feed(&f, 1, f.ids, at, beyond, NULL);
             for (int again = 0; again < 2; again++) {
-                assert_int_equal(backend_cpu.restore(f.c, 1, 2, &e), 0);
+                assert_int_equal(backend_restore(f.c, 1, 2, &e), 0);
                 same_as_fresh(&f, 1, at);
             }
-            assert_int_equal(backend_cpu.release(f.c, 1, &e), 0);
-            assert_int_equal(backend_cpu.restore(f.c, 1, 2, &e), FAIL_NOT_FOUND);
-            assert_int_equal(backend_cpu.release(f.c, 2, &e), 0);
-            assert_int_equal(backend_cpu.state_bytes(f.c), empty);
+            assert_int_equal(backend_release(f.c, 1, &e), 0);
+            assert_int_equal(backend_restore(f.c, 1, 2, &e), FAIL_NOT_FOUND);
+            assert_int_equal(backend_release(f.c, 2, &e), 0);
+            assert_int_equal(backend_state_bytes(f.c), empty);
         }
         close_fixture(&f);
     }
@@ -231,10 +232,10 @@ static void give_up(struct fixture *f, uint32_t session, int first, int count, b
     const struct backend_step s = {
         .runs = &run, .n_runs = 1, .ids = f->other + first, .wanted = wanted, .n_rows = count
     };
-    assert_int_equal(backend_cpu.begin(f->c, &s, &e), 0);
+    assert_int_equal(backend_begin(f->c, &s, &e), 0);
     if (run_it)
-        assert_int_equal(backend_cpu.run(f->c, 0, &e), 0);
-    backend_cpu.abort(f->c);
+        assert_int_equal(backend_run(f->c, 0, &e), 0);
+    backend_abort(f->c);
 }
 
 /* An aborted step, or one that did not begin, leaves every kind of state as it was: the session
@@ -246,24 +247,24 @@ static void abort_leaves_every_state_as_it_was(void **state)
         struct fixture f;
         struct error e = { 0 };
         open_fixture(&f, families[k / 2], k % 2);
-        uint64_t empty = backend_cpu.state_bytes(f.c);
+        uint64_t empty = backend_state_bytes(f.c);
         for (size_t i = 0; i < ARRAY_LEN(positions); i++)
             for (size_t n = 0; n < 2 * ARRAY_LEN(counts); n++) {
                 int at = positions[i];
                 if (at + counts[n / 2] > LENGTH + AFTER)
                     continue;
-                assert_int_equal(backend_cpu.create(f.c, 1, &e), 0);
+                assert_int_equal(backend_create(f.c, 1, &e), 0);
                 feed(&f, 1, f.ids, 0, at, NULL);
-                uint64_t before = backend_cpu.state_bytes(f.c);
+                uint64_t before = backend_state_bytes(f.c);
                 give_up(&f, 1, at, counts[n / 2], n % 2);
-                assert_int_equal(backend_cpu.state_bytes(f.c), before);
-                assert_int_equal(backend_cpu.fork(f.c, 2, 1, &e), 0);
+                assert_int_equal(backend_state_bytes(f.c), before);
+                assert_int_equal(backend_fork(f.c, 2, 1, &e), 0);
                 give_up(&f, 2, at, counts[n / 2], n % 2);
                 same_as_fresh(&f, 2, at);
                 same_as_fresh(&f, 1, at);
-                assert_int_equal(backend_cpu.release(f.c, 1, &e), 0);
-                assert_int_equal(backend_cpu.release(f.c, 2, &e), 0);
-                assert_int_equal(backend_cpu.state_bytes(f.c), empty);
+                assert_int_equal(backend_release(f.c, 1, &e), 0);
+                assert_int_equal(backend_release(f.c, 2, &e), 0);
+                assert_int_equal(backend_state_bytes(f.c), empty);
             }
         close_fixture(&f);
     }
@@ -281,10 +282,10 @@ static void a_step_that_does_not_begin_takes_nothing(void **state)
     const struct backend_step s = {
         .runs = runs, .n_runs = 2, .ids = f.ids, .wanted = wanted, .n_rows = 41
     };
-    uint64_t empty = backend_cpu.state_bytes(f.c);
-    assert_int_equal(backend_cpu.create(f.c, 1, &e), 0);
-    assert_int_equal(backend_cpu.begin(f.c, &s, &e), FAIL_NOT_FOUND);
-    assert_int_equal(backend_cpu.state_bytes(f.c), empty);
+    uint64_t empty = backend_state_bytes(f.c);
+    assert_int_equal(backend_create(f.c, 1, &e), 0);
+    assert_int_equal(backend_begin(f.c, &s, &e), FAIL_NOT_FOUND);
+    assert_int_equal(backend_state_bytes(f.c), empty);
     same_as_fresh(&f, 1, 0);
     close_fixture(&f);
     (void)state;
@@ -295,15 +296,16 @@ static void a_session_ends_at_its_own_bound(void **state)
     struct fixture f;
     struct error e = { 0 };
     open_fixture(&f, "llama", false);
-    backend_cpu.close(f.c);
+    backend_close(f.c);
     struct backend_options o = options_of(&f, false);
     o.state_tokens = UINT64_C(1) << 32;
     f.c = NULL;
-    assert_int_equal(backend_cpu.open(&f.c, f.model.program, &f.model.source, &o, &e), FAIL_LIMIT);
+    assert_int_equal(backend_open(&backend_cpu, &f.c, f.model.program, &f.model.source, &o, &e),
+                     FAIL_LIMIT);
     o = options_of(&f, false);
     o.session_tokens = 128;
-    assert_int_equal(backend_cpu.open(&f.c, f.model.program, &f.model.source, &o, &e), 0);
-    assert_int_equal(backend_cpu.create(f.c, 0, &e), 0);
+    assert_int_equal(backend_open(&backend_cpu, &f.c, f.model.program, &f.model.source, &o, &e), 0);
+    assert_int_equal(backend_create(f.c, 0, &e), 0);
     feed(&f, 0, f.ids, 0, 128, NULL);
     int code = 0;
     for (int at = 128; at < LENGTH && code == 0; at += 32) {
@@ -312,9 +314,9 @@ static void a_session_ends_at_its_own_bound(void **state)
         const struct backend_step s = {
             .runs = &run, .n_runs = 1, .ids = f.ids + at, .wanted = wanted, .n_rows = 32
         };
-        code = backend_cpu.begin(f.c, &s, &e);
-        code = code ? code : backend_cpu.run(f.c, 0, &e);
-        code = code ? code : backend_cpu.end(f.c, &e);
+        code = backend_begin(f.c, &s, &e);
+        code = code ? code : backend_run(f.c, 0, &e);
+        code = code ? code : backend_end(f.c, &e);
     }
     assert_int_equal(code, FAIL_LIMIT);
     close_fixture(&f);

@@ -3,6 +3,7 @@
 #define SHOAL_TESTS_MODEL_EDITED_H
 
 #include "tests/wide.h"
+#include "tests/values.h"
 
 #include "gguf/writer.h"
 
@@ -225,7 +226,7 @@ static inline int edited_build(struct wide *w, const char *path, const struct ed
     edited_file(&w->file, path, edits);
     if (gguf_open_bytes(&w->gguf, buffer_bytes(&w->file), e))
         fail_test("%s: %s", path, e->text);
-    w->source = (struct weight_source){ .tensor = wide_tensor, .arg = w->gguf };
+    w->source = (struct weight_source){ .map = wide_tensor, .arg = w->gguf };
     return model_build(w->gguf, &(struct model_options){ .notes = notes }, &w->arena, &w->program,
                        e);
 }
@@ -250,14 +251,14 @@ static inline float *wide_logits(struct wide *w, const int32_t *ids, int n)
     const struct backend_step s = {
         .runs = &run, .n_runs = 1, .ids = ids, .wanted = wanted, .n_rows = n, .n_wanted = n
     };
-    if (backend_cpu.open(&c, w->program, &w->source, &o, &e) || backend_cpu.create(c, 1, &e) ||
-        backend_cpu.begin(c, &s, &e) || backend_cpu.run(c, 0, &e))
+    if (backend_open(&backend_cpu, &c, w->program, &w->source, &o, &e) ||
+        backend_create(c, 1, &e) || backend_begin(c, &s, &e) || backend_run(c, 0, &e))
         fail_test("%s", e.text);
-    const float *logits = backend_cpu.value(c, w->program->logits, &rows, &width);
+    const float *logits = backend_rows_of(c, w->program->logits, &rows, &width);
     size_t bytes = (size_t)n * (size_t)width * sizeof(float);
     float *copy = malloc(bytes);
     memcpy(copy, logits, bytes);
-    backend_cpu.close(c);
+    backend_close(c);
     pool_close(pool);
     return copy;
 }

@@ -1,5 +1,6 @@
 /* Discrete choices on wide models: fast mode chooses the experts that exact mode does. */
 #include "tests/wide.h"
+#include "tests/values.h"
 
 #include <math.h>
 
@@ -46,13 +47,13 @@ static void open_run(struct run *r, struct wide *w, bool exact)
                                        .max_rows = TOKENS,
                                        .max_sessions = 1,
                                        .state_tokens = TOKENS };
-    if (!o.kernels || backend_cpu.open(&r->c, w->program, &w->source, &o, &e))
+    if (!o.kernels || backend_open(&backend_cpu, &r->c, w->program, &w->source, &o, &e))
         fail_test("%s", e.text);
 }
 
 static void close_run(struct run *r)
 {
-    backend_cpu.close(r->c);
+    backend_close(r->c);
     pool_close(r->pool);
 }
 
@@ -66,14 +67,14 @@ static void begin(struct run *r, const int32_t *ids, int n)
     const struct backend_step s = {
         .runs = &rows, .n_runs = 1, .ids = ids, .wanted = wanted, .n_rows = n, .n_wanted = n
     };
-    if (backend_cpu.create(r->c, 1, &e) || backend_cpu.begin(r->c, &s, &e))
+    if (backend_create(r->c, 1, &e) || backend_begin(r->c, &s, &e))
         fail_test("%s", e.text);
 }
 
 static float *value_of(struct run *r, int value, size_t *n)
 {
     int rows, width;
-    float *data = backend_cpu.value(r->c, value, &rows, &width);
+    float *data = backend_rows_of(r->c, value, &rows, &width);
     *n = (size_t)rows * (size_t)width;
     return data;
 }
@@ -185,7 +186,7 @@ static void compare_sequence(struct run *exact, struct run *fast, uint64_t seed,
     wide_ids(ids, TOKENS, p->vocab, seed);
     begin(exact, ids, TOKENS);
     begin(fast, ids, TOKENS);
-    assert_int_equal(backend_cpu.run(exact->c, 0, &e) | backend_cpu.run(fast->c, 0, &e), 0);
+    assert_int_equal(backend_run(exact->c, 0, &e) | backend_run(fast->c, 0, &e), 0);
     for (int i = 0; i < p->n_instrs; i++) {
         bool fresh[TOKENS] = { false };
         if (p->instrs[i].op != OP_ROUTE)
@@ -198,10 +199,10 @@ static void compare_sequence(struct run *exact, struct run *fast, uint64_t seed,
     for (int row = 0; row < TOKENS && !touched[row]; row++, t->rows++)
         t->kl += divergence(a + (size_t)row * (size_t)p->vocab, b + (size_t)row * (size_t)p->vocab,
                             p->vocab);
-    backend_cpu.end(exact->c, &e);
-    backend_cpu.end(fast->c, &e);
-    backend_cpu.release(exact->c, 1, &e);
-    backend_cpu.release(fast->c, 1, &e);
+    backend_end(exact->c, &e);
+    backend_end(fast->c, &e);
+    backend_release(exact->c, 1, &e);
+    backend_release(fast->c, 1, &e);
 }
 
 static void fast_mode_chooses_as_exact_mode_does(void **state)

@@ -1,6 +1,7 @@
 /* Damaged models, from file to logits: 10,000 single-bit flips and 1,000 truncations of tiny
  * models. Nothing crashes, and each refusal says what is wrong and at which byte. */
 #include "tests/wide.h"
+#include "tests/values.h"
 
 #include "chat/vocab_load.h"
 #include "model/summary.h"
@@ -54,12 +55,12 @@ static int decode(struct backend_ctx *c, const struct program *p, struct error *
         .runs = &run, .n_runs = 1, .ids = ids, .wanted = wanted, .n_rows = ROWS, .n_wanted = 1
     };
     int rows = 0, width = 0, r;
-    if ((r = backend_cpu.create(c, 1, e)) || (r = backend_cpu.begin(c, &step, e)) ||
-        (r = backend_cpu.run(c, 0, e)))
+    if ((r = backend_create(c, 1, e)) || (r = backend_begin(c, &step, e)) ||
+        (r = backend_run(c, 0, e)))
         return r;
-    backend_cpu.value(c, p->logits, &rows, &width);
+    backend_rows_of(c, p->logits, &rows, &width);
     assert_int_equal(width, p->vocab);
-    return backend_cpu.end(c, e);
+    return backend_end(c, e);
 }
 
 /* Everything that a device does with a file. Gives the stage that refused, or REACHED_COUNT. */
@@ -81,20 +82,20 @@ static enum reached use(struct bytes file, struct pool *pool, struct error *e)
     if (model_build(g, NULL, &arena, &p, e))
         goto out;
     at = LOADED;
-    const struct weight_source source = { .tensor = wide_tensor, .arg = g };
+    const struct weight_source source = { .map = wide_tensor, .arg = g };
     const struct backend_options options = { .pool = pool,
                                              .kernels = kernels_choose(NULL, e),
                                              .max_rows = ROWS,
                                              .max_sessions = 1,
                                              .state_tokens = 64 };
-    if (backend_cpu.open(&c, p, &source, &options, e))
+    if (backend_open(&backend_cpu, &c, p, &source, &options, e))
         goto out;
     at = DECODED;
     if (decode(c, p, e) == 0)
         at = REACHED_COUNT;
 out:
     if (c)
-        backend_cpu.close(c);
+        backend_close(c);
     arena_done(&arena);
     vocab_close(vocab);
     gguf_close(g);

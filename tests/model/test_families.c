@@ -1,6 +1,7 @@
 /* Every family against its golden logits, and every split of it against the whole: ranks and
  * stages run one after another in this process, exchanges are done by hand. */
 #include "tests/model/edited.h"
+#include "tests/values.h"
 
 #include "backend/backend.h"
 #include "kernels/kernels.h"
@@ -93,7 +94,7 @@ static void open_stage(struct stage *s, const struct fixture *f, const struct pr
 {
     struct error e = { 0 };
     struct program *cut;
-    const struct weight_source source = { .tensor = find_tensor, .arg = f->model };
+    const struct weight_source source = { .map = find_tensor, .arg = f->model };
     const struct backend_options options = { .pool = f->pool,
                                              .kernels = kernels_choose(NULL, &e),
                                              .exact = true,
@@ -106,8 +107,8 @@ static void open_stage(struct stage *s, const struct fixture *f, const struct pr
         const struct rank_share share = { l->shares, l->n_ranks, k };
         if (program_shard(cut, &share, a, &s->programs[k], &e) ||
             program_validate(s->programs[k], &e) ||
-            backend_cpu.open(&s->ranks[k], s->programs[k], &source, &options, &e) ||
-            backend_cpu.create(s->ranks[k], 1, &e))
+            backend_open(&backend_cpu, &s->ranks[k], s->programs[k], &source, &options, &e) ||
+            backend_create(s->ranks[k], 1, &e))
             fail_test("%s", e.text);
     }
 }
@@ -117,19 +118,19 @@ static void exchange(struct stage *s, int n_ranks, int instr)
 {
     int rows, width;
     int in = s->programs[0]->instrs[instr].in[0];
-    float *first = backend_cpu.value(s->ranks[0], in, &rows, &width);
+    float *first = backend_rows_of(s->ranks[0], in, &rows, &width);
     size_t n = (size_t)rows * (size_t)width;
     float *sum = malloc(n * sizeof(float));
     memcpy(sum, first, n * sizeof(float));
     for (int k = 1; k < n_ranks; k++) {
         const float *more =
-            backend_cpu.value(s->ranks[k], s->programs[k]->instrs[instr].in[0], &rows, &width);
+            backend_rows_of(s->ranks[k], s->programs[k]->instrs[instr].in[0], &rows, &width);
         for (size_t i = 0; i < n; i++)
             sum[i] += more[i];
     }
     for (int k = 0; k < n_ranks; k++)
-        memcpy(backend_cpu.value(s->ranks[k], s->programs[k]->instrs[instr].out, &rows, &width),
-               sum, n * sizeof(float));
+        memcpy(backend_rows_of(s->ranks[k], s->programs[k]->instrs[instr].out, &rows, &width), sum,
+               n * sizeof(float));
     free(sum);
 }
 
@@ -146,22 +147,29 @@ static void run_stage(struct stage *s, const struct fixture *f, int n_ranks, flo
         .runs = &run, .n_runs = 1, .ids = f->ids, .wanted = wanted, .n_rows = f->n
     };
     for (int k = 0; k < n_ranks; k++) {
-        assert_int_equal(backend_cpu.begin(s->ranks[k], &step, &e), 0);
+        assert_int_equal(backend_begin(s->ranks[k], &step, &e), 0);
         for (int i = 0; i < s->programs[k]->n_inputs; i++) {
-            float *to = backend_cpu.value(s->ranks[k], s->programs[k]->inputs[i], &rows, &width);
+            float *to = backend_rows_of(s->ranks[k], s->programs[k]->inputs[i], &rows, &width);
             memcpy(to, carry[i], (size_t)rows * (size_t)width * sizeof(float));
         }
     }
     int n = program_segments(s->programs[0], &a, &segments);
     for (int i = 0; i < n; i++) {
         for (int k = 0; k < n_ranks; k++)
-            assert_int_equal(backend_cpu.run(s->ranks[k], i, &e), 0);
+            assert_int_equal(backend_run(s->ranks[k], i, &e), 0);
         if (segments[i].exchange != PROGRAM_NONE)
             exchange(s, n_ranks, segments[i].exchange);
     }
-    for (int k = 0; k < n_ranks; k++)
-        assert_int_equal(backend_cpu.end(s->ranks[k], &e), 0);
     arena_done(&a);
+}
+
+static void close_stage(struct stage *s, int n_ranks)
+{
+    struct error e = { 0 };
+    for (int k = 0; k < n_ranks; k++) {
+        assert_int_equal(backend_end(s->ranks[k], &e), 0);
+        backend_close(s->ranks[k]);
+    }
 }
 
 /* Ranks' parts of the logits side by side. */
@@ -169,7 +177,7 @@ static void gather_logits(struct stage *s, const struct fixture *f, int n_ranks,
 {
     int at = 0, rows, width;
     for (int k = 0; k < n_ranks; k++) {
-        const float *part = backend_cpu.value(s->ranks[k], s->programs[k]->logits, &rows, &width);
+        const float *part = backend_rows_of(s->ranks[k], s->programs[k]->logits, &rows, &width);
         for (int t = 0; t < f->n; t++)
             memcpy(out + (size_t)t * (size_t)f->vocab + at, part + (size_t)t * (size_t)width,
                    (size_t)width * sizeof(float));
@@ -198,14 +206,13 @@ static float *run_layout(const struct fixture *f, const struct layout *l)
         if (p->logits != PROGRAM_NONE)
             gather_logits(&s, f, l->n_ranks, out);
         for (int v = 0; p->logits == PROGRAM_NONE && v < p->n_outputs; v++) {
-            const float *from = backend_cpu.value(s.ranks[0], p->outputs[v], &rows, &width);
+            const float *from = backend_rows_of(s.ranks[0], p->outputs[v], &rows, &width);
             size_t bytes = (size_t)rows * (size_t)width * sizeof(float);
             free(carry[v]);
             carry[v] = malloc(bytes);
             memcpy(carry[v], from, bytes);
         }
-        for (int k = 0; k < l->n_ranks; k++)
-            backend_cpu.close(s.ranks[k]);
+        close_stage(&s, l->n_ranks);
     }
     for (int v = 0; v < 8; v++)
         free(carry[v]);

@@ -6,7 +6,8 @@
 
 #define MAX_SESSIONS 64
 
-struct backend_ctx {
+struct fake_ctx {
+    struct backend_ctx base;
     const struct program *p;
     struct arena arena;
     struct segment *segments;
@@ -104,10 +105,11 @@ static int no_tensor(void *arg, const char *name, const uint8_t **data, uint64_t
     return fail(e, FAIL_NOT_FOUND, "%s", name);
 }
 
-const struct weight_source fake_source = { .tensor = no_tensor };
+const struct weight_source fake_source = { .map = no_tensor };
 
-static void fake_close(struct backend_ctx *c)
+static void fake_close(struct backend_ctx *b)
 {
+    struct fake_ctx *c = (struct fake_ctx *)b;
     for (int i = 0; i < c->p->n_values; i++) {
         free(c->values[i]);
     }
@@ -117,29 +119,9 @@ static void fake_close(struct backend_ctx *c)
     free(c);
 }
 
-static int fake_open(struct backend_ctx **ret, const struct program *p,
-                     const struct weight_source *source, const struct backend_options *options,
-                     struct error *e)
+static int fake_create(struct backend_ctx *b, uint32_t s, struct error *e)
 {
-    struct backend_ctx *c = calloc(1, sizeof *c);
-    c->p = p;
-    c->values = calloc((size_t)p->n_values, sizeof *c->values);
-    c->rows = calloc((size_t)p->n_values, sizeof *c->rows);
-    for (int i = 0; i < p->n_values; i++) {
-        c->values[i] =
-            calloc((size_t)options->max_rows * (size_t)(p->values[i].width + 1), sizeof(float));
-    }
-    program_segments(p, &c->arena, &c->segments);
-    if (source->progress && source->progress(source->arg, 50, 100) != 0) {
-        fake_close(c);
-        return fail(e, FAIL_CANCELLED, "cancelled");
-    }
-    *ret = c;
-    return 0;
-}
-
-static int fake_create(struct backend_ctx *c, uint32_t s, struct error *e)
-{
+    struct fake_ctx *c = (struct fake_ctx *)b;
     if (s >= MAX_SESSIONS || c->known[s]) {
         return fail(e, FAIL_LIMIT, "session %u", s);
     }
@@ -148,8 +130,9 @@ static int fake_create(struct backend_ctx *c, uint32_t s, struct error *e)
     return 0;
 }
 
-static int fake_release(struct backend_ctx *c, uint32_t s, struct error *e)
+static int fake_release(struct backend_ctx *b, uint32_t s, struct error *e)
 {
+    struct fake_ctx *c = (struct fake_ctx *)b;
     if (s >= MAX_SESSIONS || !c->known[s]) {
         return fail(e, FAIL_NOT_FOUND, "session %u", s);
     }
@@ -157,41 +140,44 @@ static int fake_release(struct backend_ctx *c, uint32_t s, struct error *e)
     return 0;
 }
 
-static int fake_truncate(struct backend_ctx *c, uint32_t s, int32_t position, struct error *e)
+static int fake_truncate(struct backend_ctx *b, uint32_t s, int32_t position, struct error *e)
 {
+    struct fake_ctx *c = (struct fake_ctx *)b;
     c->position[s] = position;
     return 0;
 }
 
-static int fake_fork(struct backend_ctx *c, uint32_t s, uint32_t from, struct error *e)
+static int fake_fork(struct backend_ctx *b, uint32_t s, uint32_t from, struct error *e)
 {
+    struct fake_ctx *c = (struct fake_ctx *)b;
     c->known[s] = true;
     c->position[s] = c->position[from];
     return 0;
 }
 
-static int fake_mark(struct backend_ctx *c, uint32_t s, uint32_t id, struct error *e)
+static int fake_mark(struct backend_ctx *b, uint32_t s, uint32_t id, struct error *e)
 {
     return 0;
 }
 
-static int32_t fake_earliest(struct backend_ctx *c, uint32_t s)
+static int32_t fake_earliest(struct backend_ctx *b, uint32_t s)
 {
     return 0;
 }
 
-static uint64_t fake_weight_bytes(const struct backend_ctx *c)
+static uint64_t fake_weight_bytes(const struct backend_ctx *b)
 {
     return 100;
 }
 
-static uint64_t fake_state_bytes(const struct backend_ctx *c)
+static uint64_t fake_state_bytes(const struct backend_ctx *b)
 {
     return 7;
 }
 
-static int fake_begin(struct backend_ctx *c, const struct backend_step *s, struct error *e)
+static int fake_begin(struct backend_ctx *b, const struct backend_step *s, struct error *e)
 {
+    struct fake_ctx *c = (struct fake_ctx *)b;
     c->step = *s;
     for (int i = 0; i < s->n_runs; i++) {
         uint32_t id = s->runs[i].session;
@@ -212,7 +198,7 @@ static int fake_begin(struct backend_ctx *c, const struct backend_step *s, struc
     return 0;
 }
 
-static void embed(struct backend_ctx *c, float *out, int width)
+static void embed(struct fake_ctx *c, float *out, int width)
 {
     int row = 0;
     for (int i = 0; i < c->step.n_runs; i++) {
@@ -225,7 +211,7 @@ static void embed(struct backend_ctx *c, float *out, int width)
     }
 }
 
-static void matmul(struct backend_ctx *c, const struct instr *in, float *out, int rows)
+static void matmul(struct fake_ctx *c, const struct instr *in, float *out, int rows)
 {
     const struct weight *w = &c->p->weights[in->weight[0]];
     const float *x = c->values[in->in[0]];
@@ -243,8 +229,9 @@ static void matmul(struct backend_ctx *c, const struct instr *in, float *out, in
     }
 }
 
-static int fake_run(struct backend_ctx *c, int segment, struct error *e)
+static int fake_run(struct backend_ctx *b, int segment, struct error *e)
 {
+    struct fake_ctx *c = (struct fake_ctx *)b;
     for (int i = c->segments[segment].first; i < c->segments[segment].end; i++) {
         const struct instr *in = &c->p->instrs[i];
         float *out = c->values[in->out];
@@ -275,28 +262,27 @@ static int fake_run(struct backend_ctx *c, int segment, struct error *e)
     return 0;
 }
 
-static int fake_end(struct backend_ctx *c, struct error *e)
+static int fake_end(struct backend_ctx *b, struct error *e)
 {
+    struct fake_ctx *c = (struct fake_ctx *)b;
     for (int i = 0; i < c->step.n_runs; i++) {
         c->position[c->step.runs[i].session] = c->pending[c->step.runs[i].session];
     }
     return 0;
 }
 
-static void fake_abort(struct backend_ctx *c)
+static void fake_abort(struct backend_ctx *b)
 {
 }
 
-static float *fake_value(struct backend_ctx *c, int value, int *rows, int *width)
+static int fake_rows(struct backend_ctx *b, int value, struct backend_rows *ret, struct error *e)
 {
-    *rows = c->rows[value];
-    *width = c->p->values[value].width;
-    return c->values[value];
+    const struct fake_ctx *c = (const struct fake_ctx *)b;
+    *ret = (struct backend_rows){ c->values[value], c->rows[value], c->p->values[value].width };
+    return 0;
 }
 
-const struct backend fake_backend = {
-    .name = "fake",
-    .open = fake_open,
+static const struct backend_ops fake_ops = {
     .close = fake_close,
     .create = fake_create,
     .release = fake_release,
@@ -311,5 +297,30 @@ const struct backend fake_backend = {
     .run = fake_run,
     .end = fake_end,
     .abort = fake_abort,
-    .value = fake_value,
+    .read = fake_rows,
+    .write = fake_rows,
 };
+
+static int fake_open(struct backend_ctx **ret, const struct program *p,
+                     const struct weight_source *source, const struct backend_options *options,
+                     struct error *e)
+{
+    struct fake_ctx *c = calloc(1, sizeof *c);
+    c->base.ops = &fake_ops;
+    c->p = p;
+    c->values = calloc((size_t)p->n_values, sizeof *c->values);
+    c->rows = calloc((size_t)p->n_values, sizeof *c->rows);
+    for (int i = 0; i < p->n_values; i++) {
+        c->values[i] =
+            calloc((size_t)options->max_rows * (size_t)(p->values[i].width + 1), sizeof(float));
+    }
+    program_segments(p, &c->arena, &c->segments);
+    if (source->progress && source->progress(source->arg, 50, 100) != 0) {
+        fake_close(&c->base);
+        return fail(e, FAIL_CANCELLED, "cancelled");
+    }
+    *ret = &c->base;
+    return 0;
+}
+
+const struct backend fake_backend = { .name = "fake", .open = fake_open };

@@ -29,8 +29,8 @@ struct attend_tile {
     int kv;
 };
 
-static void attend_task(struct backend_ctx *c, const struct attend_plan *p,
-                        const struct attend_tile *t, int thread)
+static void attend_task(struct cpu_ctx *c, const struct attend_plan *p, const struct attend_tile *t,
+                        int thread)
 {
     int kv = t->kv;
     const struct state *s = p->state;
@@ -82,7 +82,7 @@ static int tile_tokens(int queries_a_token)
     return tokens < 1 ? 1 : tokens;
 }
 
-void cpu_run_attend(struct backend_ctx *c, struct cpu_phase *phase, int thread)
+void cpu_run_attend(struct cpu_ctx *c, struct cpu_phase *phase, int thread)
 {
     const struct instr *in = &c->program->instrs[phase->instrs[0]];
     const struct state *s = &c->program->states[in->state];

@@ -15,7 +15,7 @@ static void *grow(struct arena *a, void *array, int n, int *capacity, size_t siz
     return fresh;
 }
 
-static struct cpu_phase *phase_add(struct backend_ctx *c, enum cpu_phase_kind kind)
+static struct cpu_phase *phase_add(struct cpu_ctx *c, enum cpu_phase_kind kind)
 {
     struct cpu_phase *grown =
         grow(&c->arena, c->phases, c->n_phases, &c->cap_phases, sizeof(*grown));
@@ -28,7 +28,7 @@ static struct cpu_phase *phase_add(struct backend_ctx *c, enum cpu_phase_kind ki
 }
 
 /* The row phase that work on rows of this kind can join: the last phase, if it is one. */
-static struct cpu_phase *row_phase(struct backend_ctx *c, int first_phase, enum value_rows rows)
+static struct cpu_phase *row_phase(struct cpu_ctx *c, int first_phase, enum value_rows rows)
 {
     if (c->n_phases > first_phase) {
         struct cpu_phase *last = &c->phases[c->n_phases - 1];
@@ -41,7 +41,7 @@ static struct cpu_phase *row_phase(struct backend_ctx *c, int first_phase, enum 
     return p;
 }
 
-static int row_op_add(struct backend_ctx *c, int first_phase, enum value_rows rows,
+static int row_op_add(struct cpu_ctx *c, int first_phase, enum value_rows rows,
                       struct cpu_row_op op)
 {
     struct cpu_phase *p = row_phase(c, first_phase, rows);
@@ -56,7 +56,7 @@ static int row_op_add(struct backend_ctx *c, int first_phase, enum value_rows ro
 }
 
 /* The packed form of a matmul's input; made in a row phase before if it isn't there yet. */
-static int pack_for(struct backend_ctx *c, int first_phase, const struct instr *in, int *ret)
+static int pack_for(struct cpu_ctx *c, int first_phase, const struct instr *in, int *ret)
 {
     const struct cpu_weight *w = &c->weights[in->weight[0]];
     struct cpu_pack want = {
@@ -85,7 +85,7 @@ static int pack_for(struct backend_ctx *c, int first_phase, const struct instr *
     return r;
 }
 
-static int compile_matmul(struct backend_ctx *c, int first_phase, int index)
+static int compile_matmul(struct cpu_ctx *c, int first_phase, int index)
 {
     const struct program *p = c->program;
     const struct instr *in = &p->instrs[index];
@@ -115,7 +115,7 @@ static int compile_matmul(struct backend_ctx *c, int first_phase, int index)
     return 0;
 }
 
-static int compile_instr(struct backend_ctx *c, int first_phase, int index)
+static int compile_instr(struct cpu_ctx *c, int first_phase, int index)
 {
     const struct program *p = c->program;
     const struct instr *in = &p->instrs[index];
@@ -173,7 +173,7 @@ struct slot {
 
 /* Greedy sharing: an interval takes the smallest free slot that is large enough, else the largest
  * free one, which grows. Offsets hold slot numbers until all sizes are known. */
-static int share_memory(struct backend_ctx *c, struct interval *list, int n)
+static int share_memory(struct cpu_ctx *c, struct interval *list, int n)
 {
     struct slot *slots = arena_array(&c->arena, struct slot, n + 1);
     size_t *starts = arena_array(&c->arena, size_t, n + 1);
@@ -212,7 +212,7 @@ static int share_memory(struct backend_ctx *c, struct interval *list, int n)
 
 /* First and last phase that touches each value, -1 for none. Inputs live from the start, outputs to
  * the end, and what another segment uses lives through all phases between. */
-static void find_lifetimes(const struct backend_ctx *c, int *first, int *last)
+static void find_lifetimes(const struct cpu_ctx *c, int *first, int *last)
 {
     const struct program *p = c->program;
     for (int v = 0; v < p->n_values; v++)
@@ -261,7 +261,7 @@ static void find_lifetimes(const struct backend_ctx *c, int *first, int *last)
 }
 
 /* Gives each value and packed activation its place in the work memory. */
-static int lay_out_memory(struct backend_ctx *c)
+static int lay_out_memory(struct cpu_ctx *c)
 {
     const struct program *p = c->program;
     int *first = arena_array(&c->arena, int, p->n_values + 1);
@@ -289,7 +289,7 @@ static int lay_out_memory(struct backend_ctx *c)
     return share_memory(c, list, n);
 }
 
-int cpu_compile(struct backend_ctx *c, struct error *e)
+int cpu_compile(struct cpu_ctx *c, struct error *e)
 {
     const struct program *p = c->program;
     c->n_segments = program_segments(p, &c->arena, &c->segments);

@@ -10,7 +10,7 @@
 #define PIECE_BYTES ((size_t)2 << 20)
 #define PIECE_LEAST ((size_t)192 << 10)
 
-static int open_scratch(struct backend_ctx *c, struct error *e)
+static int open_scratch(struct cpu_ctx *c, struct error *e)
 {
     const struct program *p = c->program;
     int max_rows = c->options.max_rows, pad_cols = 0, queries = KERNEL_QUERIES;
@@ -43,7 +43,7 @@ static int open_scratch(struct backend_ctx *c, struct error *e)
     return ok ? 0 : fail(e, FAIL_NOMEM, "scratch for %d rows", max_rows);
 }
 
-static void cpu_close(struct backend_ctx *c)
+static void close_program(struct cpu_ctx *c)
 {
     if (!c)
         return;
@@ -57,37 +57,7 @@ static void cpu_close(struct backend_ctx *c)
     free(c);
 }
 
-static int cpu_open(struct backend_ctx **ret, const struct program *program,
-                    const struct weight_source *source, const struct backend_options *options,
-                    struct error *e)
-{
-    assert(options->max_rows > 0 && options->max_sessions > 0);
-    int r = program_validate(program, e);
-    if (r)
-        return r;
-    struct backend_ctx *c = calloc(1, sizeof(*c));
-    if (!c)
-        return fail(e, FAIL_NOMEM, "opening %s", program->family);
-    c->program = program;
-    c->options = *options;
-    c->k = options->kernels;
-    c->n_threads = pool_threads(options->pool);
-    if ((r = cpu_load_weights(c, source, e)) || (r = cpu_state_open(c, e)) ||
-        (r = cpu_compile(c, e)) || (r = open_scratch(c, e)) || (r = cpu_rope_init(c, e)) ||
-        (r = cpu_experts_init(c, e)))
-        goto out;
-    c->work = aligned_alloc(64, size_round_up(c->work_size + 64, 64));
-    if (!c->work)
-        r = fail(e, FAIL_NOMEM, "%.1f MiB of working memory", (double)c->work_size / 1048576.0);
-out:
-    if (r)
-        cpu_close(c);
-    else
-        *ret = c;
-    return r;
-}
-
-static int check_step(struct backend_ctx *c, const struct backend_step *s, struct error *e)
+static int check_step(struct cpu_ctx *c, const struct backend_step *s, struct error *e)
 {
     if (s->n_rows < 1 || s->n_rows > c->options.max_rows)
         return fail(e, FAIL_RANGE, "a step of %d rows, at most %d fit", s->n_rows,
@@ -100,14 +70,14 @@ static int check_step(struct backend_ctx *c, const struct backend_step *s, struc
 }
 
 /* Pages that the first n runs of the step took. */
-static void abandon(struct backend_ctx *c, int n)
+static void abandon(struct cpu_ctx *c, int n)
 {
     for (int i = 0; i < n; i++)
         cpu_state_abandon(c, &c->sessions[c->run_sessions[i]]);
 }
 
 /* Run i of the step, whose rows begin at *row: reserves its pages. */
-static int take_run(struct backend_ctx *c, const struct backend_step *s, int i, int *row,
+static int take_run(struct cpu_ctx *c, const struct backend_step *s, int i, int *row,
                     struct error *e)
 {
     const struct backend_run *run = &s->runs[i];
@@ -130,7 +100,7 @@ static int take_run(struct backend_ctx *c, const struct backend_step *s, int i, 
     return 0;
 }
 
-static int cpu_begin(struct backend_ctx *c, const struct backend_step *s, struct error *e)
+static int begin_step(struct cpu_ctx *c, const struct backend_step *s, struct error *e)
 {
     assert(!c->in_step);
     int r = check_step(c, s, e);
@@ -164,8 +134,7 @@ struct pieces {
     int groups, piece, count;
 };
 
-static void cut_pieces(const struct backend_ctx *c, const struct cpu_phase *phase,
-                       struct pieces *ret)
+static void cut_pieces(const struct cpu_ctx *c, const struct cpu_phase *phase, struct pieces *ret)
 {
     size_t total = 0;
     for (int i = 0; i < phase->n_instrs; i++) {
@@ -191,7 +160,7 @@ static void cut_pieces(const struct backend_ctx *c, const struct cpu_phase *phas
     }
 }
 
-static void run_piece(struct backend_ctx *c, const struct cpu_phase *phase, int i,
+static void run_piece(struct cpu_ctx *c, const struct cpu_phase *phase, int i,
                       const struct pieces *p, int piece)
 {
     const struct instr *in = &c->program->instrs[phase->instrs[i]];
@@ -214,7 +183,7 @@ static void run_piece(struct backend_ctx *c, const struct cpu_phase *phase, int 
     }
 }
 
-static void run_matmul(struct backend_ctx *c, struct cpu_phase *phase)
+static void run_matmul(struct cpu_ctx *c, struct cpu_phase *phase)
 {
     struct pieces pieces[CPU_MAX_MATMULS];
     if (cpu_value_rows(c, c->program->instrs[phase->instrs[0]].out) == 0)
@@ -233,7 +202,7 @@ static void run_matmul(struct backend_ctx *c, struct cpu_phase *phase)
 
 /* Few rows: the last thread to arrive does them all while the others wait at the barrier that
  * would be needed anyway. Many rows: tiles are shared out. */
-static void run_row_phase(struct backend_ctx *c, struct cpu_phase *phase, int thread, bool serial)
+static void run_row_phase(struct cpu_ctx *c, struct cpu_phase *phase, int thread, bool serial)
 {
     int rows = phase->rows == ROWS_WANTED ? c->step.n_wanted : c->step.n_rows;
     if (serial) {
@@ -253,7 +222,7 @@ static void run_row_phase(struct backend_ctx *c, struct cpu_phase *phase, int th
 
 static void run_phases(void *arg, int thread, int n_threads)
 {
-    struct backend_ctx *c = arg;
+    struct cpu_ctx *c = arg;
     bool met = true; /* all threads are past what this phase needs */
     for (int i = c->phase_base; i < c->phase_end; i++) {
         struct cpu_phase *phase = &c->phases[i];
@@ -280,7 +249,7 @@ static void run_phases(void *arg, int thread, int n_threads)
     }
 }
 
-static int cpu_run(struct backend_ctx *c, int segment, struct error *e)
+static int run_segment(struct cpu_ctx *c, int segment, struct error *e)
 {
     if (!c->in_step || segment < 0 || segment >= c->n_segments)
         return fail(e, FAIL_STATE, "segment %d of %d", segment, c->n_segments);
@@ -295,7 +264,7 @@ static int cpu_run(struct backend_ctx *c, int segment, struct error *e)
     return 0;
 }
 
-static int cpu_end(struct backend_ctx *c, struct error *e)
+static int end_step(struct cpu_ctx *c, struct error *e)
 {
     if (!c->in_step)
         return fail(e, FAIL_STATE, "no step is under way");
@@ -305,25 +274,13 @@ static int cpu_end(struct backend_ctx *c, struct error *e)
     return 0;
 }
 
-static void cpu_abort(struct backend_ctx *c)
+static void abort_step(struct cpu_ctx *c)
 {
     abandon(c, c->in_step ? c->step.n_runs : 0);
     c->in_step = false;
 }
 
-static float *cpu_value_of(struct backend_ctx *c, int value, int *rows, int *width)
-{
-    *rows = cpu_value_rows(c, value);
-    *width = c->program->values[value].width;
-    return cpu_value(c, value);
-}
-
-static uint64_t cpu_weight_bytes(const struct backend_ctx *c)
-{
-    return c->weight_bytes;
-}
-
-static uint64_t cpu_state_bytes(const struct backend_ctx *c)
+static uint64_t state_bytes(const struct cpu_ctx *c)
 {
     uint64_t total = 2 * (uint64_t)c->recurrent_floats * sizeof(float) * (uint64_t)c->n_sessions;
     for (int k = 0; k < c->n_classes; k++)
@@ -332,22 +289,163 @@ static uint64_t cpu_state_bytes(const struct backend_ctx *c)
     return total;
 }
 
-const struct backend backend_cpu = {
-    .name = "cpu",
-    .open = cpu_open,
+/* --- the interface: each call with our own struct --- */
+
+static struct cpu_ctx *own(struct backend_ctx *c)
+{
+    return (struct cpu_ctx *)c;
+}
+
+static void cpu_close(struct backend_ctx *c)
+{
+    close_program(own(c));
+}
+
+static int cpu_create(struct backend_ctx *c, uint32_t session, struct error *e)
+{
+    return cpu_session_create(own(c), session, e);
+}
+
+static int cpu_release(struct backend_ctx *c, uint32_t session, struct error *e)
+{
+    return cpu_session_release(own(c), session, e);
+}
+
+static int cpu_truncate(struct backend_ctx *c, uint32_t session, int32_t position, struct error *e)
+{
+    return cpu_session_truncate(own(c), session, position, e);
+}
+
+static int cpu_fork(struct backend_ctx *c, uint32_t session, uint32_t from, struct error *e)
+{
+    return cpu_session_fork(own(c), session, from, e);
+}
+
+static int cpu_checkpoint(struct backend_ctx *c, uint32_t session, uint32_t id, struct error *e)
+{
+    return cpu_session_checkpoint(own(c), session, id, e);
+}
+
+static int cpu_restore(struct backend_ctx *c, uint32_t session, uint32_t id, struct error *e)
+{
+    return cpu_session_restore(own(c), session, id, e);
+}
+
+static int32_t cpu_earliest(struct backend_ctx *c, uint32_t session)
+{
+    return cpu_session_earliest(own(c), session);
+}
+
+static uint64_t cpu_weight_bytes(const struct backend_ctx *c)
+{
+    return ((const struct cpu_ctx *)c)->weight_bytes;
+}
+
+static uint64_t cpu_state_bytes(const struct backend_ctx *c)
+{
+    return state_bytes((const struct cpu_ctx *)c);
+}
+
+static int cpu_begin(struct backend_ctx *c, const struct backend_step *s, struct error *e)
+{
+    return begin_step(own(c), s, e);
+}
+
+static int cpu_run(struct backend_ctx *c, int segment, struct error *e)
+{
+    return run_segment(own(c), segment, e);
+}
+
+static int cpu_end(struct backend_ctx *c, struct error *e)
+{
+    return end_step(own(c), e);
+}
+
+static void cpu_abort(struct backend_ctx *c)
+{
+    abort_step(own(c));
+}
+
+/* Values lie in host memory, to be read and written alike. */
+static int cpu_rows(struct backend_ctx *b, int value, struct backend_rows *ret, struct error *e)
+{
+    struct cpu_ctx *c = own(b);
+    if (!c->in_step || value < 0 || value >= c->program->n_values)
+        return fail(e, FAIL_STATE, "value %d of %d outside of a step", value, c->program->n_values);
+    *ret = (struct backend_rows){ .data = cpu_value(c, value),
+                                  .rows = cpu_value_rows(c, value),
+                                  .width = c->program->values[value].width };
+    return 0;
+}
+
+static const struct backend_ops cpu_ops = {
     .close = cpu_close,
-    .create = cpu_session_create,
-    .release = cpu_session_release,
-    .truncate = cpu_session_truncate,
-    .fork = cpu_session_fork,
-    .checkpoint = cpu_session_checkpoint,
-    .restore = cpu_session_restore,
-    .earliest = cpu_session_earliest,
+    .create = cpu_create,
+    .release = cpu_release,
+    .truncate = cpu_truncate,
+    .fork = cpu_fork,
+    .checkpoint = cpu_checkpoint,
+    .restore = cpu_restore,
+    .earliest = cpu_earliest,
     .weight_bytes = cpu_weight_bytes,
     .state_bytes = cpu_state_bytes,
     .begin = cpu_begin,
     .run = cpu_run,
     .end = cpu_end,
     .abort = cpu_abort,
-    .value = cpu_value_of,
+    .read = cpu_rows,
+    .write = cpu_rows,
+};
+
+static int cpu_open(struct backend_ctx **ret, const struct program *program,
+                    const struct weight_source *source, const struct backend_options *options,
+                    struct error *e)
+{
+    assert(options->max_rows > 0 && options->max_sessions > 0);
+    int r = program_validate(program, e);
+    if (r)
+        return r;
+    struct cpu_ctx *c = calloc(1, sizeof(*c));
+    if (!c)
+        return fail(e, FAIL_NOMEM, "opening %s", program->family);
+    c->base.ops = &cpu_ops;
+    c->program = program;
+    c->options = *options;
+    c->k = options->kernels;
+    c->n_threads = pool_threads(options->pool);
+    if ((r = cpu_load_weights(c, source, e)) || (r = cpu_state_open(c, e)) ||
+        (r = cpu_compile(c, e)) || (r = open_scratch(c, e)) || (r = cpu_rope_init(c, e)) ||
+        (r = cpu_experts_init(c, e)))
+        goto out;
+    c->work = aligned_alloc(64, size_round_up(c->work_size + 64, 64));
+    if (!c->work)
+        r = fail(e, FAIL_NOMEM, "%.1f MiB of working memory", (double)c->work_size / 1048576.0);
+out:
+    if (r)
+        close_program(c);
+    else
+        *ret = &c->base;
+    return r;
+}
+
+/* The processor is one device. All it computes is exact: no result depends on the instruction set,
+ * the threads or the batch. */
+static int cpu_devices(struct compute_device *ret, int most)
+{
+    if (most < 1)
+        return 0;
+    *ret = (struct compute_device){
+        .backend = &backend_cpu, .name = "cpu", .memory = memory_usable(), .exact = true
+    };
+    for (int i = 0; i < OP_COUNT; i++)
+        ret->ops[i] = true;
+    for (int i = 0; i < QUANT_COUNT; i++)
+        ret->types[i] = kernels_supports((enum quant_type)i);
+    return 1;
+}
+
+const struct backend backend_cpu = {
+    .name = "cpu",
+    .devices = cpu_devices,
+    .open = cpu_open,
 };

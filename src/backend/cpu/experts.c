@@ -16,7 +16,7 @@ struct cpu_experts {
     size_t packed_bytes;
 };
 
-int cpu_experts_init(struct backend_ctx *c, struct error *e)
+int cpu_experts_init(struct cpu_ctx *c, struct error *e)
 {
     const struct program *p = c->program;
     int top_k = 0, experts = 0, cols = 0, rows = 0;
@@ -53,13 +53,13 @@ int cpu_experts_init(struct backend_ctx *c, struct error *e)
     return 0;
 }
 
-void cpu_experts_done(struct backend_ctx *c)
+void cpu_experts_done(struct cpu_ctx *c)
 {
     c->experts = NULL; /* in the arena */
 }
 
 /* Counting sort of (row, slot) pairs by expert; pairs of other ranks' experts are left out. */
-static void gather_pairs(struct backend_ctx *c, const struct instr *in)
+static void gather_pairs(struct cpu_ctx *c, const struct instr *in)
 {
     struct cpu_experts *x = c->experts;
     const float *route = cpu_value(c, in->in[1]);
@@ -90,7 +90,7 @@ struct expert_batch {
 };
 
 /* Where expert i's packed activations lie: its first pair rounded up to whole tiles before. */
-static uint8_t *packed_of(struct backend_ctx *c, const struct cpu_weight *w, enum activation format,
+static uint8_t *packed_of(struct cpu_ctx *c, const struct cpu_weight *w, enum activation format,
                           int expert, int first)
 {
     int tokens = (first / KERNEL_TILE + expert) * KERNEL_TILE;
@@ -98,7 +98,7 @@ static uint8_t *packed_of(struct backend_ctx *c, const struct cpu_weight *w, enu
     return c->experts->packed + size_round_up(at, 64);
 }
 
-static void pack_expert(struct backend_ctx *c, const struct instr *in, const struct expert_batch *b)
+static void pack_expert(struct cpu_ctx *c, const struct instr *in, const struct expert_batch *b)
 {
     const struct cpu_weight *w = &c->weights[in->weight[0]];
     struct cpu_experts *x = c->experts;
@@ -121,8 +121,8 @@ static void pack_expert(struct backend_ctx *c, const struct instr *in, const str
 }
 
 /* Rows of groups [g0, g1) of one expert for all its pairs, then back to the pairs' slots. */
-static void multiply_expert(struct backend_ctx *c, const struct instr *in,
-                            const struct expert_batch *b, int g0, int g1)
+static void multiply_expert(struct cpu_ctx *c, const struct instr *in, const struct expert_batch *b,
+                            int g0, int g1)
 {
     const struct cpu_weight *w = &c->weights[in->weight[0]];
     struct cpu_experts *x = c->experts;
@@ -145,7 +145,7 @@ static void multiply_expert(struct backend_ctx *c, const struct instr *in,
     }
 }
 
-void cpu_run_experts(struct backend_ctx *c, struct cpu_phase *phase, int thread)
+void cpu_run_experts(struct cpu_ctx *c, struct cpu_phase *phase, int thread)
 {
     const struct instr *in = &c->program->instrs[phase->instrs[0]];
     const struct cpu_weight *w = &c->weights[in->weight[0]];

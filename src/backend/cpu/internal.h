@@ -95,7 +95,8 @@ struct cpu_row {
     int32_t position;
 };
 
-struct backend_ctx {
+struct cpu_ctx {
+    struct backend_ctx base;
     const struct program *program;
     struct backend_options options;
     const struct kernels *k;
@@ -150,48 +151,47 @@ struct backend_ctx {
 };
 
 /* cpu_load.c */
-int cpu_load_weights(struct backend_ctx *c, const struct weight_source *source, struct error *e);
-void cpu_free_weights(struct backend_ctx *c);
+int cpu_load_weights(struct cpu_ctx *c, const struct weight_source *source, struct error *e);
+void cpu_free_weights(struct cpu_ctx *c);
 
 /* cpu_compile.c */
-int cpu_compile(struct backend_ctx *c, struct error *e);
+int cpu_compile(struct cpu_ctx *c, struct error *e);
 
 /* cpu_state.c */
-int cpu_state_open(struct backend_ctx *c, struct error *e);
-void cpu_state_close(struct backend_ctx *c);
-struct cpu_session *cpu_session_find(struct backend_ctx *c, uint32_t id, bool checkpoint);
-int cpu_state_reserve(struct backend_ctx *c, struct cpu_session *s, int32_t count, struct error *e);
-void cpu_state_commit(struct backend_ctx *c, struct cpu_session *s, int32_t count);
-void cpu_state_abandon(struct backend_ctx *c, struct cpu_session *s);
-uint8_t *cpu_state_page(struct backend_ctx *c, const struct cpu_session *s, int state, int page);
-int cpu_session_create(struct backend_ctx *c, uint32_t session, struct error *e);
-int cpu_session_release(struct backend_ctx *c, uint32_t session, struct error *e);
-int cpu_session_truncate(struct backend_ctx *c, uint32_t session, int32_t position,
-                         struct error *e);
-int cpu_session_fork(struct backend_ctx *c, uint32_t session, uint32_t from, struct error *e);
-int cpu_session_checkpoint(struct backend_ctx *c, uint32_t session, uint32_t id, struct error *e);
-int cpu_session_restore(struct backend_ctx *c, uint32_t session, uint32_t id, struct error *e);
-int32_t cpu_session_earliest(struct backend_ctx *c, uint32_t session);
+int cpu_state_open(struct cpu_ctx *c, struct error *e);
+void cpu_state_close(struct cpu_ctx *c);
+struct cpu_session *cpu_session_find(struct cpu_ctx *c, uint32_t id, bool checkpoint);
+int cpu_state_reserve(struct cpu_ctx *c, struct cpu_session *s, int32_t count, struct error *e);
+void cpu_state_commit(struct cpu_ctx *c, struct cpu_session *s, int32_t count);
+void cpu_state_abandon(struct cpu_ctx *c, struct cpu_session *s);
+uint8_t *cpu_state_page(struct cpu_ctx *c, const struct cpu_session *s, int state, int page);
+int cpu_session_create(struct cpu_ctx *c, uint32_t session, struct error *e);
+int cpu_session_release(struct cpu_ctx *c, uint32_t session, struct error *e);
+int cpu_session_truncate(struct cpu_ctx *c, uint32_t session, int32_t position, struct error *e);
+int cpu_session_fork(struct cpu_ctx *c, uint32_t session, uint32_t from, struct error *e);
+int cpu_session_checkpoint(struct cpu_ctx *c, uint32_t session, uint32_t id, struct error *e);
+int cpu_session_restore(struct cpu_ctx *c, uint32_t session, uint32_t id, struct error *e);
+int32_t cpu_session_earliest(struct cpu_ctx *c, uint32_t session);
 
 /* cpu_rows.c: everything that is done row by row */
-void cpu_run_rows(struct backend_ctx *c, const struct cpu_phase *phase, int row_first, int row_end,
+void cpu_run_rows(struct cpu_ctx *c, const struct cpu_phase *phase, int row_first, int row_end,
                   int thread);
-int cpu_rope_init(struct backend_ctx *c, struct error *e);
-void cpu_rope_step(struct backend_ctx *c);
+int cpu_rope_init(struct cpu_ctx *c, struct error *e);
+void cpu_rope_step(struct cpu_ctx *c);
 
 /* cpu_attend.c, cpu_experts.c: a thread's part of a phase */
-void cpu_run_attend(struct backend_ctx *c, struct cpu_phase *phase, int thread);
-int cpu_experts_init(struct backend_ctx *c, struct error *e);
-void cpu_experts_done(struct backend_ctx *c);
-void cpu_run_experts(struct backend_ctx *c, struct cpu_phase *phase, int thread);
+void cpu_run_attend(struct cpu_ctx *c, struct cpu_phase *phase, int thread);
+int cpu_experts_init(struct cpu_ctx *c, struct error *e);
+void cpu_experts_done(struct cpu_ctx *c);
+void cpu_run_experts(struct cpu_ctx *c, struct cpu_phase *phase, int thread);
 
 /* cpu.c */
-static inline float *cpu_value(const struct backend_ctx *c, int value)
+static inline float *cpu_value(const struct cpu_ctx *c, int value)
 {
     return (float *)(c->work + c->value_offset[value]);
 }
 
-static inline int cpu_value_rows(const struct backend_ctx *c, int value)
+static inline int cpu_value_rows(const struct cpu_ctx *c, int value)
 {
     return c->program->values[value].rows == ROWS_WANTED ? c->step.n_wanted : c->step.n_rows;
 }

@@ -23,7 +23,7 @@ static void yarn_blend(const struct rope *r, float *frequency)
     }
 }
 
-int cpu_rope_init(struct backend_ctx *c, struct error *e)
+int cpu_rope_init(struct cpu_ctx *c, struct error *e)
 {
     const struct program *p = c->program;
     c->cos_tables = arena_array(&c->arena, float *, p->n_ropes + 1);
@@ -56,7 +56,7 @@ int cpu_rope_init(struct backend_ctx *c, struct error *e)
 }
 
 /* cos and sin of every row's position, once a step for all layers and heads. */
-void cpu_rope_step(struct backend_ctx *c)
+void cpu_rope_step(struct cpu_ctx *c)
 {
     const struct program *p = c->program;
     for (int t = 0; t < p->n_ropes; t++) {
@@ -76,12 +76,12 @@ void cpu_rope_step(struct backend_ctx *c)
     }
 }
 
-static float *row_of(const struct backend_ctx *c, int value, int row)
+static float *row_of(const struct cpu_ctx *c, int value, int row)
 {
     return cpu_value(c, value) + (size_t)row * (size_t)c->program->values[value].width;
 }
 
-static void do_embed(struct backend_ctx *c, const struct instr *in, int row, float *out)
+static void do_embed(struct cpu_ctx *c, const struct instr *in, int row, float *out)
 {
     const struct weight *w = &c->program->weights[in->weight[0]];
     const struct cpu_weight *cw = &c->weights[in->weight[0]];
@@ -99,7 +99,7 @@ static void do_embed(struct backend_ctx *c, const struct instr *in, int row, flo
         c->k->scale(out, in->embed.scale, w->col_count, out);
 }
 
-static void do_norm(struct backend_ctx *c, const struct instr *in, const float *x, float *out)
+static void do_norm(struct cpu_ctx *c, const struct instr *in, const float *x, float *out)
 {
     int width = c->program->values[in->in[0]].width;
     int group = in->norm.group ? in->norm.group : width;
@@ -113,8 +113,7 @@ static void do_norm(struct backend_ctx *c, const struct instr *in, const float *
     }
 }
 
-static void do_rope(struct backend_ctx *c, const struct instr *in, int row, const float *x,
-                    float *out)
+static void do_rope(struct cpu_ctx *c, const struct instr *in, int row, const float *x, float *out)
 {
     const struct rope *r = &c->program->ropes[in->rope.table];
     int width = c->program->values[in->in[0]].width, half = r->dims / 2;
@@ -125,7 +124,7 @@ static void do_rope(struct backend_ctx *c, const struct instr *in, int row, cons
         c->k->rope(out + at, half, r->interleaved, cs, sn);
 }
 
-static void do_act(struct backend_ctx *c, const struct instr *in, int row, float *out)
+static void do_act(struct cpu_ctx *c, const struct instr *in, int row, float *out)
 {
     const float *gate = row_of(c, in->in[0], row);
     const float *up = in->in[1] == PROGRAM_NONE ? NULL : row_of(c, in->in[1], row);
@@ -148,7 +147,7 @@ static void do_act(struct backend_ctx *c, const struct instr *in, int row, float
 
 /* Softmax over the experts, the top_k best (ties: the lower id), renormalised if the family says
  * so. Every rank computes this itself, in one arithmetic, so ranks never disagree. */
-static void do_route(struct backend_ctx *c, const struct instr *in, const float *logits, float *out)
+static void do_route(struct cpu_ctx *c, const struct instr *in, const float *logits, float *out)
 {
     int n = c->program->values[in->in[0]].width, k = in->route.top_k;
     float max = logits[0];
@@ -175,7 +174,7 @@ static void do_route(struct backend_ctx *c, const struct instr *in, const float 
             out[2 * s + 1] /= chosen;
 }
 
-static void do_expert_sum(struct backend_ctx *c, const struct instr *in, int row, float *out)
+static void do_expert_sum(struct cpu_ctx *c, const struct instr *in, int row, float *out)
 {
     const float *x = row_of(c, in->in[0], row), *route = row_of(c, in->in[1], row);
     int n = c->program->values[in->out].width;
@@ -189,7 +188,7 @@ static void do_expert_sum(struct backend_ctx *c, const struct instr *in, int row
 }
 
 /* The run that a row belongs to. */
-static int run_of(const struct backend_ctx *c, int row, int *row_in_run)
+static int run_of(const struct cpu_ctx *c, int row, int *row_in_run)
 {
     int at = 0, run = 0;
     while (row >= at + c->runs[run].count)
@@ -199,8 +198,8 @@ static int run_of(const struct backend_ctx *c, int row, int *row_in_run)
 }
 
 /* Input of the convolution `back` positions before row: from this step's rows or the state. */
-static const float *conv_input(struct backend_ctx *c, const struct instr *in, int row,
-                               int row_in_run, int back)
+static const float *conv_input(struct cpu_ctx *c, const struct instr *in, int row, int row_in_run,
+                               int back)
 {
     const struct state *s = &c->program->states[in->state];
     if (back <= row_in_run)
@@ -211,7 +210,7 @@ static const float *conv_input(struct backend_ctx *c, const struct instr *in, in
 }
 
 /* out[ch] = sum over taps of w[ch][tap] * x[position - (taps - 1) + tap][ch], oldest first. */
-static void do_conv(struct backend_ctx *c, const struct instr *in, int row, float *out)
+static void do_conv(struct cpu_ctx *c, const struct instr *in, int row, float *out)
 {
     const struct state *s = &c->program->states[in->state];
     const float *w = c->weights[in->weight[0]].vector;
@@ -228,7 +227,7 @@ static void do_conv(struct backend_ctx *c, const struct instr *in, int row, floa
 
 /* The last row of a run leaves the new state, apart from the present one, which stays as it is
  * until the step ends. A run shorter than the kernel keeps what it still needs. */
-static void store_conv(struct backend_ctx *c, const struct instr *in, int row)
+static void store_conv(struct cpu_ctx *c, const struct instr *in, int row)
 {
     const struct state *s = &c->program->states[in->state];
     int row_in_run, run = run_of(c, row, &row_in_run);
@@ -241,7 +240,7 @@ static void store_conv(struct backend_ctx *c, const struct instr *in, int row)
                conv_input(c, in, row, row_in_run, s->value_dim - 1 - i), width);
 }
 
-static void store_kv(struct backend_ctx *c, const struct instr *in, int row)
+static void store_kv(struct cpu_ctx *c, const struct instr *in, int row)
 {
     const struct state *s = &c->program->states[in->state];
     const struct cpu_session *session = &c->sessions[c->rows[row].session];
@@ -254,7 +253,7 @@ static void store_kv(struct backend_ctx *c, const struct instr *in, int row)
                        s->key_dim, v + h * s->value_dim, s->value_dim, c->options.exact);
 }
 
-static void do_row(struct backend_ctx *c, const struct instr *in, int row)
+static void do_row(struct cpu_ctx *c, const struct instr *in, int row)
 {
     int n = c->program->values[in->out].width;
     float *out = row_of(c, in->out, row);
@@ -311,7 +310,7 @@ static void do_row(struct backend_ctx *c, const struct instr *in, int row)
 }
 
 /* Packs the tile of rows [first, end) of a value, with zeros where a slice cut a block. */
-static void do_pack(struct backend_ctx *c, const struct cpu_pack *p, int first, int end, int thread)
+static void do_pack(struct cpu_ctx *c, const struct cpu_pack *p, int first, int end, int thread)
 {
     int width = c->program->values[p->value].width;
     int total = cpu_value_rows(c, p->value), tile = first / KERNEL_TILE;
@@ -333,7 +332,7 @@ static void do_pack(struct backend_ctx *c, const struct cpu_pack *p, int first, 
 
 /* Rows [row_first, row_end) through every operation of the phase; row_first is a multiple of
  * KERNEL_TILE. */
-void cpu_run_rows(struct backend_ctx *c, const struct cpu_phase *phase, int row_first, int row_end,
+void cpu_run_rows(struct cpu_ctx *c, const struct cpu_phase *phase, int row_first, int row_end,
                   int thread)
 {
     for (int i = 0; i < phase->n_ops; i++) {

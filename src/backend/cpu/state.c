@@ -12,7 +12,7 @@ static int32_t pages_for(int32_t positions)
     return (positions + CPU_PAGE - 1) / CPU_PAGE;
 }
 
-static int class_for(struct backend_ctx *c, int window)
+static int class_for(struct cpu_ctx *c, int window)
 {
     for (int i = 0; i < c->n_classes; i++)
         if (c->classes[i].window == window)
@@ -25,7 +25,7 @@ static int class_for(struct backend_ctx *c, int window)
 
 /* Pages for all sessions: those of state_tokens positions, no more, since whoever grants them
  * counts them. A window needs no more than its own length for each session. */
-static int class_open(struct backend_ctx *c, struct cpu_class *k, struct error *e)
+static int class_open(struct cpu_ctx *c, struct cpu_class *k, struct error *e)
 {
     uint64_t pages = (c->options.state_tokens + CPU_PAGE - 1) / CPU_PAGE;
     if (k->window) {
@@ -49,7 +49,7 @@ static int class_open(struct backend_ctx *c, struct cpu_class *k, struct error *
     return 0;
 }
 
-int cpu_state_open(struct backend_ctx *c, struct error *e)
+int cpu_state_open(struct cpu_ctx *c, struct error *e)
 {
     const struct program *p = c->program;
     c->state_class = arena_array(&c->arena, int, p->n_states + 1);
@@ -98,7 +98,7 @@ int cpu_state_open(struct backend_ctx *c, struct error *e)
     return r;
 }
 
-void cpu_state_close(struct backend_ctx *c)
+void cpu_state_close(struct cpu_ctx *c)
 {
     for (int k = 0; k < c->n_classes; k++)
         if (c->classes[k].memory)
@@ -125,7 +125,7 @@ static int page_take(struct cpu_class *k)
     return page;
 }
 
-struct cpu_session *cpu_session_find(struct backend_ctx *c, uint32_t id, bool checkpoint)
+struct cpu_session *cpu_session_find(struct cpu_ctx *c, uint32_t id, bool checkpoint)
 {
     for (int i = 0; i < c->n_sessions; i++) {
         struct cpu_session *s = &c->sessions[i];
@@ -135,7 +135,7 @@ struct cpu_session *cpu_session_find(struct backend_ctx *c, uint32_t id, bool ch
     return NULL;
 }
 
-static struct cpu_session *session_free_slot(struct backend_ctx *c)
+static struct cpu_session *session_free_slot(struct cpu_ctx *c)
 {
     for (int i = 0; i < c->n_sessions; i++)
         if (!c->sessions[i].used)
@@ -143,7 +143,7 @@ static struct cpu_session *session_free_slot(struct backend_ctx *c)
     return NULL;
 }
 
-static void session_clear(struct backend_ctx *c, struct cpu_session *s)
+static void session_clear(struct cpu_ctx *c, struct cpu_session *s)
 {
     for (int k = 0; k < c->n_classes; k++) {
         for (int i = s->first_page[k]; i < s->end_page[k]; i++)
@@ -154,8 +154,7 @@ static void session_clear(struct backend_ctx *c, struct cpu_session *s)
 }
 
 /* to becomes a copy of from; pages are shared. to must be cleared. */
-static void session_copy(struct backend_ctx *c, struct cpu_session *to,
-                         const struct cpu_session *from)
+static void session_copy(struct cpu_ctx *c, struct cpu_session *to, const struct cpu_session *from)
 {
     for (int k = 0; k < c->n_classes; k++) {
         to->first_page[k] = from->first_page[k];
@@ -170,7 +169,7 @@ static void session_copy(struct backend_ctx *c, struct cpu_session *to,
     to->used = true;
 }
 
-static int session_new(struct backend_ctx *c, uint32_t id, bool checkpoint,
+static int session_new(struct cpu_ctx *c, uint32_t id, bool checkpoint,
                        const struct cpu_session *from, struct error *e)
 {
     struct cpu_session *old = cpu_session_find(c, id, checkpoint);
@@ -193,8 +192,7 @@ static int session_new(struct backend_ctx *c, uint32_t id, bool checkpoint,
     return 0;
 }
 
-static struct cpu_session *need(struct backend_ctx *c, uint32_t id, bool checkpoint,
-                                struct error *e)
+static struct cpu_session *need(struct cpu_ctx *c, uint32_t id, bool checkpoint, struct error *e)
 {
     struct cpu_session *s = cpu_session_find(c, id, checkpoint);
     if (!s)
@@ -202,12 +200,12 @@ static struct cpu_session *need(struct backend_ctx *c, uint32_t id, bool checkpo
     return s;
 }
 
-int cpu_session_create(struct backend_ctx *c, uint32_t session, struct error *e)
+int cpu_session_create(struct cpu_ctx *c, uint32_t session, struct error *e)
 {
     return session_new(c, session, false, NULL, e);
 }
 
-int cpu_session_release(struct backend_ctx *c, uint32_t session, struct error *e)
+int cpu_session_release(struct cpu_ctx *c, uint32_t session, struct error *e)
 {
     struct cpu_session *s = cpu_session_find(c, session, false);
     struct cpu_session *checkpoint = cpu_session_find(c, session, true);
@@ -217,19 +215,19 @@ int cpu_session_release(struct backend_ctx *c, uint32_t session, struct error *e
     return 0;
 }
 
-int cpu_session_fork(struct backend_ctx *c, uint32_t session, uint32_t from, struct error *e)
+int cpu_session_fork(struct cpu_ctx *c, uint32_t session, uint32_t from, struct error *e)
 {
     const struct cpu_session *source = need(c, from, false, e);
     return source ? session_new(c, session, false, source, e) : FAIL_NOT_FOUND;
 }
 
-int cpu_session_checkpoint(struct backend_ctx *c, uint32_t session, uint32_t id, struct error *e)
+int cpu_session_checkpoint(struct cpu_ctx *c, uint32_t session, uint32_t id, struct error *e)
 {
     const struct cpu_session *source = need(c, session, false, e);
     return source ? session_new(c, id, true, source, e) : FAIL_NOT_FOUND;
 }
 
-int cpu_session_restore(struct backend_ctx *c, uint32_t session, uint32_t id, struct error *e)
+int cpu_session_restore(struct cpu_ctx *c, uint32_t session, uint32_t id, struct error *e)
 {
     struct cpu_session *s = need(c, session, false, e);
     const struct cpu_session *source = s ? need(c, id, true, e) : NULL;
@@ -240,7 +238,7 @@ int cpu_session_restore(struct backend_ctx *c, uint32_t session, uint32_t id, st
     return 0;
 }
 
-int32_t cpu_session_earliest(struct backend_ctx *c, uint32_t session)
+int32_t cpu_session_earliest(struct cpu_ctx *c, uint32_t session)
 {
     const struct cpu_session *s = cpu_session_find(c, session, false);
     if (!s)
@@ -258,7 +256,7 @@ int32_t cpu_session_earliest(struct backend_ctx *c, uint32_t session)
     return earliest;
 }
 
-int cpu_session_truncate(struct backend_ctx *c, uint32_t session, int32_t position, struct error *e)
+int cpu_session_truncate(struct cpu_ctx *c, uint32_t session, int32_t position, struct error *e)
 {
     struct cpu_session *s = need(c, session, false, e);
     if (!s)
@@ -286,7 +284,7 @@ int cpu_session_truncate(struct backend_ctx *c, uint32_t session, int32_t positi
 
 /* Makes sure that positions [s->position, s->position + count) have pages of their own. Takes all
  * or nothing. */
-int cpu_state_reserve(struct backend_ctx *c, struct cpu_session *s, int32_t count, struct error *e)
+int cpu_state_reserve(struct cpu_ctx *c, struct cpu_session *s, int32_t count, struct error *e)
 {
     int32_t end = s->position + count;
     if (pages_for(end) > c->table_pages)
@@ -320,7 +318,7 @@ int cpu_state_reserve(struct backend_ctx *c, struct cpu_session *s, int32_t coun
 
 /* The rows are in: advance, and let go of pages that no later position sees. One page more than
  * the window stays, so that a few tokens can be taken back. */
-void cpu_state_commit(struct backend_ctx *c, struct cpu_session *s, int32_t count)
+void cpu_state_commit(struct cpu_ctx *c, struct cpu_session *s, int32_t count)
 {
     float *next = s->next;
     s->next = s->recurrent;
@@ -338,14 +336,14 @@ void cpu_state_commit(struct backend_ctx *c, struct cpu_session *s, int32_t coun
 
 /* The rows don't come: pages that were taken for them go back, so that none is left behind which a
  * fork would share and a later step write. */
-void cpu_state_abandon(struct backend_ctx *c, struct cpu_session *s)
+void cpu_state_abandon(struct cpu_ctx *c, struct cpu_session *s)
 {
     for (int k = 0; k < c->n_classes; k++)
         while (s->end_page[k] > pages_for(s->position) && s->end_page[k] > s->first_page[k])
             page_drop(&c->classes[k], s->tables[k][--s->end_page[k]]);
 }
 
-uint8_t *cpu_state_page(struct backend_ctx *c, const struct cpu_session *s, int state, int page)
+uint8_t *cpu_state_page(struct cpu_ctx *c, const struct cpu_session *s, int state, int page)
 {
     int k = c->state_class[state];
     if (page < s->first_page[k] || page >= s->end_page[k])
