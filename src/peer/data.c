@@ -105,6 +105,7 @@ static void entry_free(struct data_channel *d)
         at = &(*at)->next;
     }
     *at = d->next;
+    d->peer->uses--;
     release(d);
     free(d);
 }
@@ -124,6 +125,7 @@ static struct data_channel *entry_new(struct peer *peer, const struct channel_pu
                                     .fd = -1,
                                     .next = all->data };
         all->data = d;
+        peer->uses++;
     }
     return d;
 }
@@ -175,15 +177,6 @@ void data_tell_failed(struct peers *all)
         all->options.channels->opened(all->options.arg, &p, NULL, &e);
         d = all->data; /* the owner may have forgotten others */
     }
-}
-
-bool channel_named(const struct peer *p)
-{
-    const struct data_channel *d = p->owner->data;
-    while (d != NULL && d->peer != p) {
-        d = d->next;
-    }
-    return d != NULL;
 }
 
 /* A connected socket as a channel; takes fd also on failure. */

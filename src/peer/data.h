@@ -55,9 +55,6 @@ void data_peer_unreached(struct peers *all, struct peer *p, const char *why);
 /* Tells the owner of what was given up. Only at the top of a turn. */
 void data_tell_failed(struct peers *all);
 
-/* True while a channel to or from the peer is under way. */
-bool channel_named(const struct peer *p);
-
 /* Lets processes of this host hand shared memory over, where the system can do that and nothing is
  * said against it. */
 void data_listen(struct peers *all);

@@ -42,6 +42,7 @@ struct peer {
     bool joined;       /* see peer_was_joined */
     bool joined_once;  /* it had a link to this device */
     struct link *link; /* open; NULL while not connected, and for self */
+    int uses;          /* links and channels that are under way to it: it is not forgotten */
     uint64_t dial_at;  /* of a kept one */
     uint64_t seen_ns;  /* when its link ended, or it was first heard of */
     void *user;

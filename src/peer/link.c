@@ -40,6 +40,7 @@ struct link {
     char expect[PEER_ID_TEXT];
     char id[PEER_ID_TEXT]; /* of the peer, once it is proved */
     struct peer *peer;     /* once open */
+    struct peer *held;     /* see hold */
     int64_t number;
     uint64_t opened_ns, heard_ns, ping_at;
     uint64_t rtt_ns;
@@ -48,6 +49,24 @@ struct link {
 };
 
 /* --- ending --- */
+
+/* The entry of the device that the link is, or may become one, to stays as long as the link. */
+static void hold(struct link *l, const char *id)
+{
+    struct peer *p = peers_find(l->owner, id);
+    if (p != NULL && l->held == NULL) {
+        l->held = p;
+        p->uses++;
+    }
+}
+
+static void link_free(struct link *l)
+{
+    if (l->held != NULL) {
+        l->held->uses--;
+    }
+    free(l);
+}
 
 void link_end(struct link *l, const char *why)
 {
@@ -119,7 +138,7 @@ void links_tell_ended(struct peers *all)
         }
         *at = l->next;
         all->link_owner->ended(l, l->why);
-        free(l);
+        link_free(l);
         at = &all->links; /* the owner may have dialled */
     }
 }
@@ -207,6 +226,7 @@ static void take_proof(struct link *l)
 
 void link_choose(struct link *l)
 {
+    hold(l, l->id);
     l->state = LINK_CHOSEN;
     l->number = ++l->owner->links_opened;
 }
@@ -226,6 +246,7 @@ void link_open(struct link *l, struct peer *peer)
         l->number = ++l->owner->links_opened;
     }
     l->state = LINK_OPEN;
+    hold(l, l->id);
     l->peer = peer;
     if (!l->requests) {
         peer->link = l;
@@ -425,6 +446,7 @@ static int dial(struct peers *all, const char *address, const char *expect, bool
     address_of((const struct sockaddr *)&to.address, l->address);
     snprintf(l->expect, sizeof l->expect, "%s", expect);
     l->requests = requests;
+    hold(l, expect);
     if (bufferevent_socket_connect(l->bev, (struct sockaddr *)&to.address, (int)to.size) != 0) {
         link_refuse(l, "the address can't be reached");
     }
@@ -656,6 +678,6 @@ void links_close(struct peers *all)
         if (l->bev != NULL) {
             bufferevent_free(l->bev);
         }
-        free(l);
+        link_free(l);
     }
 }

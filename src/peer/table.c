@@ -7,11 +7,7 @@
 
 #include "base/display.h"
 #include "os/host.h"
-#include "os/log.h"
-#include "peer/data.h"
-#include "peer/link.h"
 
-#include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -63,7 +59,7 @@ static int yields(const struct peers *all)
     int oldest = 0;
     for (int i = 1; i < all->n; i++) {
         const struct peer *p = all->table[i];
-        bool free_to_go = p->link == NULL && !p->keep && !link_named(p) && !channel_named(p);
+        bool free_to_go = p->link == NULL && !p->keep && p->uses == 0;
         if (free_to_go && (oldest == 0 || p->seen_ns < all->table[oldest]->seen_ns)) {
             oldest = i;
         }
@@ -155,19 +151,6 @@ const char *peer_address(const struct peer *p)
     return p->address;
 }
 
-void peer_address_for(const struct peer *p, const struct peer *to, char text[static ADDRESS_TEXT])
-{
-    char host[ADDRESS_TEXT] = "";
-    if (p->self || address_is_loopback(p->address)) {
-        link_own_host(to->link, host);
-    }
-    if (host[0] != '\0') {
-        address_join(host, p->port, text);
-    } else {
-        snprintf(text, ADDRESS_TEXT, "%s", p->address);
-    }
-}
-
 bool peer_is_self(const struct peer *p)
 {
     return p->self;
@@ -197,32 +180,4 @@ void *peer_user(const struct peer *p)
 void peer_set_user(struct peer *p, void *user)
 {
     p->user = user;
-}
-
-void peer_send(struct peer *p, json_t *body)
-{
-    struct peers *all = p->owner;
-    if (!p->self) {
-        link_send(p->link, body);
-        return;
-    }
-    struct local_message *m = body != NULL ? calloc(1, sizeof *m) : NULL;
-    if (m == NULL) {
-        json_decref(body);
-        log_error("cluster", "a message to this device itself could not be built");
-        return;
-    }
-    m->body = body;
-    if (all->last_local != NULL) {
-        all->last_local->next = m;
-    } else {
-        all->first_local = m;
-    }
-    all->last_local = m;
-    event_active(all->local, 0, 0);
-}
-
-json_t *peer_link_json(const struct peer *p)
-{
-    return p->link != NULL ? link_json(p->link) : NULL;
 }
