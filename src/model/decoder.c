@@ -201,7 +201,10 @@ void read_windows(struct reading *r, int period, bool required)
     int *local = reading_ok(r) ? arena_array(r->arena, int, m->n_layers) : NULL;
     if (!window || !local)
         return;
-    read_pattern(r, period, required, local);
+    for (int i = 0; i < m->n_layers; i++)
+        local[i] = 1;
+    if (period)
+        read_pattern(r, period, required, local);
     int head_dim = 0, value_dim = 0, rope = PROGRAM_NONE;
     for (int i = 0; i < m->n_layers && reading_ok(r); i++) {
         struct attention_recipe *a = &m->layers[i].mixer.attention;

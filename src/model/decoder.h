@@ -22,8 +22,9 @@ void read_qk_norms(struct reading *r);
 void read_post_norms(struct reading *r);
 
 /* Windows where the file has them: of each `period` layers the last sees everything, unless the
- * file has a pattern of its own; 0: all layers have the window. Window layers have head sizes and
- * a table of angles of their own. `required`: every model of the family has windows. */
+ * file has a pattern of its own; period 0: always all layers have the window. Window layers have
+ * head sizes and a table of angles of their own. `required`: every model of the family has windows.
+ */
 void read_windows(struct reading *r, int period, bool required);
 
 /* Experts instead of gated FFNs in all layers whose FFN the file doesn't have whole.

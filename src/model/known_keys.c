@@ -46,8 +46,8 @@ static bool is_neutral(struct keys *k, const struct known_key *row)
 void refuse_unhonoured_keys(struct keys *k)
 {
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        if (rows[i].use != KEY_NEUTRAL || !is_for(&rows[i], k->family) ||
-            !key_find(k, rows[i].suffix) || is_neutral(k, &rows[i]))
+        if (rows[i].use != KEY_NEUTRAL || !key_find(k, rows[i].suffix) ||
+            known_key_find(k->family, rows[i].suffix) != &rows[i] || is_neutral(k, &rows[i]))
             continue;
         key_refuse(k, rows[i].suffix, FAIL_UNSUPPORTED, "%s %s is not supported yet", k->family,
                    rows[i].why);

@@ -16,7 +16,7 @@ struct known_key {
 
 /* All rows; count in *n. */
 const struct known_key *known_keys(int *n);
-/* The row for this family, or NULL. */
+/* The first row for this family, or NULL. */
 const struct known_key *known_key_find(const char *family, const char *suffix);
 
 /* Refuses a file with a key that would change the arithmetic and isn't honoured:

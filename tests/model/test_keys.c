@@ -289,6 +289,10 @@ static void a_window_of_lfm2_is_every_attention_layers(void **state)
     const struct edit wide[] = { SET_U32("lfm2.attention.sliding_window", TOKENS), { 0 } };
     const struct edit none[] = { SET_U32("lfm2.attention.sliding_window", 0), { 0 } };
     const struct edit narrow[] = { SET_U32("lfm2.attention.sliding_window", 8), { 0 } };
+    const struct edit pattern[] = { SET_U32("lfm2.attention.sliding_window", 8),
+                                    SET_U32("lfm2.attention.sliding_window_pattern", 2),
+                                    { 0 } };
+    assert_same("lfm2", narrow, pattern);
     int32_t ids[TOKENS];
     assert_same("lfm2", NULL, wide);
     assert_same("lfm2", NULL, none);
