@@ -103,6 +103,25 @@ static int find_text(struct run *r, struct jinja_value s, size_t from, struct ji
     return run_step(r, 1 + ((p ? *ret : s.size) - from + needle.size) / 16);
 }
 
+/* Where needle, which is not empty, stands last in s; SIZE_MAX: nowhere. */
+static int find_last(struct run *r, struct jinja_value s, struct jinja_value needle, size_t *ret)
+{
+    int code = run_step(r, 1 + s.size / 16);
+    *ret = SIZE_MAX;
+    for (size_t end = s.size < needle.size ? 0 : s.size - needle.size + 1; !code && end > 0;) {
+        const char *p = memrchr(s.as.text, needle.as.text[0], end);
+        if (!p)
+            break;
+        end = (size_t)(p - s.as.text);
+        code = run_step(r, needle.size / 16);
+        if (!code && memcmp(p, needle.as.text, needle.size) == 0) {
+            *ret = end;
+            break;
+        }
+    }
+    return code;
+}
+
 /* The piece [from, to) of s. */
 static struct jinja_value piece(struct jinja_value s, size_t from, size_t to)
 {
@@ -338,11 +357,7 @@ static int partition(struct run *r, struct jinja_value s, struct jinja_value by,
     if (!by.size)
         return run_fail(r, FAIL_FORMAT, "empty separator");
     size_t at;
-    code = find_text(r, s, 0, by, &at);
-    for (size_t next = at; !code && right && next != SIZE_MAX;) {
-        at = next;
-        code = find_text(r, s, next + 1, by, &next);
-    }
+    code = right ? find_last(r, s, by, &at) : find_text(r, s, 0, by, &at);
     if (code)
         return code;
     struct jinja_value part[3] = { s, string_const(""), string_const("") }, list;
@@ -411,14 +426,10 @@ static int find_index(struct run *r, struct jinja_value self, const struct jinja
     if (code || !inside)
         return code;
     size_t at;
-    code = find_text(r, part, 0, arg[0], &at);
     if (right && !arg[0].size)
         at = part.size;
-    else if (right)
-        for (size_t next = at; !code && next != SIZE_MAX;) {
-            at = next;
-            code = find_text(r, part, next + 1, arg[0], &next);
-        }
+    else
+        code = right ? find_last(r, part, arg[0], &at) : find_text(r, part, 0, arg[0], &at);
     if (!code && at != SIZE_MAX)
         *ret = first + piece(part, 0, at).points;
     return code;

@@ -321,7 +321,8 @@ static const char *const hostile[] = {
     "{% set k = '\xc3\xa9' * 2000000 %}{% for i in range(100000) %}{% set x = k[1:-1] %}{% endfor "
     "%}",
     "{% set k = 'a' * 3000000 %}{% for i in range(100000) %}{% set x = k.rfind('a') %}{% endfor %}",
-    "{% set k = 'a' * 2000000 %}{% set h = 'a' * 1000000 %}{{ k.rfind(h) }}{{ k.rpartition(h) }}",
+    "{% set k = 'a' * 2000000 %}{% set h = 'a' * 1000000 %}{% for i in range(999) %}{% set x = "
+    "k.rfind(h + 'b') %}{% endfor %}",
     "{% set k = 'a' * 2000000 %}{% for i in range(9999) %}{% set x = k.strip(k) %}{% endfor %}",
     "{% set k = 'a' * 2000000 %}{% for i in range(99999) %}{% set x = k|title %}{% endfor %}",
     "{% set k = 'a' * 2000000 %}{% for i in range(99999) %}{% set x = k.isalpha() %}{% endfor %}",
