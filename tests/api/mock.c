@@ -95,6 +95,9 @@ static int mock_submit(struct executor *x, const struct step *s, uint64_t deadli
             for (int t = 0; t < MOCK_VOCAB; t++) {
                 logits[t] = script == 'n' ? NAN : (float)(t % 3) * 0.125f;
             }
+            if (script == 'r') {
+                logits['>'] = -INFINITY; /* it would begin another script */
+            }
             if (script != 'n' && script != 'r') {
                 logits[script_next(history, position + 1)] = 30.0f;
             }
@@ -238,9 +241,9 @@ struct vocab *mock_vocab(bool adds_eos)
 
 static const char template[] =
     "{% for m in messages %}{% if m.content == 'refuse me' %}{{ raise_exception('no such words') }}"
-    "{% endif %}{% if m.content == 'spin' %}{% for i in range(99999) %}{% for k in range(99999) %}"
-    "{% endfor %}{% endfor %}{% endif %}{{ m.role }}:{{ m.content }}{% endfor %}{% if "
-    "add_generation_prompt %}>{% endif %}";
+    "{% endif %}{% if m.content == 'stretch' %}{% set x = 'a' * 2000000 %}{% for i in range(12) %}"
+    "{% if not x.isalpha() %}!{% endif %}{% endfor %}{% endif %}"
+    "{{ m.role }}:{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}";
 
 static int provide_count(void *arg)
 {

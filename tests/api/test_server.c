@@ -143,8 +143,9 @@ static void a_long_rendering_holds_nobody_up(void **state)
     rig_open(&r, (struct server_options){ 0 }, 0);
     client_open(&slow, &r);
     client_open(&quick, &r);
-    client_post(&slow, CHAT,
-                "{\"model\":\"Mock-1\",\"messages\":[{\"role\":\"user\",\"content\":\"spin\"}]}");
+    client_post(
+        &slow, CHAT,
+        "{\"model\":\"Mock-1\",\"messages\":[{\"role\":\"user\",\"content\":\"stretch\"}]}");
     while (api_active(r.api) == 0) {
         event_base_loop(r.base, EVLOOP_ONCE);
     }
@@ -152,8 +153,7 @@ static void a_long_rendering_holds_nobody_up(void **state)
     assert_int_equal(client_answer(&quick, &text), 200);
     free(text);
     assert_int_equal(api_active(r.api), 1); /* it still renders */
-    assert_int_equal(client_answer(&slow, &text), 400);
-    assert_non_null(strstr(text, "rendering needs more than")); /* its own bound */
+    assert_int_equal(client_answer(&slow, &text), 200);
     free(text);
     client_close(&quick);
     client_close(&slow);

@@ -97,7 +97,7 @@ static void drain_all(struct chat_answers *a, struct told *t)
 /* Only 'C' may come. */
 struct only {
     struct constraint base;
-    int *alive;
+    atomic_int *alive;
 };
 
 static int only_allowed(struct constraint *c, int vocab, uint32_t *mask, struct error *e)
@@ -113,7 +113,7 @@ static int only_accept(struct constraint *c, int32_t id, struct error *e)
 
 static void only_close(struct constraint *c)
 {
-    --*((struct only *)c)->alive;
+    atomic_fetch_sub(((struct only *)c)->alive, 1);
     free(c);
 }
 
@@ -121,12 +121,12 @@ static int only_clone(const struct constraint *c, struct constraint **ret, struc
 
 static const struct constraint_ops only_ops = { only_allowed, only_accept, only_clone, only_close };
 
-static struct constraint *only_open(int *alive)
+static struct constraint *only_open(atomic_int *alive)
 {
     struct only *o = malloc(sizeof *o);
     assert_non_null(o);
     *o = (struct only){ { &only_ops }, alive };
-    ++*alive;
+    atomic_fetch_add(alive, 1);
     return &o->base;
 }
 
@@ -202,7 +202,7 @@ static void each_answer_keeps_to_the_constraint(void **state)
     struct fake f;
     struct told t;
     struct vocab *v = letters_open();
-    int alive = 0;
+    atomic_int alive = 0;
     const uint64_t seeds[] = { 1, 2, 3 };
     struct chat_request q = { .n = 3, .max_tokens = 5 };
     q.sampling.constraint = only_open(&alive);
