@@ -6,6 +6,8 @@
 #include "api/connection.h"
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +15,7 @@
 #include <time.h>
 
 #include "api/allow.h"
+#include "api/http.h"
 #include "api/id.h"
 #include "api/problem.h"
 #include "os/clock.h"
@@ -39,9 +42,18 @@
 
 enum state { STATE_HEAD, STATE_BODY, STATE_ANSWER, STATE_FLUSH, STATE_LINGER };
 
+/* What a connection waits for, in the order in which it gives way to others. */
+enum use {
+    USE_IDLE,   /* for a request, or for the client's close */
+    USE_HEAD,   /* a head is on its way */
+    USE_BODY,   /* a body is */
+    USE_TAKES,  /* a whole answer that the client doesn't take */
+    USE_WORKED, /* it is being answered: never */
+};
+
 struct connection {
     struct responder responder; /* first; open in STATE_ANSWER */
-    struct server *server;      /* NULL once the server closed */
+    struct connections *set;    /* NULL once the server closed */
     struct connection *next, **back;
     struct bufferevent *bev; /* NULL once the client is gone */
     struct event *deadline;
@@ -76,16 +88,16 @@ static void enter(struct connection *c, enum state state)
 
 static void answer_release(struct connection *c)
 {
-    if (c->server != NULL) {
-        c->server->answer_bytes -= c->waiting;
+    if (c->set != NULL) {
+        c->set->answer_bytes -= c->waiting;
     }
     c->waiting = 0;
 }
 
 static void body_release(struct connection *c)
 {
-    if (c->server != NULL) {
-        c->server->body_bytes -= c->body.size;
+    if (c->set != NULL) {
+        c->set->body_bytes -= c->body.size;
     }
     buffer_done(&c->body);
 }
@@ -96,7 +108,7 @@ static void connection_free(struct connection *c)
         c->doomed = true;
         return;
     }
-    struct server *s = c->server;
+    struct connections *s = c->set;
     body_release(c);
     answer_release(c);
     buffer_done(&c->answer);
@@ -114,8 +126,8 @@ static void connection_free(struct connection *c)
     }
     free(c);
     if (s != NULL) {
-        s->n_connections--;
-        server_connection_gone(s);
+        s->n--;
+        s->changed(s->arg);
     }
 }
 
@@ -137,54 +149,48 @@ static void lose_client(struct connection *c)
     }
 }
 
-void connection_close(struct connection *c)
+static void connection_close(struct connection *c)
 {
-    struct server *s = c->server;
+    struct connections *s = c->set;
     *c->back = c->next;
     if (c->next != NULL) {
         c->next->back = c->back;
     }
     c->back = NULL;
-    s->n_connections--;
+    s->n--;
     s->body_bytes -= c->body.size;
     s->answer_bytes -= c->waiting;
-    c->server = NULL;
+    c->set = NULL;
     lose_client(c);
 }
 
-struct connection *connection_next(const struct connection *c)
+static enum use use_of(const struct connection *c)
 {
-    return c->next;
-}
-
-void connection_finish(struct connection *c)
-{
-    c->keep_alive = false;
-    if (c->state == STATE_HEAD || c->state == STATE_BODY) {
-        connection_close(c);
-    }
-}
-
-enum connection_use connection_use(const struct connection *c, uint64_t *since_ns)
-{
-    *since_ns = c->since_ns;
     switch (c->state) {
     case STATE_HEAD:
-        return c->started ? CONNECTION_HEAD : CONNECTION_IDLE;
+        return c->started ? USE_HEAD : USE_IDLE;
     case STATE_BODY:
-        return CONNECTION_BODY;
+        return USE_BODY;
     case STATE_LINGER:
-        return CONNECTION_IDLE;
+        return USE_IDLE;
     case STATE_FLUSH:
-        return c->waiting > 0 ? CONNECTION_TAKES : CONNECTION_WORKED;
+        return c->waiting > 0 ? USE_TAKES : USE_WORKED;
     default:
-        return CONNECTION_WORKED;
+        return USE_WORKED;
     }
 }
 
-bool connection_is_done(const struct connection *c)
+/* The one that has been at it for longest; NULL when there is none. Never `except`. */
+static struct connection *oldest_of(const struct connections *s, enum use use,
+                                    const struct connection *except)
 {
-    return c->state == STATE_LINGER;
+    struct connection *oldest = NULL;
+    for (struct connection *c = s->first; c != NULL; c = c->next) {
+        if (c != except && use_of(c) == use && (oldest == NULL || c->since_ns < oldest->since_ns)) {
+            oldest = c;
+        }
+    }
+    return oldest;
 }
 
 static void set_deadline(struct connection *c, int ms)
@@ -275,7 +281,7 @@ static int respond_write(struct responder *r, struct bytes data)
         return 0;
     }
     struct evbuffer *out = bufferevent_get_output(c->bev);
-    if (c->server != NULL && evbuffer_get_length(out) > c->server->options.max_waiting) {
+    if (c->set != NULL && evbuffer_get_length(out) > c->set->options.max_waiting) {
         c->doomed = true;
         return FAIL_LIMIT;
     }
@@ -292,14 +298,14 @@ static int respond_write(struct responder *r, struct bytes data)
 /* Large answers that nobody takes give way to the next, the oldest first. */
 static void count_answer(struct connection *c)
 {
-    struct server *s = c->server;
+    struct connections *s = c->set;
     if (s == NULL) {
         return;
     }
     c->waiting = c->answer.size;
     s->answer_bytes += c->waiting;
     while (s->answer_bytes > s->options.max_answers) {
-        struct connection *oldest = server_oldest(s, CONNECTION_TAKES, c);
+        struct connection *oldest = oldest_of(s, USE_TAKES, c);
         if (oldest == NULL) {
             break;
         }
@@ -367,7 +373,7 @@ static void refuse(struct connection *c, int status, const char *text)
     free(body);
 }
 
-void connection_give_way(struct connection *c)
+static void give_way(struct connection *c)
 {
     refuse(c, 503, "Too many large requests at once: this one made room. Try again soon.");
 }
@@ -391,7 +397,7 @@ static void take_asked_headers(struct connection *c)
 static bool is_allowed(struct connection *c)
 {
     const struct http_head *h = &c->head;
-    const struct allow *allow = &c->server->options.allow;
+    const struct allow *allow = &c->set->options.allow;
     bool origin =
         h->origin.size > 0 && h->origin.size < sizeof c->origin && allow_origin(allow, h->origin);
     char text[400];
@@ -431,7 +437,7 @@ static bool read_head(struct connection *c)
         c->started = true;
         enter(c, STATE_HEAD);
         id_make(c->request_id, "req_");
-        set_deadline(c, c->server->options.head_timeout_ms);
+        set_deadline(c, c->set->options.head_timeout_ms);
     }
     n = n < HTTP_MAX_HEAD ? n : HTTP_MAX_HEAD;
     struct bytes input = bytes_of(evbuffer_pullup(in, (ev_ssize_t)n), n);
@@ -459,21 +465,20 @@ static bool read_head(struct connection *c)
     }
     evbuffer_drain(in, (size_t)size); /* what is borrowed ends here */
     c->head.host = c->head.origin = c->head.asked_headers = (struct bytes){ 0 };
-    if (c->head.content_length > (int64_t)c->server->options.max_body) {
+    if (c->head.content_length > (int64_t)c->set->options.max_body) {
         char text[80];
-        snprintf(text, sizeof text, "The body is larger than %zu bytes.",
-                 c->server->options.max_body);
+        snprintf(text, sizeof text, "The body is larger than %zu bytes.", c->set->options.max_body);
         refuse(c, 413, text);
         return false;
     }
     c->chunks = (struct http_chunks){ 0 };
     c->body_left = c->head.content_length > 0 ? (uint64_t)c->head.content_length : 0;
-    buffer_init(&c->body, c->server->options.max_body);
+    buffer_init(&c->body, c->set->options.max_body);
     if (c->head.expect_continue && c->head.minor == 1 && (c->head.chunked || c->body_left > 0)) {
         bufferevent_write(c->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25);
     }
     enter(c, STATE_BODY);
-    set_deadline(c, c->server->options.body_timeout_ms);
+    set_deadline(c, c->set->options.body_timeout_ms);
     return true;
 }
 
@@ -481,15 +486,15 @@ static bool read_head(struct connection *c)
  * ever ending it holds the others up no longer than it takes them to come. */
 static bool make_room_for_bodies(struct connection *c)
 {
-    struct server *s = c->server;
+    struct connections *s = c->set;
     while (s->body_bytes > s->options.max_bodies) {
-        struct connection *oldest = server_oldest(s, CONNECTION_BODY, c);
+        struct connection *oldest = oldest_of(s, USE_BODY, c);
         if (oldest == NULL || oldest->since_ns > c->since_ns) {
             return false;
         }
         log_limited(LOG_WARN, "api", "bodies that don't end", "",
                     "requests under way take %zu MB: the oldest made room", s->body_bytes >> 20);
-        connection_give_way(oldest);
+        give_way(oldest);
     }
     return true;
 }
@@ -516,7 +521,7 @@ static bool read_body(struct connection *c)
         }
     }
     evbuffer_drain(in, used);
-    c->server->body_bytes += c->body.size - before;
+    c->set->body_bytes += c->body.size - before;
     if (status == 0 && !make_room_for_bodies(c)) {
         status = 503;
         fail(&e, FAIL_BUSY, "Too many large requests at once. Try again soon.");
@@ -537,7 +542,7 @@ static void handle(struct connection *c)
     enter(c, STATE_ANSWER);
     c->status = 0;
     c->responder = (struct responder){ .ops = &responder_ops };
-    api_handle(c->server->options.api, &q, &c->responder);
+    api_handle(c->set->options.api, &q, &c->responder);
     body_release(c);
 }
 
@@ -586,8 +591,8 @@ static void on_write(struct bufferevent *bev, void *arg)
         enter(c, STATE_HEAD);
         c->started = false;
         c->origin[0] = '\0';
-        set_deadline(c, c->server->options.idle_timeout_ms);
-        server_connection_idle(c->server);
+        set_deadline(c, c->set->options.idle_timeout_ms);
+        c->set->changed(c->set->arg);
     }
     advance(c); /* a request may have come meanwhile */
 }
@@ -641,7 +646,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
     lose_client(c);
 }
 
-int connection_open(struct server *s, evutil_socket_t fd)
+int connection_open(struct connections *s, evutil_socket_t fd)
 {
     struct connection *c = calloc(1, sizeof *c);
     struct bufferevent *bev = bufferevent_socket_new(s->options.base, fd, BEV_OPT_CLOSE_ON_FREE);
@@ -659,19 +664,19 @@ int connection_open(struct server *s, evutil_socket_t fd)
         return FAIL_NOMEM;
     }
     socket_no_delay(fd);
-    *c = (struct connection){ .server = s,
+    *c = (struct connection){ .set = s,
                               .bev = bev,
                               .deadline = deadline,
                               .responder = { .ops = &responder_ops },
                               .head = { .minor = 1 },
                               .since_ns = clock_now_ns(),
-                              .next = s->connections,
-                              .back = &s->connections };
+                              .next = s->first,
+                              .back = &s->first };
     if (c->next != NULL) {
         c->next->back = &c->next;
     }
-    s->connections = c;
-    s->n_connections++;
+    s->first = c;
+    s->n++;
     buffer_init(&c->body, s->options.max_body);
     buffer_init(&c->answer, MAX_ANSWER);
     int ms = s->options.write_timeout_ms;
@@ -682,4 +687,43 @@ int connection_open(struct server *s, evutil_socket_t fd)
     set_deadline(c, s->options.head_timeout_ms);
     bufferevent_enable(bev, EV_READ | EV_WRITE);
     return 0;
+}
+
+bool connections_make_room(struct connections *set)
+{
+    struct connection *victim = NULL;
+    for (int use = USE_IDLE; use < USE_WORKED && victim == NULL; use++) {
+        victim = oldest_of(set, (enum use)use, set->first);
+    }
+    if (victim != NULL) {
+        connection_close(victim);
+    }
+    return victim != NULL;
+}
+
+void connections_finish(struct connections *set)
+{
+    for (struct connection *c = set->first, *next; c != NULL; c = next) {
+        next = c->next;
+        c->keep_alive = false;
+        if (c->state == STATE_HEAD || c->state == STATE_BODY) {
+            connection_close(c);
+        }
+    }
+}
+
+bool connections_are_done(const struct connections *set)
+{
+    const struct connection *c = set->first;
+    while (c != NULL && c->state == STATE_LINGER) {
+        c = c->next;
+    }
+    return c == NULL;
+}
+
+void connections_close(struct connections *set)
+{
+    while (set->first != NULL) {
+        connection_close(set->first);
+    }
 }

@@ -1,10 +1,13 @@
 /* The HTTP server: listening, bounds, closing. */
-#include "api/connection.h"
+#include "api/server.h"
 
 #include <errno.h>
+#include <event2/event.h>
+#include <event2/listener.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/connection.h"
 #include "os/clock.h"
 #include "os/log.h"
 
@@ -14,8 +17,17 @@
 /* How long the last answers are waited for in one turn of the loop. */
 #define FINISH_TURN_US 20000
 
+struct server {
+    struct connections set;
+    struct evconnlistener *listeners[2];
+    struct event *retry; /* after a failed accept */
+    bool paused;         /* the listeners are */
+    int port;
+};
+
 static void listeners_enable(struct server *s, bool on)
 {
+    s->paused = !on;
     for (int i = 0; i < 2; i++) {
         if (s->listeners[i] != NULL && on) {
             evconnlistener_enable(s->listeners[i]);
@@ -25,43 +37,18 @@ static void listeners_enable(struct server *s, bool on)
     }
 }
 
-struct connection *server_oldest(const struct server *s, enum connection_use use,
-                                 const struct connection *except)
-{
-    struct connection *oldest = NULL;
-    uint64_t least = UINT64_MAX, since = 0;
-    for (struct connection *c = s->connections; c != NULL; c = connection_next(c)) {
-        if (c != except && connection_use(c, &since) == use && since < least) {
-            oldest = c;
-            least = since;
-        }
-    }
-    return oldest;
-}
-
-/* A connection too many, the newest one: the idlest goes; while all are being answered nobody else
- * is taken. */
-static void make_room(struct server *s)
-{
-    struct connection *newest = s->connections, *victim = NULL;
-    for (int use = CONNECTION_IDLE; use < CONNECTION_WORKED && victim == NULL; use++) {
-        victim = server_oldest(s, (enum connection_use)use, newest);
-    }
-    if (victim == NULL) {
-        listeners_enable(s, false);
-        return;
-    }
-    log_limited(LOG_WARN, "api", "connections taken", "",
-                "all %d connections are taken: the idlest one was closed",
-                s->options.max_connections);
-    connection_close(victim);
-}
-
 int server_adopt(struct server *s, evutil_socket_t fd)
 {
-    int code = connection_open(s, fd);
-    if (code == 0 && s->n_connections > s->options.max_connections) {
-        make_room(s);
+    int most = s->set.options.max_connections;
+    int code = connection_open(&s->set, fd);
+    if (code != 0 || s->set.n <= most) {
+        return code;
+    }
+    if (connections_make_room(&s->set)) {
+        log_limited(LOG_WARN, "api", "connections taken", "",
+                    "all %d connections are taken: the idlest one was closed", most);
+    } else { /* all are being answered: nobody else is taken */
+        listeners_enable(s, false);
     }
     return code;
 }
@@ -85,20 +72,13 @@ static void on_accept_error(struct evconnlistener *l, void *arg)
 static void on_retry(evutil_socket_t fd, short what, void *arg)
 {
     struct server *s = arg;
-    listeners_enable(s, s->n_connections <= s->options.max_connections);
+    listeners_enable(s, true);
 }
 
-void server_connection_gone(struct server *s)
+static void on_changed(void *arg)
 {
-    if (s->n_connections <= s->options.max_connections && !evtimer_pending(s->retry, NULL)) {
-        listeners_enable(s, true);
-    }
-}
-
-void server_connection_idle(struct server *s)
-{
-    if (s != NULL && s->n_connections > s->options.max_connections &&
-        !evtimer_pending(s->retry, NULL)) {
+    struct server *s = arg;
+    if (s->paused && !evtimer_pending(s->retry, NULL)) {
         listeners_enable(s, true);
     }
 }
@@ -128,7 +108,7 @@ static struct evconnlistener *listen_on(struct server *s, const char *host, int 
     } else {
         ((struct sockaddr_in *)&address)->sin_port = htons((uint16_t)port);
     }
-    struct evconnlistener *l = evconnlistener_new_bind(s->options.base, on_accept, s, flags,
+    struct evconnlistener *l = evconnlistener_new_bind(s->set.options.base, on_accept, s, flags,
                                                        BACKLOG, (struct sockaddr *)&address, size);
     if (l != NULL) {
         evconnlistener_set_error_cb(l, on_accept_error);
@@ -155,8 +135,8 @@ int server_open(struct server **ret, const struct server_options *options, struc
     if (s == NULL) {
         return fail(e, FAIL_NOMEM, "memory for the HTTP server");
     }
-    s->options = *options;
-    fill_defaults(&s->options);
+    s->set = (struct connections){ .options = *options, .changed = on_changed, .arg = s };
+    fill_defaults(&s->set.options);
     s->retry = evtimer_new(options->base, on_retry, s);
     if (s->retry == NULL) {
         server_close(s);
@@ -185,15 +165,6 @@ static void stop_listening(struct server *s)
     }
 }
 
-static bool all_done(const struct server *s)
-{
-    const struct connection *c = s->connections;
-    while (c != NULL && connection_is_done(c)) {
-        c = connection_next(c);
-    }
-    return c == NULL;
-}
-
 void server_finish(struct server *s, int timeout_ms)
 {
     uint64_t now = clock_now_ns(), end = now + (uint64_t)timeout_ms * CLOCK_NS_PER_MS;
@@ -201,14 +172,11 @@ void server_finish(struct server *s, int timeout_ms)
         return;
     }
     stop_listening(s);
-    for (struct connection *c = s->connections, *next; c != NULL; c = next) {
-        next = connection_next(c);
-        connection_finish(c);
-    }
-    while (!all_done(s) && now < end) {
+    connections_finish(&s->set);
+    while (!connections_are_done(&s->set) && now < end) {
         const struct timeval left = { .tv_usec = FINISH_TURN_US };
-        event_base_loopexit(s->options.base, &left);
-        event_base_loop(s->options.base, EVLOOP_ONCE);
+        event_base_loopexit(s->set.options.base, &left);
+        event_base_loop(s->set.options.base, EVLOOP_ONCE);
         now = clock_now_ns();
     }
 }
@@ -219,9 +187,7 @@ void server_close(struct server *s)
         return;
     }
     stop_listening(s);
-    while (s->connections != NULL) {
-        connection_close(s->connections);
-    }
+    connections_close(&s->set);
     if (s->retry != NULL) {
         event_free(s->retry);
     }
@@ -235,5 +201,5 @@ int server_port(const struct server *s)
 
 int server_connections(const struct server *s)
 {
-    return s->n_connections;
+    return s->set.n;
 }
