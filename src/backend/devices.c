@@ -17,8 +17,9 @@ static int check_matrix(const struct compute_device *d, const struct weight *w, 
 {
     if (d->types[w->type])
         return 0;
-    return fail(e, FAIL_UNSUPPORTED, "%s can't compute with tensor %s of type %s (at byte %" PRIu64
-                ")", d->name, w->tensor, quant_format(w->type)->name, w->byte);
+    return fail(e, FAIL_UNSUPPORTED,
+                "%s can't compute with tensor %s of type %s (at byte %" PRIu64 ")", d->name,
+                w->tensor, quant_format(w->type)->name, w->byte);
 }
 
 int compute_device_check(const struct compute_device *d, const struct program *p, struct error *e)

@@ -30,15 +30,20 @@ const struct known_key *known_key_find(const char *family, const char *suffix)
     return NULL;
 }
 
+static bool fits(const struct known_key *row, double value)
+{
+    return row->use == KEY_AT_MOST ? value <= row->neutral : value == row->neutral;
+}
+
 /* A number, or each of an array of numbers. */
 static bool is_neutral(struct keys *k, const struct known_key *row)
 {
     const struct gguf_value *v = key_find(k, row->suffix);
     bool array = v->type == GGUF_ARRAY && v->element != GGUF_TEXT && v->element != GGUF_ARRAY;
     if (!array)
-        return key_float(k, row->suffix, row->neutral) == row->neutral;
+        return fits(row, key_float(k, row->suffix, row->neutral));
     for (uint64_t i = 0; i < v->count; i++)
-        if (gguf_array_float(v, i) != row->neutral)
+        if (!fits(row, gguf_array_float(v, i)))
             return false;
     return true;
 }
@@ -46,7 +51,8 @@ static bool is_neutral(struct keys *k, const struct known_key *row)
 void refuse_unhonoured_keys(struct keys *k)
 {
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        if (rows[i].use != KEY_NEUTRAL || !key_find(k, rows[i].suffix) ||
+        bool refuses = rows[i].use == KEY_NEUTRAL || rows[i].use == KEY_AT_MOST;
+        if (!refuses || !key_find(k, rows[i].suffix) ||
             known_key_find(k->family, rows[i].suffix) != &rows[i] || is_neutral(k, &rows[i]))
             continue;
         key_refuse(k, rows[i].suffix, FAIL_UNSUPPORTED, "%s %s is not supported yet", k->family,

@@ -4,7 +4,7 @@
 
 #include "model/keys.h"
 
-enum key_use { KEY_READ, KEY_READ_WITH_YARN, KEY_NEUTRAL, KEY_HARMLESS };
+enum key_use { KEY_READ, KEY_READ_WITH_YARN, KEY_NEUTRAL, KEY_AT_MOST, KEY_HARMLESS };
 
 struct known_key {
     const char *families; /* "": all; else names with a blank around each */

@@ -176,6 +176,7 @@ static void check_key(const char *family, const char *model, const struct known_
         assert_refused(model, with_yarn, FAIL_FORMAT, name);
         break;
     case KEY_NEUTRAL:
+    case KEY_AT_MOST:
         assert_int_equal(build(model, neutral, &e), 0);
         assert_refused(model, other, FAIL_UNSUPPORTED, name);
         assert_refused(model, other, FAIL_UNSUPPORTED, "is not supported yet");
@@ -204,6 +205,15 @@ static void each_key_is_treated_as_the_table_says(void **state)
         for (int i = 0; i < n; i++)
             if (known_key_find(models[m].family, keys[i].suffix) == &keys[i])
                 check_key(models[m].family, file_for(models[m].file, keys[i].suffix), &keys[i]);
+}
+
+static void one_group_of_experts_is_none(void **state)
+{
+    (void)state;
+    const struct edit zero[] = { SET_U32("llama.expert_group_count", 0), { 0 } };
+    const struct edit one[] = { SET_U32("llama.expert_group_count", 1), { 0 } };
+    assert_same("mixtral", NULL, zero);
+    assert_same("mixtral", NULL, one);
 }
 
 static void causal_is_a_boolean(void **state)
@@ -540,7 +550,7 @@ static void shapes_that_are_not_there_yet_are_called_so(void **state)
         snprintf(name, sizeof(name), "%s.expert_count", models[m].family);
         snprintf(text, sizeof(text), "%s with experts is not supported yet", models[m].family);
         const struct edit experts[] = { SET_U32(name, 8), { 0 } };
-        if (key->use == KEY_NEUTRAL)
+        if (key->use == KEY_AT_MOST)
             assert_refused(models[m].file, experts, FAIL_UNSUPPORTED, text);
     }
 }
@@ -550,6 +560,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_key_of_the_loader_is_accounted_for),
         cmocka_unit_test(each_key_is_treated_as_the_table_says),
+        cmocka_unit_test(one_group_of_experts_is_none),
         cmocka_unit_test(causal_is_a_boolean),
         cmocka_unit_test(linear_scaling_has_three_spellings),
         cmocka_unit_test(yarn_takes_the_context_where_no_original_is_said),
