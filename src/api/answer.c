@@ -64,7 +64,9 @@ static void on_task_done(void *arg)
 static void work(void *arg)
 {
     struct answer *a = arg;
-    if (clock_now_ns() > a->deadline_ns) {
+    if (atomic_load(&a->api->stopping)) {
+        problem_set(&a->problem, 503, "service_unavailable", NULL, "The server is shutting down.");
+    } else if (clock_now_ns() > a->deadline_ns) {
         problem_set(&a->problem, 503, "service_unavailable", NULL,
                     "The request could not be read in time: too many large ones are waiting.");
     } else if (a->stage == STAGE_PARSE) {
@@ -76,6 +78,14 @@ static void work(void *arg)
 }
 
 /* --- life --- */
+
+/* Workers are done with it. */
+static void release_body(struct answer *a)
+{
+    buffer_done(&a->body);
+    a->api->body_bytes -= a->body_bytes;
+    a->body_bytes = 0;
+}
 
 static void answer_free(struct answer *a)
 {
@@ -94,7 +104,7 @@ static void answer_free(struct answer *a)
     prompts_free(a->prompts);
     chat_request_done(&a->ask.chat);
     chat_model_release(a->text);
-    buffer_done(&a->body);
+    release_body(a);
     free(a->choices);
     free(a->model);
     free(a->path);
@@ -387,6 +397,7 @@ static int start(struct answer *a, struct api_problem *p)
         return -1;
     }
     a->stage = STAGE_ANSWER;
+    release_body(a);
     a->created_s = clock_wall_s();
     a->dialect->begin(a);
     return start_engine(a, &m, p);
@@ -474,6 +485,20 @@ void answers_close(struct api *api)
     }
 }
 
+static int take_body(struct answer *a, struct bytes body, struct api_problem *p)
+{
+    if (body.size > API_MAX_BODIES - a->api->body_bytes) {
+        return problem_set(p, 429, "rate_limit_exceeded", NULL,
+                           "Too many large requests at once. Try again soon.");
+    }
+    if (buffer_append(&a->body, body) != 0) {
+        return problem_set(p, 500, NULL, NULL, "Out of memory.");
+    }
+    a->body_bytes = body.size;
+    a->api->body_bytes += body.size;
+    return 0;
+}
+
 void answer_start(struct api *api, const struct dialect *dialect, const struct api_request *request,
                   struct responder *responder)
 {
@@ -505,11 +530,10 @@ void answer_start(struct api *api, const struct dialect *dialect, const struct a
     api->n_answers++;
     responder->closed = on_closed;
     responder->closed_arg = a;
-    if (buffer_append(&a->body, request->body) != 0) {
-        problem_set(&p, 500, NULL, NULL, "Out of memory.");
-        fail_answer(a, &p);
-        free_when_done(a);
+    if (take_body(a, request->body, &p) == 0) {
+        send_task(a, STAGE_PARSE);
         return;
     }
-    send_task(a, STAGE_PARSE);
+    fail_answer(a, &p);
+    free_when_done(a);
 }

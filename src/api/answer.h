@@ -30,6 +30,7 @@ struct answer {
     struct responder *responder; /* NULL once ended */
     char *path;                  /* owned */
     struct buffer body;          /* as it came; the worker's; freed once nobody may need it */
+    size_t body_bytes;           /* counted in the API's, until the answer starts */
     enum stage stage;
     bool task_out;
     struct chat_task task;

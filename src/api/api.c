@@ -181,6 +181,7 @@ void api_stop(struct api *a)
 {
     if (a != NULL) {
         a->stopped = true;
+        atomic_store(&a->stopping, true);
         chat_workers_close(a->workers);
         a->workers = NULL;
         answers_drain(a); /* what the engines said last */

@@ -12,6 +12,7 @@
 #include "token/vocab.h"
 
 #include <event2/event.h>
+#include <stdatomic.h>
 
 /* Text of one answer, and of all that waits for the event loop. */
 #define API_MAX_TEXT (64u << 20)
@@ -19,6 +20,8 @@
  * context of 32,768 tokens with 20 alternatives each fits. */
 #define API_MAX_LOGPROBS (128u << 20)
 #define API_MAX_ALL_LOGPROBS (256u << 20)
+/* Bodies of requests that workers have or that wait for one. */
+#define API_MAX_BODIES (256u << 20)
 
 struct answer;
 struct chat_workers;
@@ -35,7 +38,9 @@ struct api {
     struct answer *answers;
     int n_answers;
     uint64_t logprob_bytes; /* that whole answers may grow to */
+    uint64_t body_bytes;    /* of requests that are being read, rendered, encoded */
     bool stopped;
+    atomic_bool stopping; /* workers do nothing more */
 };
 
 /* --- answers --- */

@@ -6,7 +6,7 @@
 #include "os/thread.h"
 
 /* A signal ends the wait; this is only how often it looks without one. */
-#define IDLE_NS 1000000000u
+#define IDLE_NS 60000000000u
 
 struct chat_workers {
     struct mutex lock;

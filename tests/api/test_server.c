@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "api/internal.h"
 #include "tests/api/mock.h"
 
 static json_t *parse(char *text)
@@ -157,6 +158,21 @@ static void a_long_rendering_holds_nobody_up(void **state)
     free(text);
     client_close(&quick);
     client_close(&slow);
+    rig_close(&r);
+}
+
+/* The body's bytes are counted until the answer begins, whatever becomes of it. */
+static void bodies_of_waiting_requests_are_bounded(void **state)
+{
+    struct rig r;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    r.api->body_bytes = API_MAX_BODIES - 20;
+    expect_error(&r, CHAT, HELLO "}", 429, NULL, "rate_limit_exceeded");
+    r.api->body_bytes = 0;
+    json_decref(ask(&r, CHAT, HELLO "}", 200));
+    json_decref(ask(&r, CHAT, "{", 400));
+    json_decref(ask(&r, TEXT, "{\"model\":\"none\",\"prompt\":\"xh>\"}", 404));
+    assert_int_equal(r.api->body_bytes, 0);
     rig_close(&r);
 }
 
@@ -630,6 +646,7 @@ int main(void)
         cmocka_unit_test(models_are_listed_and_found),
         cmocka_unit_test(users_text_is_no_control_token),
         cmocka_unit_test(a_long_rendering_holds_nobody_up),
+        cmocka_unit_test(bodies_of_waiting_requests_are_bounded),
         cmocka_unit_test(chat_answers_whole),
         cmocka_unit_test(chat_streams),
         cmocka_unit_test(completions_take_prompts_in_all_forms),
