@@ -55,6 +55,7 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     parts_poll(arg);
+    services_poll(arg);
     statements_tell(arg);
     take_scan(arg);
 }

@@ -267,6 +267,16 @@ void placement_step(struct placement *p, const struct placement_event *event, ui
     }
 }
 
+bool placement_lost_device(const struct placement *p)
+{
+    for (int r = 0; r < p->n_ranks; r++) {
+        if (p->ranks[r].gone) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *placement_check(const struct placement *p)
 {
     bool past_loading = p->state != PLACEMENT_LOADING && p->state != PLACEMENT_ENDED;

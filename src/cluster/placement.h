@@ -131,6 +131,9 @@ void placement_step(struct placement *p, const struct placement_event *event, ui
 /* When a TICK is due at the latest for the state's deadline to be kept; UINT64_MAX: never. */
 uint64_t placement_deadline(const struct placement *p);
 
+/* Whether a device of it was lost. */
+bool placement_lost_device(const struct placement *p);
+
 /* Whether the program may be in this state with these ranks: NULL, or what is wrong. */
 const char *placement_check(const struct placement *p);
 

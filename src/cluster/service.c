@@ -21,6 +21,8 @@
  * MB/s). */
 #define LOAD_NS (30 * SECOND_NS)
 #define LOAD_BYTES (UINT64_C(1) << 20)
+/* A client waits this long for its model to be placed again. */
+#define SUSPEND_NS (30 * SECOND_NS)
 /* The last requests of a placement that was replaced. */
 #define DRAIN_NS (600 * SECOND_NS)
 
@@ -33,6 +35,7 @@ static const struct service_limits limits = {
                    .drain_ns = DRAIN_NS },
     .retry_ns = RETRY_NS,
     .retry_max_ns = RETRY_MAX_NS,
+    .suspend_ns = SUSPEND_NS,
 };
 
 const struct program *service_program(const struct service *s)
@@ -62,10 +65,13 @@ static void do_effect(struct service *s, const struct service_effect *f)
         service_do(s, &f->placement);
         break;
     case SERVICE_SUSPEND:
+        service_suspend(s, f->epoch);
+        break;
     case SERVICE_RETIRE:
-        service_retire(s, f->epoch, s->core.ended);
+        service_retire(s, f->epoch);
         break;
     case SERVICE_FAIL:
+        service_give_up(s);
         break;
     case SERVICE_CHANGED:
         if (s->core.why[0] != '\0') {
@@ -256,22 +262,30 @@ void services_device_lost(struct cluster *c, struct device *d, const char *why)
     }
 }
 
-static void tick_attempt(struct service *s, struct attempt *a)
+/* Whether its executor is still there, and whether anybody uses it. */
+static void watch_engine(struct service *s, struct attempt *a)
 {
-    uint32_t epoch = a->epoch;
-    take_progress(s, a);
-    if (a->epoch != epoch || a->engine == NULL) {
+    struct engine_stats stats;
+    struct placement_event event = { .kind = PLACEMENT_BROKEN, .epoch = a->epoch };
+    if (a->engine == NULL) {
         return;
     }
-    struct engine_stats stats;
     engine_stats(a->engine, &stats);
-    if (stats.broken) {
-        service_feed_placement(s, &(struct placement_event){ .kind = PLACEMENT_BROKEN,
-                                                             .epoch = epoch,
-                                                             .text = stats.why });
+    if (stats.broken || stats.suspended) {
+        event.text = stats.why;
+        service_feed_placement(s, &event);
     } else if (stats.active + stats.queued == 0) {
-        service_feed_placement(
-            s, &(struct placement_event){ .kind = PLACEMENT_DRAINED, .epoch = epoch });
+        event.kind = PLACEMENT_DRAINED;
+        service_feed_placement(s, &event);
+    }
+}
+
+void services_poll(struct cluster *c)
+{
+    for (int i = 0; i < c->n_services; i++) {
+        for (int k = 0; k < SERVICE_PLACEMENTS; k++) {
+            watch_engine(c->services[i], &c->services[i]->attempts[k]);
+        }
     }
 }
 
@@ -282,10 +296,13 @@ void services_tick(struct cluster *c)
         struct service *s = c->services[i];
         for (int k = 0; k < SERVICE_PLACEMENTS; k++) {
             if (s->attempts[k].epoch != 0) {
-                tick_attempt(s, &s->attempts[k]);
+                take_progress(s, &s->attempts[k]);
             }
         }
-        service_feed(s, &(struct service_event){ .kind = SERVICE_TICK });
+    }
+    services_poll(c);
+    for (int i = 0; i < c->n_services; i++) {
+        service_feed(c->services[i], &(struct service_event){ .kind = SERVICE_TICK });
     }
 }
 

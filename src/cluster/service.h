@@ -18,6 +18,9 @@ int service_add(struct cluster *c, const char *name, struct error *e);
 /* What the time brings: attempts, time-outs, failed engines, engines to be freed. */
 void services_tick(struct cluster *c);
 
+/* Looks at the engines, after one asked for it. */
+void services_poll(struct cluster *c);
+
 /* A device that came may make an attempt worthwhile; one that went ends what ran through it. */
 void services_device_joined(struct cluster *c, struct device *d);
 /* why: for the clients whose requests end. */

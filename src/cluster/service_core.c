@@ -102,7 +102,9 @@ static void broke(struct service_core *s, const struct placement *p, enum placem
 {
     snprintf(s->ended, sizeof s->ended, "%s", p->why);
     bool again = was == PLACEMENT_OPENING && p->resumes && s->suspended;
-    bool waits = was == PLACEMENT_SERVING && !s->stopped && s->limits.suspend_ns > 0;
+    bool hopeless = s->resumed_ns != 0 && now - s->resumed_ns < s->limits.suspend_ns &&
+                    !placement_lost_device(p);
+    bool waits = was == PLACEMENT_SERVING && !s->stopped && s->limits.suspend_ns > 0 && !hopeless;
     if (waits) {
         s->suspended = true;
         s->suspend_until = now + s->limits.suspend_ns;
@@ -140,7 +142,10 @@ static void begin_to_serve(struct service_core *s, const struct placement *p, ui
     if (s->suspended && !p->resumes) {
         give_up(s, out); /* they began to wait when this one had its engine already */
     }
-    s->suspended = false; /* the executor went to the engine that waited */
+    if (s->suspended) { /* the executor went to the engine that waited */
+        s->suspended = false;
+        s->resumed_ns = now;
+    }
     s->pause_ns = s->limits.retry_ns;
     s->retry_at = 0;
     for (int i = 0; i < SERVICE_PLACEMENTS; i++) {

@@ -16,7 +16,8 @@ struct service_limits {
     struct placement_limits placement;
     uint64_t retry_ns, retry_max_ns; /* pauses between attempts, doubled up to the latter */
     uint64_t suspend_ns;             /* that long requests wait for another placement; 0: they end
-                                      * with theirs */
+                                      * with theirs. What fails again within this time of going on,
+                                      * and lost no device, would fail for ever: its requests end */
 };
 
 struct service_core {
@@ -29,6 +30,7 @@ struct service_core {
     bool planning;          /* PLAN was asked for and not answered */
     bool suspended;         /* requests wait for the next placement */
     uint64_t suspend_until; /* and no longer than this */
+    uint64_t resumed_ns;    /* when requests last went on after a wait; 0: never */
     bool stopped;
     char why[ERROR_TEXT];   /* what it waits for; "" while it serves */
     char ended[ERROR_TEXT]; /* why the last placement ended: what suspended requests are told */

@@ -11,6 +11,8 @@
 #include "stage/source.h"
 #include "transport/transport.h"
 
+#include <assert.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -179,19 +181,36 @@ static int open_executor(struct service *s, struct attempt *a, struct executor *
         e);
 }
 
+/* On an engine's thread: its executor broke, and the loop is to look at it at once. */
+static void on_lost(void *arg, const struct error *why)
+{
+    const struct cluster *c = arg;
+    (void)why;
+    event_active(c->wake, 0, 0);
+}
+
 static void open_engine(struct service *s, struct attempt *a)
 {
     struct error e = { 0 };
     struct executor *executor = NULL;
+    bool resumes = service_placement(&s->core, a->epoch)->resumes && s->waiting != NULL;
     int code = open_executor(s, a, &executor, &e);
-    if (code == 0) {
+    if (code == 0 && resumes) {
+        code = engine_resume(s->waiting, executor, &e);
+        if (code == 0) {
+            a->engine = s->waiting;
+            s->waiting = NULL;
+        }
+    } else if (code == 0) {
         code = engine_open(&a->engine,
                            &(struct engine_options){ .executor = executor,
                                                      .vocab = service_program(s)->vocab,
                                                      .is_eog = chat_model_eog(s->text),
                                                      .max_requests = SERVICE_MAX_REQUESTS,
                                                      .max_queue = SERVICE_MAX_QUEUE,
-                                                     .step_timeout_ns = STEP_TIMEOUT_NS },
+                                                     .step_timeout_ns = STEP_TIMEOUT_NS,
+                                                     .on_lost = on_lost,
+                                                     .lost_arg = s->owner },
                            &e);
     }
     service_feed_placement(
@@ -228,25 +247,54 @@ static void show_devices(struct service *s, const struct attempt *a)
                                              : ", what fits into memory");
 }
 
-void service_retire(struct service *s, uint32_t epoch, const char *why)
+/* Its requests are told why they end; the struct stays for a while. */
+static void retire(struct service *s, struct engine *engine)
+{
+    struct error end = { 0 };
+    fail(&end, FAIL_CLOSED, "%s", s->core.ended);
+    engine_fail(engine, &end);
+    struct retired *r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        engine_close(engine);
+        return;
+    }
+    r->engine = engine;
+    r->close_at = s->owner->time.now_ns + RETIRE_NS;
+    r->next = s->owner->retired;
+    s->owner->retired = r;
+}
+
+void service_retire(struct service *s, uint32_t epoch)
 {
     struct attempt *a = service_attempt(s, epoch);
+    if (a != NULL && a->engine != NULL) {
+        retire(s, a->engine);
+        a->engine = NULL;
+    }
+}
+
+void service_suspend(struct service *s, uint32_t epoch)
+{
+    struct attempt *a = service_attempt(s, epoch);
+    struct error e = { 0 };
     if (a == NULL || a->engine == NULL) {
         return;
     }
-    struct error end = { 0 };
-    fail(&end, FAIL_CLOSED, "%s", why);
-    engine_fail(a->engine, &end);
-    struct retired *r = calloc(1, sizeof *r);
-    if (r == NULL) {
-        engine_close(a->engine);
+    assert(s->waiting == NULL); /* the core lets one placement's requests wait at a time */
+    if (engine_suspend(a->engine, s->core.ended, &e) == 0) {
+        s->waiting = a->engine;
     } else {
-        r->engine = a->engine;
-        r->close_at = s->owner->time.now_ns + RETIRE_NS;
-        r->next = s->owner->retired;
-        s->owner->retired = r;
+        retire(s, a->engine);
     }
     a->engine = NULL;
+}
+
+void service_give_up(struct service *s)
+{
+    if (s->waiting != NULL) {
+        retire(s, s->waiting);
+        s->waiting = NULL;
+    }
 }
 
 void retired_close(struct cluster *c, bool all)

@@ -65,6 +65,8 @@ struct service {
     char labels[PLAN_MAX_RANKS][PLACEMENT_LABEL];
     const char *label_list[PLAN_MAX_RANKS];
 
+    struct engine *waiting; /* its requests wait for an executor; NULL: none */
+
     bool busy; /* effects are being done: further events queue up */
     struct queued_event *first, **last_event;
 };
@@ -89,7 +91,11 @@ void service_plan(struct service *s);
 /* Does one effect of a placement. */
 void service_do(struct service *s, const struct placement_effect *f);
 /* The engine of a placement ends; its requests are told why. */
-void service_retire(struct service *s, uint32_t epoch, const char *why);
+void service_retire(struct service *s, uint32_t epoch);
+/* The engine of a placement gives up its executor; its requests wait for the next placement. */
+void service_suspend(struct service *s, uint32_t epoch);
+/* They waited in vain. */
+void service_give_up(struct service *s);
 /* Frees engines that were retired a while ago; all: at once. */
 void retired_close(struct cluster *c, bool all);
 
