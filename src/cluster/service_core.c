@@ -141,6 +141,8 @@ static void begin_to_serve(struct service_core *s, const struct placement *p, ui
     struct placement_effects none = { 0 };
     if (s->suspended && !p->resumes) {
         give_up(s, out); /* they began to wait when this one had its engine already */
+    } else {
+        s->ended[0] = '\0';
     }
     if (s->suspended) { /* the executor went to the engine that waited */
         s->suspended = false;
@@ -233,7 +235,14 @@ static void unplanned(struct service_core *s, const struct service_event *event,
     if (s->stopped || find_state(s, false) != NULL) {
         return;
     }
-    set_why(s, event->text ? event->text : "it can't be placed", out);
+    const char *text = event->text ? event->text : "it can't be placed";
+    char why[ERROR_TEXT];
+    if (s->ended[0] != '\0') { /* who went, and what is missing since */
+        snprintf(why, sizeof why, "%.*s; %.200s", ERROR_TEXT - 220, s->ended, text);
+    } else {
+        snprintf(why, sizeof why, "%s", text);
+    }
+    set_why(s, why, out);
     give_up(s, out);
     s->retry_at = now + s->limits.retry_ns;
 }

@@ -161,13 +161,42 @@ static void show_plan(const struct service *s, struct device **devices)
     buffer_done(&text);
 }
 
+/* The file may have been written again since. The same model in other bytes (mended, downloaded
+ * anew, another fine-tune of one header) is placed as what it is now; requests that wait were for
+ * the bytes from before. */
+static int look_again(struct service *s, struct error *e)
+{
+    struct file_identity now;
+    struct model_file file;
+    int code = file_identify(s->file.path, &now, e);
+    if (code != 0 || memcmp(&now, &s->seen, sizeof now) == 0) {
+        return code;
+    }
+    code = model_identify(s->file.path, &file, e);
+    if (code == 0 && (file.size != s->file.size || strcmp(file.sha256, s->file.sha256) != 0)) {
+        code = fail(e, FAIL_IO,
+                    "%s holds another model since this device began to serve it: start "
+                    "shoal again to serve that one",
+                    s->file.path);
+    }
+    if (code == 0) {
+        if (memcmp(file.stamp, s->file.stamp, sizeof file.stamp) != 0) {
+            service_give_up(s);
+        }
+        memcpy(s->file.stamp, file.stamp, sizeof s->file.stamp);
+        s->seen = now;
+    }
+    return code;
+}
+
 void service_plan(struct service *s)
 {
     struct device *devices[CLUSTER_MAX_DEVICES];
     struct error e = { 0 };
     int n_with = 0;
     int n = list_devices(s, devices, &n_with);
-    if (make_plan(s, devices, n, n_with, &s->planned, &e) != 0) {
+    int code = look_again(s, &e);
+    if ((code ? code : make_plan(s, devices, n, n_with, &s->planned, &e)) != 0) {
         service_feed(s, &(struct service_event){ .kind = SERVICE_UNPLANNED, .text = e.text });
         return;
     }
