@@ -4,7 +4,7 @@ SECONDS_EACH ?= 10
 PYTHON ?= python3
 export PYTHON
 
-.PHONY: all demo test test-unit test-long lint format asan asan-unit asan-long tsan clang fuzz bench install deps clean
+.PHONY: all demo test test-unit test-long lint format asan asan-unit asan-long tsan clang fuzz bench macos install deps clean
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
@@ -77,6 +77,10 @@ build-fuzz/build.ninja:
 bench: all
 	@tools/bench.sh $(BUILD)
 
+macos:
+	@tools/deps.sh test
+	@tools/macos.sh
+
 lint:
 	@tools/lint.py --self-test
 	@tools/lint.py
@@ -88,4 +92,4 @@ install: all
 	meson install -C $(BUILD)
 
 clean:
-	rm -rf build build-test build-asan build-tsan build-clang build-fuzz
+	rm -rf build build-test build-asan build-tsan build-clang build-fuzz build-macos build-macos-parts

@@ -40,7 +40,7 @@ static bool hashing(void *arg, uint64_t done)
     return transfer_progress(t, "checking what is here");
 }
 
-static int wait(struct transfer *t, uint64_t ns, struct error *e)
+static int wait_between(struct transfer *t, uint64_t ns, struct error *e)
 {
     uint64_t end = clock_deadline(ns);
     for (uint64_t now = clock_now_ns(); now < end; now = clock_now_ns()) {
@@ -84,7 +84,7 @@ static int be_patient(struct transfer *t, struct patience *p, struct error *e)
         ns = (uint64_t)asked * CLOCK_NS_PER_S;
     }
     p->resumed = p->resumed || t->part.size > 0;
-    return wait(t, ns, e);
+    return wait_between(t, ns, e);
 }
 
 /* Throws what came away and asks again, not without end. */
