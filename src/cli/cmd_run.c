@@ -329,8 +329,7 @@ static int settle(struct run *r, struct error *e)
 
 int cmd_run(int argc, char **argv)
 {
-    struct run r = { .conversation = { .temperature = -1, .top_p = -1, .seed = -1 },
-                     .local = { .context = 4096 } };
+    struct run r = { .conversation = { .temperature = -1, .top_p = -1, .seed = -1 } };
     const struct option_row rows[] = {
         OPTION_ARGUMENT("MODEL", &r.conversation.model,
                         "a served model's name, or a file or name of this machine"),
@@ -350,7 +349,7 @@ int cmd_run(int argc, char **argv)
         OPTION_FLAG("quiet", &r.quiet, "nothing but the answer"),
         OPTION_TEXT("url", &r.given_url, "URL", CLIENT_URL_HELP),
         OPTION_INT("context", &r.local.context, 16, 1 << 24, "N",
-                   "of a file: most tokens of a session (4096)"),
+                   "of a file: most tokens of a session (what fits, up to 32768)"),
         OPTION_INT("threads", &r.local.threads, 1, 256, "N",
                    "of a file: of compute (all usable cores)"),
         OPTION_TEXT("isa", &r.local.isa, "NAME",

@@ -319,13 +319,7 @@ static int measure(struct service *s, struct error *e)
     if (s->layer_bytes == NULL || s->weight_bytes == NULL || s->token_bytes == NULL) {
         return fail(e, FAIL_NOMEM, "memory for a plan");
     }
-    s->need = (struct split_need){ .n_layers = (int)n, .layer_bytes = s->weight_bytes };
-    int code = source_need(s->source, 0, element, s->weight_bytes, &s->need, e);
-    code = code ? code : source_need(s->source, 1, element, s->token_bytes, &s->need, e);
-    for (size_t i = 0; i < n; i++) {
-        s->token_bytes[i] -= s->weight_bytes[i];
-    }
-    return code;
+    return source_need_apart(s->source, element, s->weight_bytes, s->token_bytes, &s->need, e);
 }
 
 static void service_free(struct service *s)

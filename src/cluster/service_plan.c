@@ -8,9 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Kept back for the system and for buffers when a model is placed by memory. */
-#define MEMORY_RESERVE (UINT64_C(256) << 20)
-
 static bool has_model(const struct service *s, const struct device *d)
 {
     bool found = d->self;
@@ -73,7 +70,7 @@ static uint64_t promised(const struct service *s, const struct device *d)
 static uint64_t memory_for(struct service *s, struct device *d)
 {
     const struct cluster *c = s->owner;
-    uint64_t usable = d->memory_usable, kept = MEMORY_RESERVE;
+    uint64_t usable = d->memory_usable, kept = PLAN_RESERVE;
     if (d->self) {
         part_reports_own(s->owner, d);
         usable = memory_usable();

@@ -8,6 +8,8 @@
 #include "kernels/kernels.h"
 #include "os/cpu.h"
 #include "os/log.h"
+#include "os/memory.h"
+#include "plan/context.h"
 #include "stage/inprocess.h"
 #include "stage/source.h"
 
@@ -19,6 +21,8 @@
 
 /* How often a request looks at its stop flag while nothing comes. */
 #define LOOK_MS 50
+/* Bytes of a number in the KV cache. */
+#define KV_ELEMENT 2
 
 struct local_model {
     struct source *source;
@@ -45,6 +49,29 @@ static void model_at(void *arg, int index, struct api_model *ret)
     };
 }
 
+/* As long as fits into this machine's memory. */
+static int fit_context(const struct source *s, int *ret, struct error *e)
+{
+    const struct program *p = source_program(s);
+    size_t n = (size_t)p->n_layers;
+    uint64_t *bytes = calloc(n, 3 * sizeof *bytes), usable = memory_usable();
+    struct split_need weights;
+    if (!bytes)
+        return fail(e, FAIL_NOMEM, "memory for a plan");
+    int r = source_need_apart(s, KV_ELEMENT, bytes, bytes + n, &weights, e);
+    usable = usable > PLAN_RESERVE ? usable - PLAN_RESERVE : 0;
+    if (!r) {
+        const struct context_need need = { .weights = &weights,
+                                           .token_bytes = bytes + n,
+                                           .layer_bytes = bytes + 2 * n,
+                                           .most = p->context < CONTEXT_MOST ? p->context
+                                                                             : CONTEXT_MOST };
+        r = context_by_memory(&need, &usable, 1, ret, e);
+    }
+    free(bytes);
+    return r;
+}
+
 static int open_engine(struct local_model *m, const struct local_model_options *o, struct error *e)
 {
     struct executor *x = NULL;
@@ -54,6 +81,8 @@ static int open_engine(struct local_model *m, const struct local_model_options *
     if (!kernels)
         return FAIL_ARG;
     m->context = o->context < p->context ? (int)o->context : p->context;
+    if (o->context == 0 && fit_context(m->source, &m->context, e))
+        return FAIL_LIMIT;
     plan_single(p->n_layers, 0, &plan);
     const struct inprocess_options in = { .backend = &backend_cpu,
                                           .program = p,
@@ -64,6 +93,7 @@ static int open_engine(struct local_model *m, const struct local_model_options *
                                           .max_rows = 512,
                                           .max_sessions = 2,
                                           .max_context = m->context,
+                                          .state_tokens = (uint64_t)m->context,
                                           .on_progress = o->on_progress,
                                           .arg = o->arg };
     int r = inprocess_open(&x, &in, e);

@@ -13,7 +13,7 @@ struct local_model_options {
     const char *path;
     const char *isa;
     int64_t threads; /* 0: all cores */
-    int64_t context;
+    int64_t context; /* most tokens of a session; 0: as fits, see plan/context.h */
     /* Bytes of the weights that are loaded, and of all; NULL: not told. */
     void (*on_progress)(void *arg, uint64_t done, uint64_t total);
     void *arg;
@@ -28,7 +28,7 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
 /* Ends what runs and frees. NULL is fine. */
 void local_model_close(struct local_model *m);
 
-/* Most tokens of a session: as asked for, but no more than the model's own. */
+/* Most tokens of a session: as asked for or as fits, but no more than the model's own. */
 int local_model_context(const struct local_model *m);
 
 /* One request to the API of this process. */

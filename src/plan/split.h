@@ -12,6 +12,9 @@
 /* Shares are proportions: larger numbers say nothing that smaller ones can't. */
 #define PLAN_MAX_SHARE 1000000
 
+/* Bytes of a device's usable memory that are kept back for the system and for buffers. */
+#define PLAN_RESERVE (UINT64_C(256) << 20)
+
 /* Layers [first, end) on ranks [rank, rank + n_ranks) of the plan. */
 struct plan_stage {
     int first, end;

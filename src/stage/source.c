@@ -130,3 +130,16 @@ int source_need(const struct source *s, uint64_t tokens, int element_bytes, uint
     arena_done(&arena);
     return code;
 }
+
+int source_need_apart(const struct source *s, int element_bytes, uint64_t *weight_bytes,
+                      uint64_t *token_bytes, struct split_need *ret, struct error *e)
+{
+    int n = s->program->n_layers;
+    *ret = (struct split_need){ .n_layers = n, .layer_bytes = weight_bytes };
+    int code = source_need(s, 0, element_bytes, weight_bytes, ret, e);
+    code = code ? code : source_need(s, 1, element_bytes, token_bytes, ret, e);
+    for (int i = 0; i < n; i++) {
+        token_bytes[i] -= weight_bytes[i];
+    }
+    return code;
+}

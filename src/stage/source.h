@@ -30,4 +30,9 @@ const char *source_notes(const struct source *s);
 int source_need(const struct source *s, uint64_t tokens, int element_bytes, uint64_t *layer_bytes,
                 struct split_need *ret, struct error *e);
 
+/* The same apart, for context_by_memory: weights, and state of one position, of each layer
+ * (n_layers); ret->layer_bytes is the former. FAIL_NOMEM. */
+int source_need_apart(const struct source *s, int element_bytes, uint64_t *weight_bytes,
+                      uint64_t *token_bytes, struct split_need *ret, struct error *e);
+
 #endif
