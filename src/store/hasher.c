@@ -28,8 +28,8 @@ struct entry {
     int users; /* among them the hasher itself, while it is wanted */
     int runs;  /* of hasher_run: they go before the thread */
     bool wanted;
-    uint64_t at;   /* the thread's next chunk */
-    uint64_t kept; /* digests that are on disk */
+    uint64_t at;   /* the thread's next chunk; its own */
+    uint64_t kept; /* digests that are on disk; the thread's, or the last user's */
     struct entry *next;
 };
 
@@ -130,27 +130,37 @@ static struct entry *entry_of(struct hasher *h, const struct chunks *list)
     return x;
 }
 
-static void release(struct hasher *h, struct entry *x)
+/* Takes one user from an entry, under the lock. The entry where that was the last one, to be
+ * disposed of without the lock; NULL otherwise. */
+static struct entry *release(struct hasher *h, struct entry *x)
 {
     if (--x->users > 0) {
-        return;
+        return NULL;
     }
     struct entry **at = &h->entries;
     while (*at != x) {
         at = &(*at)->next;
     }
     *at = x->next;
-    save(h, x);
-    chunks_close(x->list);
-    free(x);
+    return x;
+}
+
+static void dispose(const struct hasher *h, struct entry *x)
+{
+    if (x != NULL) {
+        save(h, x);
+        chunks_close(x->list);
+        free(x);
+    }
 }
 
 void hasher_release(struct hasher *h, struct chunks *list)
 {
     if (list != NULL) {
         mutex_lock(&h->lock);
-        release(h, entry_of(h, list));
+        struct entry *last = release(h, entry_of(h, list));
         mutex_unlock(&h->lock);
+        dispose(h, last);
     }
 }
 
@@ -202,26 +212,29 @@ static struct entry *next_entry(struct hasher *h)
     return x;
 }
 
-/* One chunk of an entry, or its end. The lock is held, except while the file is read. */
+/* One chunk of an entry, or its end; without the lock, which others would wait for longer than they
+ * should: this thread rarely gets a core where many want one. The thread is a user of the entry. */
 static void advance(struct hasher *h, struct entry *x, uint8_t *buffer)
 {
     uint64_t count = chunks_count(x->list);
+    int code = 0;
     while (x->at < count && chunks_have(x->list, x->at)) {
         x->at++;
     }
-    int code = 0;
     if (x->at < count) {
-        mutex_unlock(&h->lock);
         code = chunks_make(x->list, x->at, buffer, NULL);
-        mutex_lock(&h->lock);
     }
-    if (code != 0 || chunks_complete(x->list)) {
-        x->wanted = false;
-        save(h, x);
-        release(h, x);
-        if (h->options.on_done != NULL) {
-            h->options.on_done(h->options.arg);
-        }
+    if (code == 0 && !chunks_complete(x->list)) {
+        return;
+    }
+    save(h, x);
+    mutex_lock(&h->lock);
+    x->wanted = false;
+    struct entry *last = release(h, x);
+    mutex_unlock(&h->lock);
+    dispose(h, last);
+    if (h->options.on_done != NULL) {
+        h->options.on_done(h->options.arg);
     }
 }
 
@@ -234,7 +247,9 @@ static void *hasher_main(void *arg)
     while (!h->stop && buffer != NULL) {
         struct entry *x = next_entry(h);
         if (x != NULL) {
+            mutex_unlock(&h->lock);
             advance(h, x, buffer);
+            mutex_lock(&h->lock);
         }
         if (!h->stop && (x == NULL || atomic_load_explicit(&h->busy, memory_order_relaxed))) {
             condition_wait(&h->changed, &h->lock, x == NULL ? IDLE_NS : DEFERRED_NS);
@@ -252,7 +267,6 @@ void hasher_complete(struct hasher *h, struct chunks *list)
     if (!x->wanted && !chunks_complete(list)) {
         x->wanted = true;
         x->users++;
-        x->at = 0;
         /* Without a thread there is no list; all else goes on. */
         h->started = h->started || thread_start(&h->thread, hasher_main, h, NULL) == 0;
         condition_signal(&h->changed);
@@ -365,7 +379,7 @@ void hasher_close(struct hasher *h)
         thread_join(&h->thread);
     }
     while (h->entries != NULL) {
-        release(h, h->entries);
+        dispose(h, release(h, h->entries));
     }
     condition_done(&h->changed);
     mutex_done(&h->lock);

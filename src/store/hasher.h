@@ -37,8 +37,7 @@ int hasher_take(struct hasher *h, const struct gguf *g, struct chunks **ret, str
 /* May write the list to disk. NULL is fine. */
 void hasher_release(struct hasher *h, struct chunks *list);
 
-/* Asks for all digests of a list that the caller holds, sometime. Any thread; may wait for a list
- * that is being written. */
+/* Asks for all digests of a list that the caller holds, sometime. Any thread. */
 void hasher_complete(struct hasher *h, struct chunks *list);
 
 /* Whether this device computes or loads: the thread then makes a chunk now and then only. Any
