@@ -116,9 +116,11 @@ int bpe_open(struct vocab *v, const struct vocab_source *source, struct error *e
 {
     int32_t merged = source->n_merges ? -1 : find_merged(v);
     if (merged >= 0)
-        return fail(e, FAIL_FORMAT,
-                    "a byte-pair vocabulary without merges: nothing leads to token %d ('%.*s')",
-                    merged, BYTES_ARG(v->text[merged]));
+        return fail(
+            e, FAIL_FORMAT,
+            "a byte-pair vocabulary without merges (tokenizer.ggml.merges): nothing leads to "
+            "token %d ('%.*s')",
+            merged, BYTES_ARG(v->text[merged]));
     size_t slots = 16;
     while (slots < (size_t)source->n_merges * 2)
         slots *= 2;

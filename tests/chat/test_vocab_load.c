@@ -265,6 +265,56 @@ static void html_is_no_end(void **state)
     vocab_close(v);
 }
 
+static size_t encoded(const struct vocab *v, const char *text, struct vocab_encode_options o)
+{
+    struct token_list ids;
+    struct error e = { 0 };
+    token_list_init(&ids, 1000);
+    assert_int_equal(vocab_encode(v, bytes_text(text), &o, &ids, &e), 0);
+    size_t n = ids.count;
+    token_list_done(&ids);
+    return n;
+}
+
+/* Files made after public bug reports. */
+static void reported_files(void **state)
+{
+    static const struct {
+        const char *name;
+        int32_t size, bos, eos;
+    } cases[] = { { "no-eos-key", 288, 1, -1 },
+                  { "no-bos-key", 288, -1, 2 },
+                  { "add-eos", 288, 1, 2 },
+                  { "more-tokens-than-rows", 291, 1, 2 } };
+    const char *folder = conformance();
+    char path[1024];
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        snprintf(path, sizeof(path), "%s/reports/%s.gguf", folder, cases[i].name);
+        struct vocab *v = load(path);
+        assert_non_null(v);
+        assert_int_equal(vocab_size(v), cases[i].size);
+        assert_int_equal(vocab_bos(v), cases[i].bos);
+        assert_int_equal(vocab_eos(v), cases[i].eos);
+        assert_true(vocab_is_eog(v, 2)); /* </s>, a control token here */
+        if (vocab_adds_eos(v)) {
+            struct vocab_encode_options o = { .add_special = true, .parse_special = true };
+            static const char chat[] = "<s>[user]hi[assistant]";
+            assert_int_equal(encoded(v, chat, o), 17);
+            o.open_end = true;
+            assert_int_equal(encoded(v, chat, o), 16);
+        }
+        vocab_close(v);
+    }
+    struct gguf *g = NULL;
+    struct vocab *v = NULL;
+    struct error e = { 0 };
+    snprintf(path, sizeof(path), "%s/reports/bpe-without-merges.gguf", folder);
+    assert_int_equal(gguf_open(&g, path, &e), 0);
+    assert_int_equal(vocab_load(&v, g, &e), FAIL_FORMAT);
+    assert_non_null(strstr(e.text, "tokenizer.ggml.merges"));
+    gguf_close(g);
+}
+
 static void end_of_generation_sets(void **state)
 {
     char path[1024];
@@ -289,6 +339,7 @@ int main(void)
         cmocka_unit_test(gemma3_strings),
         cmocka_unit_test(end_of_generation_sets),
         cmocka_unit_test(reference_ids),
+        cmocka_unit_test(reported_files),
         cmocka_unit_test(html_is_no_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
