@@ -38,7 +38,7 @@ static int read_ids(const char *path, int32_t **ret, int *n, struct error *e)
 {
     struct buffer text;
     buffer_init(&text, MAX_INPUT);
-    int r = file_read_all(path, &text, e);
+    int r = file_read_typed(path, &text, e);
     int32_t *ids = r ? NULL : malloc((text.size / 2 + 1) * sizeof(*ids));
     if (!r && !ids)
         r = fail(e, FAIL_NOMEM, "%s", path);
@@ -140,7 +140,7 @@ static int text_ids(const struct request *o, struct vocab **vocab, struct token_
     struct buffer text;
     struct gguf *g = NULL;
     buffer_init(&text, MAX_INPUT);
-    int r = file_read_all(o->text, &text, e);
+    int r = file_read_typed(o->text, &text, e);
     if (!r)
         r = gguf_open(&g, o->how.model, e);
     if (!r)

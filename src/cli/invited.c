@@ -31,7 +31,7 @@ int invited_take(char ret[static INVITATION_TEXT], char *text, const char *file,
     } else if (file && strcmp(file, "-") == 0) {
         code = read_line(&b); /* one line: a question may follow */
     } else if (file) {
-        code = file_read_all(file, &b, e);
+        code = file_read_typed(file, &b, e);
     }
     if (code == FAIL_LIMIT)
         fail(e, FAIL_ARG, "an invitation has at most %d bytes", INVITATION_TEXT - 1);

@@ -7,7 +7,7 @@
 
 /* Takes the invitation of --invite TEXT (text, from argv; NULL: not given) or --invite-file FILE
  * ("-": standard input) into ret, "" where neither is given. What stood in argv is overwritten, so
- * that `ps` shows it no longer than this start takes. FAIL_ARG, file_read_all's errors. */
+ * that `ps` shows it no longer than this start takes. FAIL_ARG, file_read_typed's errors. */
 int invited_take(char ret[static INVITATION_TEXT], char *text, const char *file, struct error *e);
 
 /* Whether this home may take another cluster's key. One that heads a cluster of its own is asked

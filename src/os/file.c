@@ -205,12 +205,10 @@ int file_read_range(const char *path, uint64_t offset, void *ret, size_t size, s
     return r;
 }
 
-int file_read_all(const char *path, struct buffer *out, struct error *e)
+/* Up to the end; closes what is not standard input. */
+static int read_to_end(int fd, const char *path, struct buffer *out, struct error *e)
 {
-    bool standard = strcmp(path, "-") == 0;
-    int fd = STDIN_FILENO, r = standard ? 0 : file_open(path, &fd, e);
-    if (r)
-        return r;
+    int r = 0;
     for (;;) {
         uint8_t chunk[65536];
         ssize_t n = read(fd, chunk, sizeof(chunk));
@@ -225,9 +223,21 @@ int file_read_all(const char *path, struct buffer *out, struct error *e)
             break;
         }
     }
-    if (!standard)
+    if (fd != STDIN_FILENO)
         close(fd);
     return r;
+}
+
+int file_read_all(const char *path, struct buffer *out, struct error *e)
+{
+    int fd = STDIN_FILENO, r = strcmp(path, "-") == 0 ? 0 : file_open(path, &fd, e);
+    return r ? r : read_to_end(fd, path, out, e);
+}
+
+int file_read_typed(const char *path, struct buffer *out, struct error *e)
+{
+    int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? fail_errno(e, path, "opening") : read_to_end(fd, path, out, e);
 }
 
 static int write_all(int fd, struct bytes content)

@@ -75,8 +75,11 @@ void file_map_advise(const struct file_map *m, uint64_t offset, uint64_t size,
 int file_read_range(const char *path, uint64_t offset, void *ret, size_t size, struct error *e);
 
 /* Reads all of path (or standard input for "-") into out. FAIL_LIMIT when it is larger than out's
- * limit. */
+ * limit; FAIL_IO for what is no regular file. */
 int file_read_all(const char *path, struct buffer *out, struct error *e);
+/* The same for a name that somebody typed: a pipe will do too ("<(...)" of a shell), which may wait
+ * for its other end. Not on an event loop. */
+int file_read_typed(const char *path, struct buffer *out, struct error *e);
 
 /* Replaces path by a new file of this content, or leaves it as it was. mode as in chmod. */
 int file_write_atomic(const char *path, struct bytes content, unsigned mode, struct error *e);

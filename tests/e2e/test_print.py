@@ -22,7 +22,7 @@ import time
 import unicodedata
 
 import models as synthetic
-from harness import expect, Failed, free_port, run_tests
+from harness import REPORT, expect, Failed, free_port, run_tests
 
 WAIT_SECONDS = 60
 # Escape sequences, C0, C1 in UTF-8, bidirectional controls, separators, tags.
@@ -184,6 +184,7 @@ def check(shown, command, layout="\n\t\r"):
         text = shown.decode()
     except UnicodeDecodeError as e:
         raise Failed(f"{command}: no UTF-8: {e}: {shown[-1000:]!r}") from e
+    expect(not REPORT.search(text), f"{command}: {text[-4000:]}")
     found = unsafe(OURS.sub("", text), layout)
     expect(found is None, f"{command} prints U+{ord(found or ' '):04X}: {text[-2000:]!r}")
     expect("\nshoal: forged" not in text, f"{command}: a forged line: {text[-1000:]!r}")

@@ -201,6 +201,10 @@ def a_name_means_the_same_everywhere(w):
         for command in commands[:4] if DEVICE_RUNS and "/" not in str(name) else commands:
             code, out, err = shoal(w, *command)
             expect(code == 0, f"{command}: {err}")
+    script = '"$0" eval "$1" --tokens <(echo 1 5 6 7) --logits "$2"'
+    r = subprocess.run(["bash", "-c", script, w.shoal, folder / "Tiny.gguf", w.path / "logits"],
+                       capture_output=True, text=True, timeout=RUN_SECONDS)
+    expect(r.returncode == 0, f"a pipe by its name: {r}")
     code, _, err = shoal(w, "run", "tiny", "hi", "--models", folder, "--url", "http://127.0.0.1:1")
     expect(code == 1 and "nobody answers" in err, f"who was named did not answer: {err}")
     if not DEVICE_RUNS:
