@@ -15,7 +15,8 @@ struct hello {
     int64_t run;
     int peer_port;
     int64_t number; /* that the sender gave this link; 0 before it is open there */
-    int64_t over;   /* the receiver's number of the last link that the sender had open with it */
+    int64_t over;   /* the receiver's number of the last link that the sender had open with it and
+                     * has no more; 0 while it has one */
     bool requests;  /* a second link, for requests that travel */
     const json_t *facts;
 };
@@ -47,11 +48,11 @@ void hello_send(struct link *l)
 {
     const struct peers *all = link_peers(l);
     const struct peer *me = peers_self(all), *to = peers_find(all, link_peer_id(l));
+    int64_t over = to != NULL && to->link == NULL ? to->over : 0;
     link_send(l, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:b, s:o}", "type", "hello", "id",
                            me->id, "name", me->name, "run", (json_int_t)me->run, "peer_port",
-                           me->port, "number", (json_int_t)link_number(l), "over",
-                           (json_int_t)(to != NULL ? to->over : 0), "requests",
-                           (int)link_is_for_requests(l), "facts",
+                           me->port, "number", (json_int_t)link_number(l), "over", (json_int_t)over,
+                           "requests", (int)link_is_for_requests(l), "facts",
                            all->options.events->facts(all->options.arg)));
 }
 

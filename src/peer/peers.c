@@ -271,7 +271,8 @@ static void dial_peers(struct peers *all)
     }
     for (int i = 1; i < all->n; i++) {
         struct peer *p = all->table[i];
-        if (p->keep && p->link == NULL && p->address[0] != '\0' && all->now_ns >= p->dial_at) {
+        if (p->keep && p->link == NULL && p->address[0] != '\0' && all->now_ns >= p->dial_at &&
+            !link_named(p)) {
             p->dial_at = dial(all, p->address, p->id);
         }
     }
