@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,8 @@
 #define DISTANCE_NEAR 2
 /* Column at which the help's texts begin. */
 #define HELP_COLUMN 26
+#define HELP_WIDTH 80 /* columns that every terminal has */
+#define HELP_TEXT 512 /* of one option */
 
 int options_distance(const char *a, const char *b)
 {
@@ -182,18 +185,40 @@ static void print_usage(const struct option_set *set, enum print_to to)
     print_to(to, has_options ? " [OPTION]...\n" : "\n");
 }
 
+/* Words from the help's column on, in as many lines as they take. */
+static void print_words(const char *text, int column)
+{
+    while (*text) {
+        int n = (int)strcspn(text, " ");
+        if (column > HELP_COLUMN && column + 1 + n > HELP_WIDTH) {
+            print_out("\n%*s", HELP_COLUMN, "");
+            column = HELP_COLUMN;
+        } else if (column > HELP_COLUMN) {
+            print_out(" ");
+            column++;
+        }
+        print_out("%.*s", n, text);
+        column += n;
+        text += n + (text[n] == ' ');
+    }
+    print_out("\n");
+}
+
 void options_print_help(const struct option_set *set)
 {
     print_usage(set, PRINT_OUT);
     for (size_t i = 0; i < set->n_rows; i++) {
         const struct option_row *r = &set->rows[i];
         const char *dashes = r->kind == OPTION_KIND_ARGUMENT ? "" : "--";
+        char help[HELP_TEXT];
         int n = 2 + (int)(strlen(dashes) + strlen(r->name) + strlen(r->value)) + (*r->value != 0);
+        int gap = n < HELP_COLUMN ? HELP_COLUMN - n : 1;
         print_out("  ");
         print_styled(PRINT_OUT, PRINT_BOLD, "%s%s", dashes, r->name);
-        print_out("%s%s%*s%s%s\n", *r->value ? " " : "", r->value,
-                  n < HELP_COLUMN ? HELP_COLUMN - n : 1, "", r->help,
-                  r->kind == OPTION_KIND_LIST ? " (may be repeated)" : "");
+        print_out("%s%s%*s", *r->value ? " " : "", r->value, gap, "");
+        snprintf(help, sizeof help, "%s%s", r->help,
+                 r->kind == OPTION_KIND_LIST ? " (may be repeated)" : "");
+        print_words(help, n + gap);
     }
 }
 

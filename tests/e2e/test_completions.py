@@ -98,7 +98,13 @@ def the_manual_has_all(w):
         expect(all(re.search(rf"^ +{o}( |$)", text, re.M) for o in options), f"{name}: {options}")
 
 
-TESTS = [bash_offers_all, fish_offers_all, zsh_reads_its_script, the_manual_has_all]
+def help_fits_every_terminal(w):
+    for name in ["help", *w.commands()]:
+        for line in w.run(w.shoal, "help", name).splitlines():
+            expect(len(line) <= 80, f"{name}: {line}")
+
+
+TESTS = [help_fits_every_terminal, bash_offers_all, fish_offers_all, zsh_reads_its_script, the_manual_has_all]
 
 if __name__ == "__main__":
     sys.exit(run_tests(TESTS, lambda: World(sys.argv[1])))
