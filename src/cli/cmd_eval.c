@@ -47,7 +47,7 @@ static int read_ids(const char *path, int32_t **ret, int *n, struct error *e)
     while (!r) {
         char *end;
         at += strspn(at, " \t\r\n\f\v");
-        if (!*at)
+        if (at == buffer_cstr(&text) + text.size)
             break;
         errno = 0;
         long value = strtol(at, &end, 10);

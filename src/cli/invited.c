@@ -35,6 +35,8 @@ int invited_take(char ret[static INVITATION_TEXT], char *text, const char *file,
     }
     if (code == FAIL_LIMIT)
         fail(e, FAIL_ARG, "an invitation has at most %d bytes", INVITATION_TEXT - 1);
+    if (!code && b.size && memchr(b.data, 0, b.size))
+        code = fail(e, FAIL_ARG, "an invitation has no NUL bytes");
     const char *first = buffer_cstr(&b) + strspn(buffer_cstr(&b), " \t\r\n");
     size_t n = strcspn(first, " \t\r\n");
     if (!code && (file || text) && n == 0)

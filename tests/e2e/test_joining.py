@@ -111,7 +111,8 @@ def an_invitation_needs_a_device_and_tells_its_port(context):
 
 def what_is_no_invitation_is_refused(context):
     with context.cluster() as c:
-        for text, why in (("", "empty"), ("shoal1:x!", "not base64url"), ("x" * 5000, "at most")):
+        for text, why in (("", "empty"), ("shoal1:x!", "not base64url"), ("x" * 5000, "at most"),
+                          ("shoal1:AA\0BB", "no NUL bytes")):
             r = context.shoal("up", "--home", c.path / "new", "--models", c.models, "--port",
                               free_port(), "--invite-file", "-", input=text)
             expect(r.returncode == 1 and why in r.stderr, f"{text[:20]!r}: {r}")

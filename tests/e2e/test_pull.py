@@ -201,6 +201,12 @@ def a_name_means_the_same_everywhere(w):
         for command in commands[:4] if DEVICE_RUNS and "/" not in str(name) else commands:
             code, out, err = shoal(w, *command)
             expect(code == 0, f"{command}: {err}")
+    for bad, why in ("1 2\0 3", "not a token id at byte 3"), ("1 2 x", "at byte 4"), ("", "no token"):
+        ids.write_text(bad)
+        code, _, err = shoal(w, "eval", folder / "Tiny.gguf", "--tokens", ids, "--logits",
+                             w.path / "logits")
+        expect(code == 1 and why in err, f"{bad!r}: {err}")
+    ids.write_text("1 5 6 7")
     script = '"$0" eval "$1" --tokens <(echo 1 5 6 7) --logits "$2"'
     r = subprocess.run(["bash", "-c", script, w.shoal, folder / "Tiny.gguf", w.path / "logits"],
                        capture_output=True, text=True, timeout=RUN_SECONDS)
