@@ -220,6 +220,16 @@ int chat_answers_start(struct chat_answers **ret, const struct chat_answers_opti
     return code;
 }
 
+static struct bytes part(const struct buffer *b, size_t from, size_t to)
+{
+    return to > from ? bytes_of(b->data + from, to - from) : (struct bytes){ 0 };
+}
+
+static bool is_whole(const struct generate_end *end)
+{
+    return end->finish == FINISH_STOP || end->finish == FINISH_LENGTH;
+}
+
 static void tell_parts(struct answer *a, struct chat_event *event,
                        void (*each)(void *arg, const struct chat_event *), void *arg)
 {
@@ -230,8 +240,8 @@ static void tell_parts(struct answer *a, struct chat_event *event,
         memcpy(&m, out->marks.data + i * sizeof m, sizeof m);
         event->kind = m.kind;
         event->call = m.call;
-        event->text = bytes_of(out->text.data + text, m.text - text);
-        event->log = bytes_of(out->log.data + log, m.log - log);
+        event->text = part(&out->text, text, m.text);
+        event->log = part(&out->log, log, m.log);
         text = m.text;
         log = m.log;
         each(arg, event);
@@ -248,8 +258,7 @@ static void tell_end(struct answer *a, struct chat_event *event, struct generate
         fail(&end->error, FAIL_LIMIT, "it is too large");
     }
     a->told = true;
-    bool whole = end->finish == FINISH_STOP || end->finish == FINISH_LENGTH;
-    event->kind = whole ? CHAT_FINISH : CHAT_ERROR;
+    event->kind = is_whole(end) ? CHAT_FINISH : CHAT_ERROR;
     event->end = end;
     each(arg, event);
 }
@@ -268,7 +277,8 @@ static void drain_one(struct answer *a, int index,
     a->over = ends;
     a->all->running -= ends;
     bool failed = a->out.marks.failed || a->out.text.failed || a->out.log.failed;
-    if (!a->begun && (a->out.marks.size > 0 || ends)) {
+    /* What fails before its first token never began: its client gets a proper status. */
+    if (!a->begun && (a->out.marks.size > 0 || (ends && is_whole(&end)))) {
         a->begun = true;
         event.kind = CHAT_START;
         event.text = buffer_bytes(&a->echo);

@@ -364,8 +364,8 @@ static void a_model_without_numbers_is_told(void **state)
 {
     struct rig r;
     rig_open(&r, (struct server_options){ 0 }, 0);
-    const char *const more[] = { "", ",\"logprobs\":5", ",\"temperature\":0" };
-    for (int i = 0; i < 3; i++) {
+    const char *const more[] = { "", ",\"logprobs\":5", ",\"temperature\":0", ",\"stream\":true" };
+    for (int i = 0; i < 4; i++) {
         char body[256];
         snprintf(body, sizeof body, "{\"model\":\"Mock-1\",\"prompt\":\"xn>\"%s}", more[i]);
         json_t *j = ask(&r, TEXT, body, 500);
