@@ -150,6 +150,8 @@ void read_decoder(struct reading *r, const struct decoder_traits *t)
     read_attention(r, t);
     read_ffn(r, t->act);
     for (int i = 0; i < m->n_layers && reading_ok(r); i++) {
+        if (m->layers[i].ffn.gated.width < 1 && layer_tensor(r, i, "ffn_gate.weight"))
+            key_refuse(&r->keys, "feed_forward_length", FAIL_FORMAT, "layer %d has none", i);
         m->layers[i].before_mixer = rms_norm(r, "attn_norm.weight");
         m->layers[i].before_ffn = rms_norm(r, "ffn_norm.weight");
     }

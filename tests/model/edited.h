@@ -263,4 +263,58 @@ static inline float *wide_logits(struct wide *w, const int32_t *ids, int n)
     return copy;
 }
 
+#define GOLDEN_VOCAB 288 /* of the golden models */
+#define GOLDEN_TOKENS 40
+
+/* The path of a golden model; until the next call. */
+static inline const char *golden(const char *name)
+{
+    static char path[512];
+    snprintf(path, sizeof(path), "%s/golden/%s.gguf", getenv("SHOAL_TEST_DATA"), name);
+    return path;
+}
+
+/* Logits (n, vocab) of the first n of GOLDEN_TOKENS fixed ids; caller frees. */
+static inline float *edited_logits(const char *path, const struct edit *edits, int n)
+{
+    struct wide w;
+    struct error e = { 0 };
+    int32_t ids[GOLDEN_TOKENS];
+    if (edited_build(&w, path, edits, NULL, &e))
+        fail_test("%s: %s", path, e.text);
+    wide_ids(ids, GOLDEN_TOKENS, GOLDEN_VOCAB, 5);
+    float *logits = wide_logits(&w, ids, n);
+    wide_close(&w);
+    return logits;
+}
+
+/* Largest difference of a golden model's logits under two edits, over the largest logit; 0: the
+ * same bits, but for the sign of zeros. */
+static inline double golden_difference(const char *model, const struct edit *a,
+                                       const struct edit *b)
+{
+    float *x = edited_logits(golden(model), a, GOLDEN_TOKENS);
+    float *y = edited_logits(golden(model), b, GOLDEN_TOKENS);
+    double worst = 0, top = 0;
+    for (int i = 0; i < GOLDEN_TOKENS * GOLDEN_VOCAB; i++) {
+        worst = fmax(worst, fabs((double)x[i] - (double)y[i]));
+        top = fmax(top, fabs((double)x[i]));
+    }
+    free(x);
+    free(y);
+    return worst / top;
+}
+
+/* The edited golden model is refused with this code, and the text names `name` and a byte. */
+static inline void assert_refused(const char *model, const struct edit *edits, int code,
+                                  const char *name)
+{
+    struct wide w;
+    struct error e = { 0 };
+    int r = edited_build(&w, golden(model), edits, NULL, &e);
+    wide_close(&w);
+    if (r != code || !strstr(e.text, name) || !strstr(e.text, "byte"))
+        fail_test("%s: %d \"%s\", not %d \"%s\"", model, r, e.text, code, name);
+}
+
 #endif

@@ -66,13 +66,6 @@ static const char *const loader_own[][2] = {
     { "lfm2", "attention.sliding_window" },
 };
 
-static const char *golden(const char *name)
-{
-    static char path[512];
-    snprintf(path, sizeof(path), "%s/golden/%s.gguf", getenv("SHOAL_TEST_DATA"), name);
-    return path;
-}
-
 static int build(const char *model, const struct edit *edits, struct error *e)
 {
     struct wide w;
@@ -82,54 +75,15 @@ static int build(const char *model, const struct edit *edits, struct error *e)
     return r;
 }
 
-static float *logits_of(const char *path, const struct edit *edits, const int32_t *ids, int n)
-{
-    struct wide w;
-    struct error e = { 0 };
-    if (edited_build(&w, path, edits, NULL, &e))
-        fail_test("%s: %s", path, e.text);
-    float *logits = wide_logits(&w, ids, n);
-    wide_close(&w);
-    return logits;
-}
-
-#define TOKENS 40
-#define VOCAB 288 /* of the golden models */
-
-static void fill_ids(int32_t *ids)
-{
-    wide_ids(ids, TOKENS, VOCAB, 5);
-}
-
-/* Two edits of one model give the same bits. */
+/* Two edits of one model give the same numbers. */
 static void assert_same(const char *model, const struct edit *a, const struct edit *b)
 {
-    int32_t ids[TOKENS];
-    fill_ids(ids);
-    float *x = logits_of(golden(model), a, ids, TOKENS);
-    float *y = logits_of(golden(model), b, ids, TOKENS);
-    assert_memory_equal(x, y, TOKENS * VOCAB * sizeof(float));
-    free(x);
-    free(y);
+    assert_true(golden_difference(model, a, b) == 0);
 }
 
 static void assert_differ(const char *model, const struct edit *a)
 {
-    int32_t ids[TOKENS];
-    fill_ids(ids);
-    float *x = logits_of(golden(model), NULL, ids, TOKENS);
-    float *y = logits_of(golden(model), a, ids, TOKENS);
-    assert_memory_not_equal(x, y, TOKENS * VOCAB * sizeof(float));
-    free(x);
-    free(y);
-}
-
-static void assert_refused(const char *model, const struct edit *edits, int code, const char *text)
-{
-    struct error e;
-    int r = build(model, edits, &e);
-    if (r != code || !strstr(e.text, text) || !strstr(e.text, "byte"))
-        fail_test("%s: %d \"%s\", not %d \"%s\"", model, r, e.text, code, text);
+    assert_true(golden_difference(model, NULL, a) > 1e-4);
 }
 
 static void every_key_of_the_loader_is_accounted_for(void **state)
@@ -296,22 +250,20 @@ static void windows_follow_a_pattern_in_three_spellings(void **state)
 static void a_window_of_lfm2_is_every_attention_layers(void **state)
 {
     (void)state;
-    const struct edit wide[] = { SET_U32("lfm2.attention.sliding_window", TOKENS), { 0 } };
+    const struct edit wide[] = { SET_U32("lfm2.attention.sliding_window", GOLDEN_TOKENS), { 0 } };
     const struct edit none[] = { SET_U32("lfm2.attention.sliding_window", 0), { 0 } };
     const struct edit narrow[] = { SET_U32("lfm2.attention.sliding_window", 8), { 0 } };
     const struct edit pattern[] = { SET_U32("lfm2.attention.sliding_window", 8),
                                     SET_U32("lfm2.attention.sliding_window_pattern", 2),
                                     { 0 } };
     assert_same("lfm2", narrow, pattern);
-    int32_t ids[TOKENS];
     assert_same("lfm2", NULL, wide);
     assert_same("lfm2", NULL, none);
     assert_differ("lfm2", narrow);
     /* Up to its width, a window changes nothing. */
-    fill_ids(ids);
-    float *x = logits_of(golden("lfm2"), NULL, ids, 8);
-    float *y = logits_of(golden("lfm2"), narrow, ids, 8);
-    assert_memory_equal(x, y, 8 * VOCAB * sizeof(float));
+    float *x = edited_logits(golden("lfm2"), NULL, 8);
+    float *y = edited_logits(golden("lfm2"), narrow, 8);
+    assert_memory_equal(x, y, 8 * GOLDEN_VOCAB * sizeof(float));
     free(x);
     free(y);
 }
@@ -412,14 +364,14 @@ static void the_report_of_62_layers_is_right(void **state)
     static char names[62][64];
     struct error e = { 0 };
     struct wide w;
-    int32_t ids[TOKENS];
+    int32_t ids[GOLDEN_TOKENS];
     if (!folder) {
         print_message("skipped: SHOAL_CONFORMANCE is not set\n");
         skip();
     }
     snprintf(path, sizeof(path), "%s/reports/gemma3-62-layers.gguf", folder);
-    fill_ids(ids);
-    float *right = logits_of(path, NULL, ids, TOKENS);
+    wide_ids(ids, GOLDEN_TOKENS, GOLDEN_VOCAB, 5);
+    float *right = edited_logits(path, NULL, GOLDEN_TOKENS);
     for (int i = 0; i < 62; i++) {
         snprintf(names[i], sizeof(names[i]), "blk.%d.attn_q_norm.weight", i);
         edits[i] = (struct edit)FACTOR(names[i], sqrt(24.0 / 16.0));
@@ -428,8 +380,8 @@ static void the_report_of_62_layers_is_right(void **state)
     for (int i = 0; i < w.program->n_instrs; i++)
         if (w.program->instrs[i].op == OP_ATTEND)
             w.program->instrs[i].attend.scale = (float)(1 / sqrt(24.0));
-    float *other = wide_logits(&w, ids, TOKENS);
-    for (int i = 0; i < TOKENS * VOCAB; i++)
+    float *other = wide_logits(&w, ids, GOLDEN_TOKENS);
+    for (int i = 0; i < GOLDEN_TOKENS * GOLDEN_VOCAB; i++)
         assert_true(fabs((double)right[i] - (double)other[i]) < 1e-3);
     free(right);
     free(other);
@@ -538,7 +490,9 @@ static void numbers_by_layer_may_be_arrays(void **state)
                                    { 0 } };
     const struct edit few[] = { SET_ARRAY("llama.feed_forward_length", ffn, 1), { 0 } };
     assert_same("llama", NULL, arrays);
+    const struct edit none[] = { DROP("llama.feed_forward_length"), { 0 } };
     assert_refused("llama", few, FAIL_FORMAT, "llama.feed_forward_length");
+    assert_refused("llama", none, FAIL_FORMAT, "llama.feed_forward_length");
 }
 
 static void shapes_that_are_not_there_yet_are_called_so(void **state)

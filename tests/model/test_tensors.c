@@ -2,57 +2,10 @@
  * needs is missed. */
 #include "tests/model/edited.h"
 
-#define TOKENS 40
-#define VOCAB 288 /* of the golden models */
-
 static const char *const goldens[] = {
     "llama", "llama-llama3rope", "llama-bias", "llama-yarn", "mistral", "gemma3", "qwen2",
     "qwen3", "qwen3_moe",        "mixtral",    "lfm2",       "smollm3", "gemma4", "gemma4-kv",
 };
-
-static const char *golden(const char *name)
-{
-    static char path[512];
-    snprintf(path, sizeof(path), "%s/golden/%s.gguf", getenv("SHOAL_TEST_DATA"), name);
-    return path;
-}
-
-static float *logits_of(const char *model, const struct edit *edits)
-{
-    struct wide w;
-    struct error e = { 0 };
-    int32_t ids[TOKENS];
-    if (edited_build(&w, golden(model), edits, NULL, &e))
-        fail_test("%s: %s", model, e.text);
-    wide_ids(ids, TOKENS, VOCAB, 5);
-    float *logits = wide_logits(&w, ids, TOKENS);
-    wide_close(&w);
-    return logits;
-}
-
-/* Largest difference of two edits' logits over the largest logit. */
-static double difference(const char *model, const struct edit *a, const struct edit *b)
-{
-    float *x = logits_of(model, a), *y = logits_of(model, b);
-    double worst = 0, top = 0;
-    for (int i = 0; i < TOKENS * VOCAB; i++) {
-        worst = fmax(worst, fabs((double)x[i] - (double)y[i]));
-        top = fmax(top, fabs((double)x[i]));
-    }
-    free(x);
-    free(y);
-    return worst / top;
-}
-
-static void assert_refused(const char *model, const struct edit *edits, int code, const char *name)
-{
-    struct wide w;
-    struct error e = { 0 };
-    int r = edited_build(&w, golden(model), edits, NULL, &e);
-    wide_close(&w);
-    if (r != code || !strstr(e.text, name) || !strstr(e.text, "byte"))
-        fail_test("%s with %s: %d \"%s\"", model, name, r, e.text);
-}
 
 static void what_nothing_reads_refuses_the_file(void **state)
 {
@@ -119,14 +72,14 @@ static void what_no_logit_depends_on_is_passed_over(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(harmless); i++) {
         const struct edit edits[] = { ADD_TENSOR(harmless[i], 7, 8), { 0 } };
-        assert_true(difference("llama", NULL, edits) == 0);
+        assert_true(golden_difference("llama", NULL, edits) == 0);
     }
     /* Gemma 4's last layers attend to what earlier ones stored. */
     const struct edit shared[] = { ADD_TENSOR("blk.4.attn_k.weight", 7, 8),
                                    ADD_TENSOR("blk.5.attn_v.weight", 7, 8),
                                    ADD_TENSOR("blk.5.attn_k_norm.weight", 7, 8),
                                    { 0 } };
-    assert_true(difference("gemma4", NULL, shared) == 0);
+    assert_true(golden_difference("gemma4", NULL, shared) == 0);
 }
 
 /* What may be absent: an output that is then the embedding's, factors of a llama's angles, values
@@ -192,8 +145,8 @@ static void scales_are_applied(void **state)
         snprintf(weight, sizeof(weight), "%s.weight", cases[i].matrix);
         const struct edit beside[] = { ADD_TENSOR(scale, factor, cases[i].n), { 0 } };
         const struct edit within[] = { FACTOR(weight, factor), { 0 } };
-        double d = difference(cases[i].model, beside, within);
-        double effect = difference(cases[i].model, NULL, beside);
+        double d = golden_difference(cases[i].model, beside, within);
+        double effect = golden_difference(cases[i].model, NULL, beside);
         if (!(d < 1e-5) || !(effect > 1e-3))
             fail_test("%s, %s: %g from the scaled matrix, %g from the unscaled one", cases[i].model,
                       scale, d, effect);
@@ -209,8 +162,9 @@ static void a_tied_output_has_a_scale_of_its_own(void **state)
 {
     (void)state;
     const struct edit scaled[] = { ADD_TENSOR("output.scale", 0.5, 1), { 0 } };
-    float *x = logits_of("qwen2", NULL), *y = logits_of("qwen2", scaled);
-    for (int i = 0; i < TOKENS * VOCAB; i++)
+    float *x = edited_logits(golden("qwen2"), NULL, GOLDEN_TOKENS),
+          *y = edited_logits(golden("qwen2"), scaled, GOLDEN_TOKENS);
+    for (int i = 0; i < GOLDEN_TOKENS * GOLDEN_VOCAB; i++)
         assert_true(y[i] == x[i] * 0.5f);
     free(x);
     free(y);
@@ -233,9 +187,9 @@ static void fused_projections_are_the_same_model(void **state)
         JOIN("blk.1.attn_qkv.bias", "blk.1.attn_q.bias blk.1.attn_k.bias blk.1.attn_v.bias"),
         { 0 }
     };
-    assert_true(difference("llama", NULL, llama) == 0);
-    assert_true(difference("mistral", NULL, llama) == 0);
-    assert_true(difference("qwen2", NULL, qwen2) == 0);
+    assert_true(golden_difference("llama", NULL, llama) == 0);
+    assert_true(golden_difference("mistral", NULL, llama) == 0);
+    assert_true(golden_difference("qwen2", NULL, qwen2) == 0);
 }
 
 int main(void)
