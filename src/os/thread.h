@@ -7,7 +7,7 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <sched.h>
+#include <sys/resource.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -34,14 +34,17 @@ static inline int thread_start(struct thread *t, void *(*fn)(void *arg), void *a
     return code == 0 ? 0 : fail(e, FAIL_NOMEM, "starting a thread: %s", strerror(code));
 }
 
-/* The calling thread runs when nobody else wants its core. A hint. */
+/* What one niced thread gets beside busy ones: a hundredth of a core. Less (SCHED_IDLE, nice 19) would
+ * let it hold a lock for seconds that others need, where many want a core. */
+#define THREAD_NICE 10
+
+/* The calling thread gives way to whoever else wants its core. A hint. */
 static inline void thread_background(void)
 {
 #if defined(__APPLE__)
     pthread_set_qos_class_self_np(QOS_CLASS_BACKGROUND, 0);
 #elif defined(__linux__)
-    const struct sched_param none = { 0 };
-    sched_setscheduler(0, SCHED_IDLE, &none); /* 0: this thread, not its process */
+    setpriority(PRIO_PROCESS, 0, THREAD_NICE); /* on Linux of this thread, not its process */
 #endif
 }
 
