@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/model_name.h"
+#include "cli/folders.h"
+#include "node/running.h"
 #include "os/env.h"
 
 #define SILENCE_S 60L
@@ -35,9 +37,22 @@ static bool ends_with(const char *text, size_t n, const char *ending)
     return n >= k && memcmp(text + n - k, ending, k) == 0;
 }
 
+/* Of the device that runs in this user's home, if one does. */
+static const char *own_url(char ret[static CLIENT_URL_TEXT])
+{
+    struct folders f;
+    struct running r;
+    if (folders_find(NULL, NULL, &f, NULL) != 0 || running_find(f.home, &r, NULL) != 0)
+        return CLIENT_DEFAULT_URL;
+    snprintf(ret, CLIENT_URL_TEXT, "http://127.0.0.1:%d", r.port);
+    return ret;
+}
+
 int client_url(const char *given, char ret[static CLIENT_URL_TEXT], struct error *e)
 {
-    const char *url = given ? given : env_get("SHOAL_URL", CLIENT_DEFAULT_URL);
+    char own[CLIENT_URL_TEXT];
+    const char *url = given ? given : env_get("SHOAL_URL", NULL);
+    url = url ? url : own_url(own);
     const char *scheme = strstr(url, "://") ? "" : "http://";
     size_t n = without_slashes(url, strlen(url));
     if (ends_with(url, n, "/v1"))

@@ -11,11 +11,12 @@
 #define CLIENT_DEFAULT_URL "http://127.0.0.1:8420"
 #define CLIENT_URL_TEXT 512
 /* What every command's help says of --url. */
-#define CLIENT_URL_HELP "the endpoint ($SHOAL_URL, else " CLIENT_DEFAULT_URL ")"
+#define CLIENT_URL_HELP                                                                            \
+    "the endpoint ($SHOAL_URL, else this user's device, else " CLIENT_DEFAULT_URL ")"
 
 /* The endpoint's address without a path of ours, from what people have at hand: `given` (--url;
- * NULL: SHOAL_URL, else the default) with or without "http://", "/v1" and slashes at its end, as
- * `shoal up` prints it. FAIL_ARG. */
+ * NULL: SHOAL_URL, else the device that runs in this user's home, else the default) with or without
+ * "http://", "/v1" and slashes at its end, as `shoal up` prints it. FAIL_ARG. */
 int client_url(const char *given, char ret[static CLIENT_URL_TEXT], struct error *e);
 
 /* One request. body NULL: GET, else POST of JSON. The reply's body comes in pieces to on_data as

@@ -109,6 +109,19 @@ def an_invitation_needs_a_device_and_tells_its_port(context):
             expect(not (c.path / "nowhere").exists(), "a home was made")
 
 
+def commands_find_the_device_of_this_home(context):
+    with context.cluster() as c:
+        d = c.up("--model", "tiny")
+        d.wait_model("tiny")
+        (c.path / "data").mkdir()
+        (c.path / "data/shoal").symlink_to(d.home)
+        env = {**os.environ, "XDG_DATA_HOME": str(c.path / "data")}
+        r = context.shoal("status", env=env)
+        expect(r.returncode == 0 and d.name in r.stdout, f"{r}")
+        r = context.shoal("run", "tiny", "hi", "--max-tokens", "2", env=env, input="")
+        expect(r.returncode == 0 and "this process answers" not in r.stderr, f"{r}")
+
+
 def what_is_no_invitation_is_refused(context):
     with context.cluster() as c:
         for text, why in (("", "empty"), ("shoal1:x!", "not base64url"), ("x" * 5000, "at most"),
@@ -167,7 +180,7 @@ def hanging_up_ends_it_cleanly(context):
 
 TESTS = [an_invitation_comes_from_a_file, an_invitation_is_not_seen_in_ps,
          every_address_of_an_invitation_is_tried,
-         an_invitation_needs_a_device_and_tells_its_port,
+         an_invitation_needs_a_device_and_tells_its_port, commands_find_the_device_of_this_home,
          a_cluster_of_one_s_own_is_not_given_up_in_silence, what_is_no_invitation_is_refused,
          a_name_is_cut_between_characters, a_file_s_name_may_be_any_bytes,
          hanging_up_ends_it_cleanly]
