@@ -35,6 +35,21 @@ def models_are_listed(d):
     expect(status == 200, f"/health answers {status}")
 
 
+def contexts_are_told(d):
+    """What is given, by default as long as fits, and where one that was asked for is cut."""
+    listed = {m["id"]: m for m in d.request("GET", "/v1/models")[2]["data"]}
+    for m in d.status()["models"]:
+        told = listed[m["id"]]
+        expect(told["ready"] and told["context_length"] == m["context"], f"{told} but {m}")
+        expect(f"{m['id']}: serving on 1 device, context {m['context']}" in d.log(),
+               f"no context in the log:\n{d.log()[-2000:]}")
+    with Cluster(d.cluster.program, d.cluster.models) as cluster:
+        other = cluster.up("--model", "tiny", "--context", "100000", "--threads", "1")
+        other.wait_model("tiny")
+        expect("a context of 100000 tokens was asked for" in other.log(), other.log()[-2000:])
+        expect(other.status()["models"][0]["context"] < 100000, "more than the model has")
+
+
 def chat_answers(d):
     r = d.client().chat.completions.create(model=MODEL, messages=HELLO, max_tokens=8,
                                            temperature=0)
@@ -326,7 +341,7 @@ def ends_cleanly(d):
     endings.expect_words(answers())
 
 
-TESTS = [models_are_listed, chat_answers, stream_gives_the_same_text, completions_answer,
+TESTS = [models_are_listed, contexts_are_told, chat_answers, stream_gives_the_same_text, completions_answer,
          several_prompts_give_several_choices, logprobs_are_given, seeds_repeat_and_differ,
          stop_strings_end_the_text, bad_fields_are_named, python_errors_are_the_package_s,
          a_long_prompt_is_refused, odd_paths_and_methods, foreign_origins_are_refused,
