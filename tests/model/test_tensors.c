@@ -192,6 +192,69 @@ static void fused_projections_are_the_same_model(void **state)
     assert_true(golden_difference("qwen2", NULL, qwen2) == 0);
 }
 
+/* Part `number` of two of a golden model: its first tensors, or the others and `more`. */
+static void write_part(const char *path, const struct gguf *g, int number, const char *more)
+{
+    struct gguf_writer *w;
+    struct error e = { 0 };
+    int half = gguf_n_tensors(g) / 2, first = number ? half : 0;
+    int end = number ? gguf_n_tensors(g) : half;
+    assert_int_equal(gguf_writer_open(&w, path, &e), 0);
+    for (int i = 0; number == 0 && i < gguf_n_keys(g); i++)
+        gguf_writer_value(w, gguf_value_at(g, i));
+    gguf_writer_u32(w, "split.no", (uint32_t)number);
+    gguf_writer_u32(w, "split.count", 2);
+    gguf_writer_u32(w, "split.tensors.count", (uint32_t)gguf_n_tensors(g) + (more ? 1 : 0));
+    for (int i = first; i < end; i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(g, i);
+        char name[128];
+        snprintf(name, sizeof(name), "%.*s", BYTES_ARG(t->name));
+        assert_int_equal(gguf_writer_tensor(w, name, t->type, t->n_dims, t->dims, &e), 0);
+    }
+    if (number && more)
+        assert_int_equal(gguf_writer_tensor(w, more, QUANT_F32, 1, &(uint64_t){ 4 }, &e), 0);
+    for (int i = first; i < end; i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(g, i);
+        assert_int_equal(gguf_writer_data(w, bytes_of(t->data, t->bytes), &e), 0);
+    }
+    if (number && more)
+        assert_int_equal(gguf_writer_data(w, bytes_of((float[4]){ 1, 1, 1, 1 }, 16), &e), 0);
+    if (gguf_writer_finish(w, &e))
+        fail_test("%s", e.text);
+    gguf_writer_close(w);
+}
+
+/* What stands in a later part of a split file counts like the rest. */
+static void the_parts_of_a_split_file_are_read_alike(void **state)
+{
+    (void)state;
+    static const char *const more[] = { NULL, "blk.1.attn_q.scale", "blk.1.attn_sub_norm.weight" };
+    static const int results[] = { 0, FAIL_FORMAT, FAIL_UNSUPPORTED };
+    char folder[] = "/tmp/shoal-parts-XXXXXX", path[2][64];
+    struct gguf *g, *split;
+    struct error e = { 0 };
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(gguf_open(&g, golden("mistral"), &e), 0);
+    for (int k = 0; k < 3; k++) {
+        struct arena arena = { 0 };
+        struct program *p;
+        for (int i = 0; i < 2; i++) {
+            snprintf(path[i], sizeof(path[i]), "%s/m-0000%d-of-00002.gguf", folder, i + 1);
+            write_part(path[i], g, i, more[k]);
+        }
+        if (gguf_open(&split, path[0], &e))
+            fail_test("%s", e.text);
+        assert_int_equal(model_build(split, NULL, &arena, &p, &e), results[k]);
+        assert_true(!more[k] || strstr(e.text, more[k]));
+        gguf_close(split);
+        arena_done(&arena);
+    }
+    gguf_close(g);
+    remove(path[0]);
+    remove(path[1]);
+    remove(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +263,7 @@ int main(void)
         cmocka_unit_test(each_tensor_that_is_missing_is_missed),
         cmocka_unit_test(scales_are_applied),
         cmocka_unit_test(fused_projections_are_the_same_model),
+        cmocka_unit_test(the_parts_of_a_split_file_are_read_alike),
         cmocka_unit_test(a_tied_output_has_a_scale_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
