@@ -21,6 +21,8 @@
 #include "os/file.h"
 #include "os/log.h"
 #include "peer/internal.h"
+#include "peer/link.h"
+#include "peer/stream_internal.h"
 
 #define BETWEEN 0x1e
 #define MAX_MESSAGES 16
@@ -130,6 +132,19 @@ static void complete_order(const struct cluster *c, const struct device *from, j
     }
 }
 
+/* What comes over the link for requests. */
+static bool travels(const struct message *m)
+{
+    static const char *const types[] = { "",       "request", "request_end",
+                                         "cancel", "reply",   "reply_end" };
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (strcmp(m->type, types[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool take(struct cluster *c, struct peer *from, struct bytes frame)
 {
     struct message m;
@@ -144,7 +159,9 @@ static bool take(struct cluster *c, struct peer *from, struct bytes frame)
     if (strcmp(m.type, "hello") == 0) { /* as a link that is open does */
         good = device_events.take_facts(c, from, json_object_get(m.body, "facts"), &e) == 0;
     } else if (strcmp(m.type, "connect") != 0) { /* that dials whatever address an order named */
-        enum peer_verdict verdict = peers_dispatch(c->peers, from, &m, &e);
+        struct link *l = travels(&m) ? link_for_requests(from) : NULL;
+        enum peer_verdict verdict =
+            l != NULL ? streams_message(l, &m, &e) : peers_dispatch(c->peers, from, &m, &e);
         good = verdict != PEER_VIOLATION;
         if (verdict != PEER_DONE && e.text[0] == '\0') {
             abort();
@@ -157,16 +174,77 @@ static bool take(struct cluster *c, struct peer *from, struct bytes frame)
     return good; /* else the link would end */
 }
 
-/* A member that said hello; the head where it is believed to be it. */
+/* A member that said hello, with both its links, on which nothing comes or leaves; the head where
+ * it is believed to be it. */
 static struct peer *add_member(struct cluster *c, const char *id, bool head)
 {
-    struct peer *p = peers_add(c->peers, id, "");
+    struct error e = { 0 };
+    struct peer *p = peers_add(c->peers, id, "127.0.0.1:1");
     struct device *d = device_of(c, p);
-    if (d == NULL) {
+    if (d == NULL || link_dial(c->peers, "127.0.0.1:1", id, &e) != 0) {
         abort();
     }
+    link_open(c->peers->links, p);
+    if (link_dial_requests(p, &e) != 0) {
+        abort();
+    }
+    link_open(c->peers->links, p);
     d->head = head;
     return p;
+}
+
+/* A request of this device's own, whose reply must come in order and end once. */
+struct asked {
+    struct cluster_forward *forward;
+    bool begun, over;
+};
+
+static void asked_begin(void *arg, int status, const char *type)
+{
+    struct asked *a = arg;
+    if (a->begun || a->over || status < 100 || strlen(type) >= STREAM_MAX_TYPE) {
+        abort();
+    }
+    a->begun = true;
+}
+
+static void asked_write(void *arg, struct bytes data)
+{
+    const struct asked *a = arg;
+    if (!a->begun || a->over || data.size > MESSAGE_DATA_MAX) {
+        abort();
+    }
+}
+
+static void asked_over(struct asked *a)
+{
+    if (a->over) {
+        abort();
+    }
+    a->over = true;
+}
+
+static void asked_end(void *arg)
+{
+    asked_over(arg);
+}
+
+static void asked_failed(void *arg, const struct error *error)
+{
+    if (error->text[0] == '\0') {
+        abort();
+    }
+    asked_over(arg);
+}
+
+static void ask(struct cluster *c, struct asked *a)
+{
+    const struct cluster_sink sink = { asked_begin, asked_write, asked_end, asked_failed, a };
+    const struct cluster_request q = { "POST", "/v1/completions", bytes_text("{}") };
+    struct error e = { 0 };
+    if (cluster_forward(c, &q, &sink, &a->forward, &e) != 0) {
+        abort();
+    }
 }
 
 /* Until each part's thread has opened its file or given up, so that the next message finds what it
@@ -202,6 +280,10 @@ void fuzz_one(const uint8_t *data, size_t size)
     }
     struct cluster *c = open_device(data[0] & 1);
     struct peer *senders[2] = { add_member(c, "aa", !(data[0] & 1)), add_member(c, "bb", false) };
+    struct asked asked = { .over = (data[0] & 1) != 0 };
+    if (!asked.over) {
+        ask(c, &asked);
+    }
     struct bytes rest = bytes_of(data + 1, size - 1);
     bool more = true;
     for (int i = 0; i < MAX_MESSAGES && more && rest.size > 1; i++) {
@@ -215,4 +297,7 @@ void fuzz_one(const uint8_t *data, size_t size)
     json_decref(cluster_status(c));
     json_decref(device_events.facts(c));
     cluster_close(c);
+    if (!asked.over) {
+        abort();
+    }
 }

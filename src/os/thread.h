@@ -34,8 +34,8 @@ static inline int thread_start(struct thread *t, void *(*fn)(void *arg), void *a
     return code == 0 ? 0 : fail(e, FAIL_NOMEM, "starting a thread: %s", strerror(code));
 }
 
-/* What one niced thread gets beside busy ones: a hundredth of a core. Less (SCHED_IDLE, nice 19) would
- * let it hold a lock for seconds that others need, where many want a core. */
+/* What one niced thread gets beside busy ones: a hundredth of a core. Less (SCHED_IDLE, nice 19)
+ * would let it hold a lock for seconds that others need, where many want a core. */
 #define THREAD_NICE 10
 
 /* The calling thread gives way to whoever else wants its core. A hint. */
