@@ -93,6 +93,11 @@ def circles(graph):
     return sorted(found)
 
 
+def unit_of(name):
+    """A .c and its .h are one; a table or a template (.def, .inc) is one by itself."""
+    return re.sub(r"\.[ch]$", "", name)
+
+
 def include_graph(files):
     """File (a .c with its .h) -> files of the same layer that it includes. A header named
     internal.h or ..._internal.h without a .c only says what several files share: it is none."""
@@ -102,7 +107,7 @@ def include_graph(files):
         for line in f.lines:
             match = INCLUDE.match(line)
             if match and match.group(1) == f.layer:
-                graph.setdefault(f.unit, set()).add(f"{f.layer}/{match.group(2)}".rsplit(".", 1)[0])
+                graph.setdefault(f.unit, set()).add(unit_of(f"{f.layer}/{match.group(2)}"))
         graph.setdefault(f.unit, set()).discard(f.unit)
     shared = {u for u in graph if u.endswith("internal") and u not in sources}
     return {u: to - shared for u, to in graph.items() if u not in shared}
@@ -169,7 +174,7 @@ class File:
         self.layers = layers
         parts = path.relative_to(ROOT).parts
         self.layer = parts[1] if parts[0] == "src" else None
-        self.unit = "/".join(parts[1:]).rsplit(".", 1)[0]
+        self.unit = unit_of("/".join(parts[1:]))
         self.found = []
 
     def report(self, line, what):
@@ -298,7 +303,7 @@ class Planted:
     """A file that isn't there, for the self-test."""
 
     def __init__(self, unit, suffix, text):
-        self.unit, self.layer = unit, unit.split("/")[0]
+        self.unit, self.layer = unit if suffix in (".c", ".h") else unit + suffix, unit.split("/")[0]
         self.path = pathlib.PurePath(unit + suffix)
         self.lines = text.split("\n")
         self.code = blank(text).split("\n")
@@ -324,6 +329,8 @@ def self_test():
                                              ("x/b", ".c", function("b_do", "a_do()"))]),
         ("a function as a value", 1, [("x/a", ".c", function("a_do", "b_do()")),
                                       ("x/b", ".c", function("b_do", "call(a_do)"))]),
+        ("a template beside its header", 0, [("x/a", ".h", ""), ("x/b", ".h", '#include "x/a.h"'),
+                                             ("x/a", ".inc", '#include "x/b.h"')]),
         ("two layers", 0, [("x/a", ".c", '#include "y/b.h"'), ("y/b", ".c", '#include "x/a.h"')]),
     ]
     wrong = [name for name, n, files in cases if len(planted(*files)) != n]

@@ -29,14 +29,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
-
-/* Exit codes of every command. */
-enum exit_code {
-    EXIT_OK = 0,
-    EXIT_FAILED = 1, /* the command understood and could not do it; the reason is on stderr */
-    EXIT_USAGE = 2,  /* the command line was wrong */
-    EXIT_INTERRUPTED = 130, /* by Ctrl-C: 128 and the signal's number, as shells count */
-};
+#include "cli/exit_codes.h"
 
 /* A value given more than once at most this often: no cluster of one home serves more models. */
 #define OPTION_LIST_MAX 32

@@ -8,7 +8,7 @@
 
 #include "base/display.h"
 #include "base/utf8.h"
-#include "cli/options.h"
+#include "cli/exit_codes.h"
 #include "os/env.h"
 #include "os/terminal.h"
 
