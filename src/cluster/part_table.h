@@ -33,6 +33,7 @@ enum part_verdict {
     PART_FULL
 };
 
+/* An order to load came: what is to be made of it, and where it has its place. */
 enum part_verdict part_table_order(struct part_table *t, int64_t placement, uint32_t epoch,
                                    int *slot);
 /* Its slot, or -1. */
