@@ -122,6 +122,7 @@ int local_model_open(struct local_model **ret, const struct local_model_options 
     if (!m)
         return fail(e, FAIL_NOMEM, "a model");
     m->id = o->path;
+    event_set_log_callback(log_libevent);
     int r = source_open(&m->source, o->path, e);
     if (!r && *source_notes(m->source))
         log_warn("node", "%s: %s", m->id, source_notes(m->source));
