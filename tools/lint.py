@@ -31,6 +31,12 @@ OS_LAYERS = {"os", "transport", "peer", "secure", "discover"}
 # All that a command prints goes through one file, which makes texts from outside fit to be shown.
 PRINTS = re.compile(r"\b(stdout|stderr|f?printf|vf?printf|f?puts|f?putc|putchar|json_dumpf|perror)\b")
 PRINTER = "src/cli/print.c"
+# What turns recipes and programs into work knows no model family: those stand in one table.
+FAMILIES = re.compile(r"\b(?:" + "|".join(re.findall(
+    r"^FAMILY\((\w+)", (ROOT / "src/model/families/families.def").read_text(), re.M)) + r")\b")
+NO_FAMILIES = ("src/quant/", "src/gguf/", "src/kernels/", "src/graph/", "src/backend/",
+               "src/model/blocks/", "src/model/builder.", "src/model/recipe.", "src/model/model.")
+COMMENT = re.compile(r"/\*.*?\*/", re.S)
 INCLUDE = re.compile(r'^#include "([a-z0-9_]+)/([^"]+)"')
 STRUCT = re.compile(r"^struct (\w+) \{", re.M)
 # A function that other files can see, and a name that is used as a value or called.
@@ -274,8 +280,17 @@ class File:
                 documented = documented and not text.startswith("#")
             statement = bool(code.strip()) and not re.search(r"[;{}]\s*$", code) and not code.startswith("#")
 
+    def check_families(self):
+        if not self.name.startswith(NO_FAMILIES):
+            return
+        code = COMMENT.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), self.text)
+        for i, line in enumerate(code.splitlines(), 1):
+            if match := FAMILIES.search(line):
+                self.report(i, f"a model family's name, {match.group()}: a recipe's data decides")
+
     def check(self):
         self.check_layers()
+        self.check_families()
         self.check_words()
         self.check_lengths()
         self.check_docstrings()
