@@ -135,8 +135,8 @@ static void complete_order(const struct cluster *c, const struct device *from, j
 /* What comes over the link for requests. */
 static bool travels(const struct message *m)
 {
-    static const char *const types[] = { "",       "request", "request_end",
-                                         "cancel", "reply",   "reply_end" };
+    static const char *const types[] = { "",      "request",   "request_end", "cancel",
+                                         "reply", "reply_end", "log" };
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         if (strcmp(m->type, types[i]) == 0) {
             return true;

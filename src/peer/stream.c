@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 
+#include "base/array.h"
 #include "peer/link.h"
 
 #include <event2/buffer.h>
@@ -13,6 +14,12 @@
 
 /* Bytes in a link at which its requests wait in their queues. */
 #define HIGH_WATER (256u << 10)
+
+/* Token ids that grow. */
+struct ids {
+    int32_t *items;
+    size_t n, capacity;
+};
 
 /* One request under way. Where it is answered it is also a peer_reply, where it comes from a
  * peer_ask. */
@@ -28,9 +35,12 @@ struct stream {
     bool released;     /* answered: only the queue is left */
     char method[STREAM_MAX_METHOD], path[STREAM_MAX_PATH];
     struct buffer body;
-    struct evbuffer *out; /* not yet taken by the link */
-    uint64_t turn;        /* of the link, when it last took something */
-    uint64_t moved_ns;    /* the last piece of a body */
+    struct evbuffer *out;       /* not yet taken by the link */
+    uint64_t turn;              /* of the link, when it last took something */
+    uint64_t moved_ns;          /* the last piece of a body */
+    struct ids prompt, sampled; /* where the request comes from: see stream_log */
+    uint64_t seed, bytes;
+    bool lost_ids; /* there were too many, or no memory */
     struct peer_sink sink;
     void (*closed)(void *arg);
     void *arg;
@@ -51,6 +61,23 @@ static const struct message_field reply_fields[] = {
     { MESSAGE_INTEGER(struct stream_reply, id, 0, UINT32_MAX) },
     { MESSAGE_INT(struct stream_reply, status, 100, 599) },
     { MESSAGE_TEXT(struct stream_reply, content_type) },
+};
+
+/* What an answer is made of, in pieces. */
+struct stream_ids {
+    int64_t id, seed;
+    bool prompt; /* the ids are the prompt's, else sampled */
+    const json_t *ids;
+};
+
+/* Ids of one message. */
+#define LOG_PIECE 8192
+
+static const struct message_field log_fields[] = {
+    { MESSAGE_INTEGER(struct stream_ids, id, 0, UINT32_MAX) },
+    { MESSAGE_INTEGER(struct stream_ids, seed, INT64_MIN, INT64_MAX) },
+    { MESSAGE_FLAG(struct stream_ids, prompt) },
+    { MESSAGE_ARRAY(struct stream_ids, ids, LOG_PIECE) },
 };
 
 static struct stream *of_reply(struct peer_reply *r)
@@ -78,6 +105,8 @@ static void stream_free(struct stream *s)
     *at = s->next;
     buffer_done(&s->body);
     evbuffer_free(s->out);
+    free(s->prompt.items);
+    free(s->sampled.items);
     free(s);
 }
 
@@ -320,7 +349,81 @@ void peer_reply_on_close(struct peer_reply *r, void (*closed)(void *arg), void *
     s->arg = arg;
 }
 
+static void send_ids(struct stream *s, const int32_t *ids, int n, bool prompt, uint64_t seed)
+{
+    for (int at = 0; at < n; at += LOG_PIECE) {
+        json_t *piece = json_array();
+        for (int i = at; i < n && i < at + LOG_PIECE; i++) {
+            json_array_append_new(piece, json_integer(ids[i]));
+        }
+        link_send(s->link,
+                  json_pack("{s:s, s:I, s:I, s:b, s:o}", "type", "log", "id", (json_int_t)s->id,
+                            "seed", (json_int_t)seed, "prompt", (int)prompt, "ids", piece));
+    }
+}
+
+int peer_reply_log(struct peer_reply *r, const struct stream_log *more)
+{
+    struct stream *s = of_reply(r);
+    if (s->peer == NULL) {
+        return FAIL_CLOSED;
+    }
+    if (more->n_prompt > STREAM_MAX_IDS || more->n_ids > STREAM_MAX_IDS) {
+        return FAIL_LIMIT;
+    }
+    send_ids(s, more->prompt, more->n_prompt, true, more->seed);
+    send_ids(s, more->ids, more->n_ids, false, more->seed);
+    return 0;
+}
+
 /* --- the one that asks --- */
+
+static bool add_ids(struct ids *to, const json_t *ids)
+{
+    size_t n = json_array_size(ids);
+    int32_t *items = array_grow(to->items, &to->capacity, to->n + n, sizeof *items, STREAM_MAX_IDS);
+    if (items == NULL) {
+        return false;
+    }
+    to->items = items;
+    for (size_t i = 0; i < n; i++) {
+        items[to->n++] = (int32_t)json_integer_value(json_array_get(ids, i));
+    }
+    return true;
+}
+
+static enum peer_verdict on_log(struct link *l, const void *fields, struct error *e)
+{
+    const struct stream_ids *m = fields;
+    const json_t *one = NULL;
+    size_t i = 0;
+    json_array_foreach(m->ids, i, one)
+    {
+        if (!json_is_integer(one) || json_integer_value(one) < 0 ||
+            json_integer_value(one) > INT32_MAX) {
+            fail(e, FAIL_FORMAT, "element %zu is no token's id", i);
+            return PEER_VIOLATION;
+        }
+    }
+    struct stream *s = find(l, m->id, false);
+    if (s != NULL && json_array_size(m->ids) > 0) {
+        s->seed = (uint64_t)m->seed;
+        s->lost_ids = !add_ids(m->prompt ? &s->prompt : &s->sampled, m->ids) || s->lost_ids;
+    }
+    return PEER_DONE;
+}
+
+bool peer_ask_log(const struct peer_ask *f, struct stream_log *ret, uint64_t *bytes)
+{
+    const struct stream *s = (const struct stream *)f;
+    *ret = (struct stream_log){ .prompt = s->prompt.items,
+                                .n_prompt = (int)s->prompt.n,
+                                .ids = s->sampled.items,
+                                .n_ids = (int)s->sampled.n,
+                                .seed = s->seed };
+    *bytes = s->bytes;
+    return !s->lost_ids;
+}
 
 /* The link is open. */
 static void start(struct stream *s, struct link *l)
@@ -436,6 +539,7 @@ static void on_data(struct link *l, uint32_t id, struct bytes data)
     if (asked != NULL && !asked->answering) {
         take_body(asked, data);
     } else if (asked == NULL && mine != NULL && mine->answering) {
+        mine->bytes += data.size;
         mine->sink.write(mine->sink.arg, data);
     }
     /* Else it was cancelled or refused a moment ago. */
@@ -456,6 +560,7 @@ static const struct {
     ROW("cancel", id_fields, struct stream_id, on_cancel),
     ROW("reply", reply_fields, struct stream_reply, on_reply),
     ROW("reply_end", id_fields, struct stream_id, on_reply_end),
+    ROW("log", log_fields, struct stream_ids, on_log),
 };
 #undef ROW
 
@@ -464,6 +569,7 @@ union stream_fields {
     struct stream_id id;
     struct stream_request request;
     struct stream_reply reply;
+    struct stream_ids ids;
 };
 
 enum peer_verdict streams_message(struct link *l, const struct message *m, struct error *e)

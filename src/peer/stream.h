@@ -30,6 +30,19 @@ struct peer_request {
     struct bytes body; /* borrowed for the call */
 };
 
+/* Token ids of a request that are kept at most: a session's longest context. */
+#define STREAM_MAX_IDS (1 << 20)
+
+/* What an answer was made of. With it another device can go on with the answer where this one
+ * stopped: it goes through the ids anew, and the first `bytes` of its reply are there already. */
+struct stream_log {
+    const int32_t *prompt; /* (n_prompt) the prompt's ids */
+    int n_prompt;
+    const int32_t *ids; /* (n_ids) each id that was sampled, in order */
+    int n_ids;
+    uint64_t seed;
+};
+
 /* --- the one that answers --- */
 
 struct peer_reply;
@@ -39,6 +52,10 @@ struct peer_reply;
 void peer_reply_begin(struct peer_reply *r, int status, const char *content_type);
 int peer_reply_write(struct peer_reply *r, struct bytes data);
 void peer_reply_end(struct peer_reply *r);
+/* Tells what the answer is made of, beside its bytes: the prompt and the seed once, each sampled id
+ * as it comes (the log then has those only). Borrowed for the call. FAIL_CLOSED when the peer is
+ * gone, FAIL_LIMIT beyond STREAM_MAX_IDS. */
+int peer_reply_log(struct peer_reply *r, const struct stream_log *more);
 /* closed(arg) is called once if the client or its device goes away before end; end is still due. */
 void peer_reply_on_close(struct peer_reply *r, void (*closed)(void *arg), void *arg);
 
@@ -58,6 +75,10 @@ struct peer_sink {
 struct peer_ask;
 int peer_ask(struct peer *to, const struct peer_request *request, const struct peer_sink *sink,
              struct peer_ask **ret, struct error *e);
+/* What came of the reply so far: what it is made of, and how many bytes the sink was given.
+ * Borrowed until the next turn of the loop. False when the log is not whole: the request can't be
+ * gone on with. */
+bool peer_ask_log(const struct peer_ask *f, struct stream_log *ret, uint64_t *bytes);
 /* The client is gone: the peer stops the work; nothing of the sink is called any more. */
 void peer_ask_cancel(struct peer_ask *f);
 

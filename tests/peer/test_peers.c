@@ -6,6 +6,7 @@
 #include "os/file.h"
 #include "os/log.h"
 #include "peer/peer.h"
+#include "peer/stream.h"
 #include "secure/identity.h"
 #include "transport/transport.h"
 
@@ -21,6 +22,9 @@ struct end {
     struct channel *came, *opened;
     char failure[ERROR_TEXT];
     int joined, lost;
+    struct peer_reply *reply;
+    size_t bytes;
+    bool ended;
     bool busy; /* within a call of the test's */
 };
 
@@ -68,12 +72,16 @@ static bool may_send(void *arg, const struct peer *from, int sender)
     return false;
 }
 
+static void answer(void *arg, struct peer *from, const struct peer_request *q,
+                   struct peer_reply *reply);
+
 static const struct peer_events events = { .facts = facts,
                                            .take_facts = take_facts,
                                            .joined = joined,
                                            .lost = lost,
                                            .forgotten = forgotten,
                                            .keep = keep,
+                                           .request = answer,
                                            .may_send = may_send };
 
 static int awaits(void *arg, struct peer *from, const struct channel_purpose *p,
@@ -173,7 +181,9 @@ static void turn(struct fixture *f)
     if (clock_now_ns() - before >= TICK_NS / 10) {
         loop_time_turn(&f->time, clock_now_ns(), TICK_NS);
         for (int i = 0; i < 2; i++) {
-            peers_tick(f->ends[i].peers, f->time.now_ns);
+            if (f->ends[i].peers != NULL) {
+                peers_tick(f->ends[i].peers, f->time.now_ns);
+            }
         }
     }
 }
@@ -279,12 +289,97 @@ static void invented_devices_make_room(void **state)
     assert_ptr_equal(peers_at(all, 0), peers_self(all));
 }
 
+/* --- requests that travel --- */
+
+static void answer(void *arg, struct peer *from, const struct peer_request *q,
+                   struct peer_reply *reply)
+{
+    struct end *end = arg;
+    int32_t prompt[20000];
+    for (int i = 0; i < 20000; i++) {
+        prompt[i] = i;
+    }
+    peer_reply_begin(reply, 200, "text/event-stream");
+    assert_int_equal(
+        peer_reply_log(
+            reply, &(struct stream_log){ .prompt = prompt, .n_prompt = 20000, .seed = UINT64_MAX }),
+        0);
+    for (int i = 0; i < 3; i++) {
+        const int32_t id = 100 + i;
+        assert_int_equal(
+            peer_reply_log(reply, &(struct stream_log){ .ids = &id, .n_ids = 1, .seed = 9 }), 0);
+        assert_int_equal(peer_reply_write(reply, bytes_text("data")), 0);
+    }
+    end->reply = reply;
+}
+
+static void answered_begin(void *arg, int status, const char *type)
+{
+    assert_int_equal(status, 200);
+}
+
+static void answered_write(void *arg, struct bytes data)
+{
+    ((struct end *)arg)->bytes += data.size;
+}
+
+static void answered_end(void *arg)
+{
+    ((struct end *)arg)->ended = true;
+}
+
+static void answered_failed(void *arg, const struct error *e)
+{
+    struct end *end = arg;
+    assert_false(end->busy);
+    snprintf(end->failure, sizeof end->failure, "%s", e->text);
+}
+
+/* The gateway has what the answer is made of and how far it came: with it another device can go on
+ * once this one is lost. */
+static void a_gateway_keeps_what_an_answer_is_made_of(void **state)
+{
+    struct fixture *f = *state;
+    struct peer_ask *ask = NULL;
+    struct error e = { 0 };
+    struct stream_log log;
+    uint64_t bytes = 0;
+    const struct peer_sink sink = { answered_begin, answered_write, answered_end, answered_failed,
+                                    &f->ends[0] };
+    link_up(f);
+    assert_int_equal(peer_ask(other(f, 0),
+                              &(struct peer_request){ "POST", "/v1/x", bytes_text("{}") }, &sink,
+                              &ask, &e),
+                     0);
+    uint64_t until = clock_deadline(10 * CLOCK_NS_PER_S);
+    while (f->ends[0].bytes < 12 && clock_now_ns() < until) {
+        turn(f);
+    }
+    assert_true(peer_ask_log(ask, &log, &bytes));
+    assert_int_equal(bytes, 12);
+    assert_int_equal(log.n_prompt, 20000);
+    assert_int_equal(log.prompt[19999], 19999);
+    assert_int_equal(log.n_ids, 3);
+    assert_int_equal(log.ids[0], 100);
+    assert_int_equal(log.ids[2], 102);
+    assert_int_equal(log.seed, 9);
+    peers_close(f->ends[1].peers);
+    f->ends[1].peers = NULL;
+    while (f->ends[0].failure[0] == '\0' && clock_now_ns() < until) {
+        turn(f);
+    }
+    assert_false(f->ends[0].ended);
+    assert_true(f->ends[0].failure[0] != '\0');
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(links_that_cross_lose_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_end_is_told_in_a_turn_of_its_own, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_unawaited_channel_says_so, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_gateway_keeps_what_an_answer_is_made_of, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(invented_devices_make_room, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("peers", tests, NULL, NULL);

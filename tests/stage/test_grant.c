@@ -86,7 +86,8 @@ static void on_end(void *arg, enum engine_finish finish, const struct engine_usa
     mutex_unlock(&c->lock);
 }
 
-/* Chats that fill the context, the first `same` tokens of each alike, at most `at_once` under way. */
+/* Chats that fill the context, the first `same` tokens of each alike, at most `at_once` under way.
+ */
 static void chat(struct engine *g, int vocab, int n, int at_once, int same)
 {
     struct chats c = { 0 };
