@@ -33,18 +33,28 @@ json_t *part_order_json(const struct part_order *o)
         "exact", (int)o->exact);
 }
 
+struct order_rank {
+    int share;
+    char device[DEVICE_ID_TEXT], address[ADDRESS_TEXT];
+};
+
+static const struct message_field order_rank_fields[] = {
+    { MESSAGE_INT(struct order_rank, share, 1, PLAN_MAX_SHARE) },
+    { MESSAGE_TEXT(struct order_rank, device) },
+    { MESSAGE_TEXT(struct order_rank, address) },
+};
+
 static int parse_ranks(const json_t *ranks, struct part_order *o, struct error *e)
 {
     int code = 0;
     o->plan.n_ranks = (int)json_array_size(ranks);
     for (int r = 0; r < o->plan.n_ranks && code == 0; r++) {
-        const json_t *item = json_array_get(ranks, (size_t)r);
-        const char *device = "", *address = "";
-        code = message_int(item, "share", 1, PLAN_MAX_SHARE, &o->plan.shares[r], e);
-        code = code ? code : message_text(item, "device", DEVICE_ID_TEXT - 1, &device, e);
-        code = code ? code : message_text(item, "address", ADDRESS_TEXT - 1, &address, e);
-        snprintf(o->devices[r], sizeof o->devices[r], "%s", device);
-        snprintf(o->addresses[r], sizeof o->addresses[r], "%s", address);
+        struct order_rank one = { .share = 0 };
+        code = message_read(json_array_get(ranks, (size_t)r), order_rank_fields,
+                            ARRAY_LEN(order_rank_fields), &one, e);
+        o->plan.shares[r] = one.share;
+        memcpy(o->devices[r], one.device, sizeof one.device);
+        memcpy(o->addresses[r], one.address, sizeof one.address);
         o->plan.device[r] = r;
     }
     return code;
@@ -77,52 +87,87 @@ static int parse_stages(const json_t *stages, struct part_order *o, struct error
     return 0;
 }
 
-static int parse_numbers(const json_t *m, struct part_order *o, struct error *e)
+struct order_message {
+    int64_t placement, epoch, state_tokens;
+    int rank, max_rows, max_sessions, context;
+    bool exact;
+    char head[DEVICE_ID_TEXT];
+    const json_t *stages, *ranks, *model;
+};
+
+static const struct message_field order_fields[] = {
+    { MESSAGE_ARRAY(struct order_message, ranks, PLAN_MAX_RANKS) },
+    { MESSAGE_ARRAY(struct order_message, stages, PLAN_MAX_RANKS) },
+    { MESSAGE_INTEGER(struct order_message, placement, 1, INT64_MAX) },
+    { MESSAGE_INTEGER(struct order_message, epoch, 1, UINT32_MAX) },
+    { MESSAGE_INT(struct order_message, rank, 0, PLAN_MAX_RANKS - 1) },
+    { MESSAGE_INT(struct order_message, max_rows, 1, STEP_MAX_ROWS) },
+    { MESSAGE_INT(struct order_message, max_sessions, 1, PART_MAX_SESSIONS) },
+    { MESSAGE_INTEGER(struct order_message, state_tokens, 1,
+                      (int64_t)PART_MAX_SESSIONS *CLUSTER_MAX_CONTEXT) },
+    { MESSAGE_INT(struct order_message, context, 1, CLUSTER_MAX_CONTEXT), .optional = true },
+    { MESSAGE_FLAG(struct order_message, exact) },
+    { MESSAGE_TEXT(struct order_message, head) },
+    { MESSAGE_OBJECT(struct order_message, model) },
+};
+
+struct order_model {
+    char id[MODEL_ID_TEXT], sha256[MODEL_SHA_TEXT];
+    int64_t size;
+};
+
+static const struct message_field order_model_fields[] = {
+    { MESSAGE_TEXT(struct order_model, id) },
+    { MESSAGE_TEXT(struct order_model, sha256) },
+    { MESSAGE_INTEGER(struct order_model, size, 1, INT64_MAX) },
+};
+
+/* What one number says of another. */
+static int check_numbers(const struct order_message *m, struct error *e)
 {
-    int64_t epoch = 0, tokens = 0;
-    int code = message_integer(m, "placement", 1, INT64_MAX, &o->placement, e);
-    code = code ? code : message_integer(m, "epoch", 1, UINT32_MAX, &epoch, e);
-    code = code ? code : message_int(m, "rank", 0, o->plan.n_ranks - 1, &o->rank, e);
-    code = code ? code : message_int(m, "max_rows", 1, STEP_MAX_ROWS, &o->max_rows, e);
-    code = code ? code : message_int(m, "max_sessions", 1, PART_MAX_SESSIONS, &o->max_sessions, e);
-    code = code ? code
-                : message_integer(m, "state_tokens", o->max_sessions,
-                                  (int64_t)o->max_sessions * CLUSTER_MAX_CONTEXT, &tokens, e);
-    /* Heads that don't say give each session an equal share. */
-    o->context = code ? 0 : (int)(tokens / o->max_sessions);
-    if (code == 0 && json_object_get(m, "context") != NULL) {
-        int64_t most = tokens < CLUSTER_MAX_CONTEXT ? tokens : CLUSTER_MAX_CONTEXT;
-        code = message_int(m, "context", 1, (int)most, &o->context, e);
+    if (m->state_tokens < m->max_sessions ||
+        m->state_tokens > (int64_t)m->max_sessions * CLUSTER_MAX_CONTEXT) {
+        return fail(e, FAIL_FORMAT, "field 'state_tokens' is %lld for %d sessions",
+                    (long long)m->state_tokens, m->max_sessions);
     }
-    o->epoch = (uint32_t)epoch;
-    o->state_tokens = (uint64_t)tokens;
-    o->exact = message_flag(m, "exact");
-    return code;
+    if (m->context > m->state_tokens) {
+        return fail(e, FAIL_FORMAT, "field 'context' is %d, the state has %lld positions",
+                    m->context, (long long)m->state_tokens);
+    }
+    return 0;
 }
 
-int part_order_parse(const json_t *m, struct part_order *ret, struct error *e)
+int part_order_parse(const json_t *body, struct part_order *ret, struct error *e)
 {
-    struct part_order o = { 0 };
-    const json_t *stages = NULL, *ranks = NULL;
-    const json_t *model = json_object_get(m, "model");
-    const char *id = "", *sha = "", *head = "";
-    int64_t size = 0;
-    int code = message_array(m, "ranks", PLAN_MAX_RANKS, &ranks, e);
-    code = code ? code : message_array(m, "stages", PLAN_MAX_RANKS, &stages, e);
-    code = code ? code : parse_ranks(ranks, &o, e);
-    code = code ? code : parse_stages(stages, &o, e);
-    code = code ? code : parse_numbers(m, &o, e);
-    code = code ? code : message_text(model, "id", MODEL_ID_TEXT - 1, &id, e);
-    code = code ? code : message_text(model, "sha256", MODEL_SHA_TEXT - 1, &sha, e);
-    code = code ? code : message_integer(model, "size", 1, INT64_MAX, &size, e);
-    code = code ? code : message_text(m, "head", DEVICE_ID_TEXT - 1, &head, e);
+    struct part_order o = { .placement = 0 };
+    struct order_message m = { .placement = 0 };
+    struct order_model model = { .size = 0 };
+    int code = message_read(body, order_fields, ARRAY_LEN(order_fields), &m, e);
+    code =
+        code ? code
+             : message_read(m.model, order_model_fields, ARRAY_LEN(order_model_fields), &model, e);
+    code = code ? code : check_numbers(&m, e);
+    code = code ? code : parse_ranks(m.ranks, &o, e);
+    code = code ? code : parse_stages(m.stages, &o, e);
+    if (code == 0 && m.rank >= o.plan.n_ranks) {
+        code = fail(e, FAIL_FORMAT, "rank %d of %d", m.rank, o.plan.n_ranks);
+    }
     if (code != 0) {
         return code;
     }
-    o.model_size = (uint64_t)size;
-    snprintf(o.model_id, sizeof o.model_id, "%s", id);
-    snprintf(o.model_sha256, sizeof o.model_sha256, "%s", sha);
-    snprintf(o.head, sizeof o.head, "%s", head);
+    o.placement = m.placement;
+    o.epoch = (uint32_t)m.epoch;
+    o.rank = m.rank;
+    o.max_rows = m.max_rows;
+    o.max_sessions = m.max_sessions;
+    o.state_tokens = (uint64_t)m.state_tokens;
+    /* Heads that don't say give each session an equal share. */
+    o.context = m.context > 0 ? m.context : (int)(m.state_tokens / m.max_sessions);
+    o.exact = m.exact;
+    o.model_size = (uint64_t)model.size;
+    memcpy(o.model_id, model.id, sizeof o.model_id);
+    memcpy(o.model_sha256, model.sha256, sizeof o.model_sha256);
+    memcpy(o.head, m.head, sizeof o.head);
     *ret = o;
     return 0;
 }

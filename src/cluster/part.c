@@ -504,34 +504,43 @@ void part_reports_own(struct cluster *c, struct device *d)
     }
 }
 
+struct report_message {
+    int64_t placement, epoch, done, total, weights, bytes, progress, steps;
+    int state, transports;
+    bool busy;
+};
+
+static const struct message_field report_fields[] = {
+    { MESSAGE_INTEGER(struct report_message, placement, 0, INT64_MAX) },
+    { MESSAGE_INTEGER(struct report_message, epoch, 0, UINT32_MAX) },
+    { MESSAGE_INT(struct report_message, state, 0, RANK_STATE_COUNT - 1) },
+    { MESSAGE_INTEGER(struct report_message, done, 0, INT64_MAX) },
+    { MESSAGE_INTEGER(struct report_message, total, 0, INT64_MAX) },
+    { MESSAGE_INTEGER(struct report_message, weights, 0, INT64_MAX) },
+    { MESSAGE_INTEGER(struct report_message, bytes, 0, INT64_MAX) },
+    { MESSAGE_INTEGER(struct report_message, progress, 0, INT64_MAX) },
+    { MESSAGE_INTEGER(struct report_message, steps, 0, INT64_MAX) },
+    { MESSAGE_FLAG(struct report_message, busy) },
+    { MESSAGE_INT(struct report_message, transports, 0, INT32_MAX), .optional = true },
+};
+
 int part_take_report(const json_t *m, struct part_report *ret, struct error *e)
 {
-    int64_t v[7] = { 0 };
-    int64_t epoch = 0;
-    int state = 0, transports = 0;
-    static const char *const keys[7] = { "placement", "done",     "total", "weights",
-                                         "bytes",     "progress", "steps" };
-    int code = message_integer(m, "epoch", 0, UINT32_MAX, &epoch, e);
-    code = code ? code : message_int(m, "state", 0, RANK_STATE_COUNT - 1, &state, e);
-    for (int i = 0; i < 7 && code == 0; i++) {
-        code = message_integer(m, keys[i], 0, INT64_MAX, &v[i], e);
-    }
-    if (code == 0 && json_object_get(m, "transports") != NULL) {
-        code = message_int(m, "transports", 0, INT32_MAX, &transports, e);
-    }
+    struct report_message r = { .placement = 0 };
+    int code = message_read(m, report_fields, ARRAY_LEN(report_fields), &r, e);
     if (code != 0) {
         return code;
     }
-    *ret = (struct part_report){ .placement = v[0],
-                                 .epoch = (uint32_t)epoch,
-                                 .transports = (unsigned)transports };
-    ret->facts = (struct rank_facts){ .state = (enum rank_state)state,
-                                      .load_done = (uint64_t)v[1],
-                                      .load_total = (uint64_t)v[2],
-                                      .weight_bytes = (uint64_t)v[3],
-                                      .state_bytes = (uint64_t)v[4],
-                                      .progress = (uint64_t)v[5],
-                                      .steps = (uint64_t)v[6],
-                                      .busy = message_flag(m, "busy") };
+    *ret = (struct part_report){ .placement = r.placement,
+                                 .epoch = (uint32_t)r.epoch,
+                                 .transports = (unsigned)r.transports };
+    ret->facts = (struct rank_facts){ .state = (enum rank_state)r.state,
+                                      .load_done = (uint64_t)r.done,
+                                      .load_total = (uint64_t)r.total,
+                                      .weight_bytes = (uint64_t)r.weights,
+                                      .state_bytes = (uint64_t)r.bytes,
+                                      .progress = (uint64_t)r.progress,
+                                      .steps = (uint64_t)r.steps,
+                                      .busy = r.busy };
     return 0;
 }

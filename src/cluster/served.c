@@ -54,19 +54,31 @@ void served_forget(struct cluster *c)
     }
 }
 
-static int take_one(const json_t *m, struct served *s, struct error *e)
+struct model_message {
+    char id[MODEL_ID_TEXT], state[16], why[ERROR_TEXT];
+    int context;
+    int64_t created;
+};
+
+static const struct message_field model_fields[] = {
+    { MESSAGE_TEXT(struct model_message, id) },
+    { MESSAGE_TEXT(struct model_message, state) },
+    { MESSAGE_TEXT(struct model_message, why) },
+    { MESSAGE_INT(struct model_message, context, 0, INT32_MAX) },
+    { MESSAGE_INTEGER(struct model_message, created, 0, CREATED_MAX) },
+};
+
+static int take_one(const json_t *item, struct served *s, struct error *e)
 {
-    const char *id = "", *state = "", *why = "";
-    int code = message_text(m, "id", MODEL_ID_TEXT - 1, &id, e);
-    code = code ? code : message_text(m, "state", 16, &state, e);
-    code = code ? code : message_text(m, "why", ERROR_TEXT - 1, &why, e);
-    code = code ? code : message_int(m, "context", 0, INT32_MAX, &s->context, e);
-    code = code ? code : message_integer(m, "created", 0, CREATED_MAX, &s->created_s, e);
+    struct model_message m = { .context = 0 };
+    int code = message_read(item, model_fields, ARRAY_LEN(model_fields), &m, e);
     for (int i = 0; i < (int)ARRAY_LEN(state_names); i++) {
-        s->state = strcmp(state, state_names[i]) == 0 ? (enum cluster_model_state)i : s->state;
+        s->state = strcmp(m.state, state_names[i]) == 0 ? (enum cluster_model_state)i : s->state;
     }
-    snprintf(s->id, sizeof s->id, "%s", id);
-    snprintf(s->why, sizeof s->why, "%s", why);
+    memcpy(s->id, m.id, sizeof s->id);
+    memcpy(s->why, m.why, sizeof s->why);
+    s->context = m.context;
+    s->created_s = m.created;
     return code;
 }
 
