@@ -113,7 +113,7 @@ def invalid(rng):
     bad = fields(rng)
     kind = rng.randrange(12)
     if kind < 6:
-        bad.update([{"temperature": "hot"}, {"max_tokens": -1}, {"model": "nothing"},
+        bad.update([{"temperature": "hot"}, {"max_tokens": -2}, {"model": "nothing"},
                     {"prompt": 7}, {"prompt": [5] * 100_000}, {"top_p": 9}][kind])
         return post("/v1/completions", bad), True
     if kind == 6:
