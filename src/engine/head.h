@@ -2,7 +2,7 @@
 #ifndef SHOAL_ENGINE_HEAD_H
 #define SHOAL_ENGINE_HEAD_H
 
-#include "engine/engine.h"
+#include "engine/options.h"
 #include "engine/schedule.h"
 #include "os/thread.h"
 
