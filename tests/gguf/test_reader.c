@@ -6,6 +6,7 @@
 #include "os/file.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #define MAX_FILE (8u << 20)
 
@@ -279,12 +280,47 @@ static void reads_the_conformance_models(void **state)
     assert_true(opened > 100);
 }
 
+/* Sixty thousand names cost as much as they are long, and the table's seed is drawn for each file,
+ * so that names chosen to share a slot in one share none in the next. */
+static void many_names_are_linear(void **state)
+{
+    enum { TENSORS = 60000 };
+    struct buffer b;
+    struct error e = { 0 };
+    struct gguf *g = NULL, *again = NULL;
+    char name[32];
+    begin(&b, 3, TENSORS, 0);
+    for (int i = 0; i < TENSORS; i++) {
+        snprintf(name, sizeof(name), "blk.%d.attn_q.weight", i);
+        put_tensor(&b, name, 8, 0, (uint64_t)i * 32);
+    }
+    while (b.size % 32)
+        buffer_u8(&b, 0);
+    assert_non_null(buffer_extend(&b, (size_t)TENSORS * 32));
+    clock_t start = clock();
+    assert_int_equal(gguf_open_bytes(&g, buffer_bytes(&b), &e), 0);
+    for (int i = 0; i < TENSORS; i++) {
+        snprintf(name, sizeof(name), "blk.%d.attn_q.weight", i);
+        assert_ptr_equal(gguf_tensor(g, name), gguf_tensor_at(g, i));
+    }
+    assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 5);
+    assert_int_equal(gguf_open_bytes(&again, buffer_bytes(&b), &e), 0);
+    assert_true(gguf_seed(g) != gguf_seed(again));
+    gguf_close(g);
+    gguf_close(again);
+    buffer_done(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refuses_bad_headers),     cmocka_unit_test(refuses_bad_keys),
-        cmocka_unit_test(refuses_bad_tensors),     cmocka_unit_test(getters_check_types),
-        cmocka_unit_test(reads_our_golden_models), cmocka_unit_test(reads_the_conformance_models),
+        cmocka_unit_test(many_names_are_linear),
+        cmocka_unit_test(refuses_bad_headers),
+        cmocka_unit_test(refuses_bad_keys),
+        cmocka_unit_test(refuses_bad_tensors),
+        cmocka_unit_test(getters_check_types),
+        cmocka_unit_test(reads_our_golden_models),
+        cmocka_unit_test(reads_the_conformance_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
