@@ -22,7 +22,7 @@ BANNED = {
     "vsprintf": "vsnprintf", "strtok": "a cursor", "atoi": "strtol with checks",
     "atol": "strtol with checks", "atof": "strtod with checks", "gets": "fgets",
     "system": "nothing", "rand": "base/random.h", "srand": "base/random.h",
-    "alloca": "an arena",
+    "alloca": "an arena", "memrchr": "bytes_find_last",
 }
 # The operating system is known to these layers only.
 OS_HEADER = re.compile(r'^#include <((?:unistd|pthread|fcntl|poll|dirent|termios|ifaddrs)\.h'

@@ -41,6 +41,15 @@ static inline bool bytes_starts_with(struct bytes a, const char *prefix)
     return a.size >= n && memcmp(a.data, prefix, n) == 0;
 }
 
+/* Where `byte` stands last; NULL: nowhere. (memrchr is glibc's alone.) */
+static inline const uint8_t *bytes_find_last(struct bytes a, uint8_t byte)
+{
+    for (size_t i = a.size; i > 0; i--)
+        if (a.data[i - 1] == byte)
+            return a.data + i - 1;
+    return NULL;
+}
+
 /* True on overflow; *ret is then not meaningful. */
 static inline bool size_mul_overflow(uint64_t a, uint64_t b, uint64_t *ret)
 {

@@ -193,11 +193,9 @@ FILTER(filter_truncate)
     if (code)
         return code;
     if (!flag(arg[1])) {
-        uint32_t n = part.size;
-        while (n > 0 && part.as.text[n - 1] != ' ')
-            n--;
-        if (n > 0)
-            part.size = n - 1;
+        const char *space = (const char *)bytes_find_last(bytes_of(part.as.text, part.size), ' ');
+        if (space)
+            part.size = (uint32_t)(space - part.as.text);
     }
     struct text t = { 0 };
     code = text_string(r, &t, part);

@@ -109,7 +109,8 @@ static int find_last(struct run *r, struct jinja_value s, struct jinja_value nee
     int code = run_step(r, 1 + s.size / 16);
     *ret = SIZE_MAX;
     for (size_t end = s.size < needle.size ? 0 : s.size - needle.size + 1; !code && end > 0;) {
-        const char *p = memrchr(s.as.text, needle.as.text[0], end);
+        const char *p =
+            (const char *)bytes_find_last(bytes_of(s.as.text, end), (uint8_t)needle.as.text[0]);
         if (!p)
             break;
         end = (size_t)(p - s.as.text);
