@@ -183,6 +183,7 @@ void engine_fail(struct engine *g, const struct error *why)
         if (g->x)
             g->x->ops->shutdown(g->x);
         condition_signal(&g->wake);
+        condition_signal(&g->settled);
     }
     mutex_unlock(&g->lock);
 }

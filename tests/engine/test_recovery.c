@@ -230,6 +230,82 @@ static void a_smaller_context_is_told(void **state)
     (void)state;
 }
 
+/* Clients that come and go on a thread of their own. */
+struct crowd {
+    struct engine *engine;
+    struct client *clients;
+    int n, refused;
+};
+
+static void *crowd_run(void *arg)
+{
+    struct crowd *c = arg;
+    struct random r = { 99 };
+    int32_t prompt[CONTEXT];
+    for (int i = 0; i < c->n; i++) {
+        struct error e = { 0 };
+        int n;
+        make_prompt(i % 20, prompt, &n);
+        int code = submit(c->engine, &c->clients[i], prompt,
+                          (struct ask){ n, 1 + (int)(random_next(&r) % 60), .seed = 1 }, &e);
+        while (code == FAIL_BUSY)
+            code = submit(c->engine, &c->clients[i], prompt, (struct ask){ n, 10, .seed = 1 }, &e);
+        if (code) {
+            assert_int_equal(code, FAIL_CLOSED);
+            c->refused++;
+            c->clients[i].ended = true;
+        } else if (random_next(&r) % 3 == 0) {
+            engine_cancel(c->engine, c->clients[i].ticket);
+        }
+    }
+    return NULL;
+}
+
+/* Clients on one thread, executors that come, go and break on another, and an end in the middle of
+ * it: each request ends once. */
+static void everything_at_once(void **state)
+{
+    static struct client c[600];
+    static struct fake f[40];
+    for (int round = 0; round < 4; round++) {
+        struct crowd crowd = { .clients = c, .n = 600 };
+        struct thread thread;
+        struct error e = { 0 };
+        struct losses l = { 0 };
+        struct random r = { (uint64_t)round };
+        mutex_init(&l.lock);
+        condition_init(&l.news);
+        fake_init(&f[0], 1);
+        crowd.engine = open_with(
+            &f[0],
+            &(struct engine_options){ .max_requests = 6, .on_lost = on_lost, .lost_arg = &l });
+        assert_int_equal(thread_start(&thread, crowd_run, &crowd, &e), 0);
+        for (int k = 1; k < 40; k++) {
+            fake_init(&f[k], 1 + k % 3);
+            f[k].fail_at = 1 + (int)(random_next(&r) % 50);
+            f[k].x.can_truncate = k % 2;
+            assert_int_equal(engine_suspend(crowd.engine, "again", &e), 0);
+            assert_int_equal(engine_resume(crowd.engine, &f[k].x, &e), 0);
+        }
+        const struct error end = { FAIL_CLOSED, "enough" };
+        if (round % 2) {
+            engine_fail(crowd.engine, &end);
+        } else {
+            struct fake *last = &f[0];
+            assert_int_equal(engine_suspend(crowd.engine, "again", &e), 0);
+            fake_init(last, 2);
+            assert_int_equal(engine_resume(crowd.engine, &last->x, &e), 0);
+        }
+        thread_join(&thread);
+        for (int i = 0; i < crowd.n; i++)
+            if (c[i].ticket)
+                wait_end(&c[i]);
+        assert_true(round % 2 || crowd.refused == 0);
+        engine_close(crowd.engine);
+    }
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +313,7 @@ int main(void)
         cmocka_unit_test(a_suspended_engine_goes_on_where_it_was),
         cmocka_unit_test(a_suspended_engine_serves_its_queue),
         cmocka_unit_test(a_smaller_context_is_told),
+        cmocka_unit_test(everything_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
