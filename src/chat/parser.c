@@ -6,9 +6,9 @@
 #include "base/attributes.h"
 #include "base/buffer.h"
 
-/* Held back are at most a tag and the white space before it; a model that writes more of that than
- * this begins with text. */
-#define MAX_HELD 4096
+/* White space before the tag that opens an answer; a model that writes more of it begins with
+ * text. Held back are at most this and a tag. */
+#define MAX_BLANK 4096
 /* With one piece of text that comes: far more than a token has. */
 #define MAX_PUSHED (4u << 20)
 
@@ -75,7 +75,7 @@ static struct bytes behind(struct bytes text, size_t n)
 /* Hands on text of the present place. */
 static void hand_on(struct chat_parser *p, struct bytes text, chat_part_fn *part, void *arg)
 {
-    if (p->skip) {
+    if (p->skip && text.size > 0) {
         text = behind(text, white_space(text));
     }
     if (text.size > 0) {
@@ -102,13 +102,13 @@ static size_t before(struct chat_parser *p, struct bytes text)
     const char *tag = p->format->open;
     size_t blank = white_space(text), size = strlen(tag), left = text.size - blank;
     size_t same = left < size ? left : size;
-    bool begun = same == 0 || memcmp(text.data + blank, tag, same) == 0;
+    bool begun = blank <= MAX_BLANK && memcmp(text.data + blank, tag, same) == 0;
     if (begun && same == size) {
         p->place = INSIDE;
         p->skip = true;
         return blank + size;
     }
-    if (!begun || text.size > MAX_HELD) {
+    if (!begun) {
         p->place = BEHIND;
     }
     return 0;
