@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 int fail(struct error *e, int code, const char *format, ...)
 {
     if (!e)
@@ -13,6 +15,7 @@ int fail(struct error *e, int code, const char *format, ...)
     va_start(args, format);
     vsnprintf(e->text, sizeof(e->text), format, args);
     va_end(args);
+    utf8_repair(e->text);
     e->code = code;
     return code;
 }
@@ -37,6 +40,7 @@ int wrap(struct error *e, const char *format, ...)
     memcpy(e->text, context, used);
     memcpy(e->text + used, ": ", 2);
     e->text[used + 2 + old] = '\0';
+    utf8_repair(e->text);
     return e->code ? e->code : FAIL_STATE;
 }
 

@@ -27,7 +27,7 @@ enum error_code {
 #undef ROW
 };
 
-/* Texts longer than this are cut at the end; the cause comes first in time, context is put
+/* Always UTF-8, whatever was put in. Texts longer than this are cut at the end; the cause comes first in time, context is put
  * before it. */
 #define ERROR_TEXT 512
 

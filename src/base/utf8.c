@@ -49,6 +49,24 @@ int utf8_write(uint32_t c, uint8_t ret[static UTF8_MAX])
     return n;
 }
 
+void utf8_repair(char *text)
+{
+    struct bytes left = bytes_text(text);
+    while (left.size > 0) {
+        uint32_t c;
+        int n = utf8_read(left, &c);
+        char *at = text + (left.data - (const uint8_t *)text);
+        if (n < 0) {
+            *at = '\0';
+            return;
+        }
+        if (n == 0)
+            *at = '?';
+        n = n > 0 ? n : 1;
+        left = bytes_of(left.data + n, left.size - (size_t)n);
+    }
+}
+
 size_t utf8_cut(struct bytes text, size_t max)
 {
     if (text.size <= max)

@@ -23,4 +23,9 @@ int utf8_length(uint8_t lead);
  * is not UTF-8 is cut anywhere. */
 size_t utf8_cut(struct bytes text, size_t max);
 
+/* Makes a NUL-terminated text UTF-8, in place: each byte that is none becomes '?', a character that
+ * the text's end cuts goes. For what was cut by its buffer or came from file names and the like:
+ * JSON takes nothing else. */
+void utf8_repair(char *text);
+
 #endif

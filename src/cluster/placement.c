@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define BIT(state) (1u << PLACEMENT_##state)
 
 /* The whole table: from each state, where it may go. */
@@ -69,6 +71,7 @@ static void end_for(struct placement *p, int rank, const char *what, const char 
                     struct placement_effects *out)
 {
     snprintf(p->why, sizeof p->why, "%s%s%.400s", p->ranks[rank].label, what, text);
+    utf8_repair(p->why);
     end(p, p->why, now, out);
 }
 
@@ -127,6 +130,7 @@ static void rank_failed(struct placement *p, const struct placement_event *event
         if (p->blame_ns == 0) {
             p->blame_ns = now + p->limits.blame_ns;
             snprintf(p->why, sizeof p->why, "%s: %.400s", p->ranks[event->rank].label, text);
+            utf8_repair(p->why);
         }
         return;
     }

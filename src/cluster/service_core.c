@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static void emit(struct service_effects *out, enum service_effect_kind kind, uint32_t epoch)
 {
     assert(out->n < SERVICE_MAX_EFFECTS);
@@ -242,6 +244,7 @@ static void unplanned(struct service_core *s, const struct service_event *event,
     } else {
         snprintf(why, sizeof why, "%s", text);
     }
+    utf8_repair(why);
     set_why(s, why, out);
     give_up(s, out);
     s->retry_at = now + s->limits.retry_ns;

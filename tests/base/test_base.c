@@ -9,6 +9,7 @@
 #include "base/hex.h"
 #include "base/map.h"
 #include "base/random.h"
+#include "base/utf8.h"
 #include "base/size_text.h"
 #include "base/spans.h"
 
@@ -34,6 +35,30 @@ static void error_wrap_cuts_long_texts(void **state)
     for (int i = 0; i < 3; i++)
         assert_int_equal(wrap(&e, "%s", long_text), FAIL_IO);
     assert_true(strlen(e.text) < ERROR_TEXT);
+}
+
+/* File names and cuts: an error's text goes into JSON and messages. */
+static void error_texts_are_utf8(void **state)
+{
+    (void)state;
+    struct error e = { 0 };
+    char path[2 * ERROR_TEXT];
+    for (int shift = 0; shift < 2; shift++) {
+        for (size_t i = 0; i + 2 < sizeof path; i += 2)
+            memcpy(path + i, "\xc3\xa4", 3);
+        fail(&e, FAIL_IO, "%s%s", shift ? "x" : "", path);
+        assert_in_range(strlen(e.text), ERROR_TEXT - 2, ERROR_TEXT - 1);
+        assert_string_equal(e.text + strlen(e.text) - 2, "\xc3\xa4");
+        wrap(&e, "%s", path);
+        for (struct bytes left = bytes_text(e.text); left.size > 0;) {
+            uint32_t c;
+            int n = utf8_read(left, &c);
+            assert_true(n > 0);
+            left = bytes_of(left.data + n, left.size - (size_t)n);
+        }
+    }
+    fail(&e, FAIL_IO, "gr\xfc\xdf.gguf: \xf0\x9f\x98");
+    assert_string_equal(e.text, "gr??.gguf: ");
 }
 
 static void cursor_says_where_it_ended(void **state)
@@ -237,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(error_wrap_puts_context_first),
         cmocka_unit_test(error_wrap_cuts_long_texts),
+        cmocka_unit_test(error_texts_are_utf8),
         cmocka_unit_test(cursor_says_where_it_ended),
         cmocka_unit_test(arena_aligns_limits_and_resets),
         cmocka_unit_test(buffer_keeps_its_limit),
