@@ -5,6 +5,7 @@
 #include "model/model.h"
 #include "plan/split.h"
 #include "stage/rank.h"
+#include "stage/share.h"
 
 #include <stdio.h>
 

@@ -10,6 +10,7 @@
 #include "os/log.h"
 #include "os/thread.h"
 #include "stage/source.h"
+#include "stage/share.h"
 #include "store/chunks.h"
 #include "store/hasher.h"
 

@@ -8,6 +8,7 @@
 #include "os/log.h"
 #include "os/memory.h"
 #include "stage/distributed.h"
+#include "stage/share.h"
 #include "stage/source.h"
 #include "transport/transport.h"
 

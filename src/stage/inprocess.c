@@ -6,6 +6,7 @@
 #include "engine/sessions.h"
 #include "stage/distributed.h"
 #include "stage/rank.h"
+#include "stage/share.h"
 #include "os/thread.h"
 #include "transport/pair.h"
 

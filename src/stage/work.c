@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "os/clock.h"
+#include "stage/share.h"
+#include "stage/wire.h"
 #include "transport/reduce.h"
 #include "transport/transport.h"
 

@@ -4,8 +4,8 @@
 #define SHOAL_STAGE_WORK_H
 
 #include "backend/backend.h"
-#include "stage/rank.h"
 #include "engine/step.h"
+#include "plan/split.h"
 
 #include <stdatomic.h>
 

@@ -8,6 +8,7 @@
 
 #include "stage/distributed.h"
 #include "stage/rank.h"
+#include "stage/share.h"
 #include "os/thread.h"
 #include "tests/transport/pairs.h"
 
