@@ -6,6 +6,7 @@
 #include "cli/options.h"
 #include "cli/print.h"
 #include "cluster/cluster.h"
+#include "plan/context.h"
 #include "node/node.h"
 
 #define DEFAULT_PORT 8420
@@ -97,7 +98,7 @@ int cmd_up(int argc, char **argv)
         OPTION_TEXT("split", &u.split, "SPEC", "stages by '/', [LAYERS@]SHARES, shares by ':'"),
         OPTION_INT("threads", &u.threads, 0, 256, "N", "of compute (all usable cores)"),
         OPTION_TEXT("isa", &u.isa, "NAME", "kernels (the best that the processor has)"),
-        OPTION_INT("context", &u.context, 16, CLUSTER_MAX_CONTEXT, "N",
+        OPTION_INT("context", &u.context, 16, CONTEXT_MAX, "N",
                    "most tokens of a session (what fits, up to 32768)"),
         OPTION_LIST("allow-origin", &u.origins, "ORIGIN",
                     "web pages that may use it, kept: SCHEME://HOST (none: forget all)"),

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "cluster/claim.h"
+#include "cluster/internal.h"
 #include "gguf/gguf.h"
 #include "graph/wants.h"
 #include "os/clock.h"

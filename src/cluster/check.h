@@ -6,7 +6,7 @@
 #ifndef SHOAL_CLUSTER_CHECK_H
 #define SHOAL_CLUSTER_CHECK_H
 
-#include "cluster/part.h"
+#include "cluster/order.h"
 
 struct check;
 struct hasher;

@@ -50,12 +50,21 @@ static void scan_models(struct cluster *c, uint64_t now)
     }
 }
 
+static void tell_changes(struct cluster *c)
+{
+    if (c->changed) {
+        c->changed = false;
+        services_announce(c, NULL);
+    }
+}
+
 static void on_wake(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
     parts_poll(arg);
     services_poll(arg);
+    tell_changes(arg);
     statements_tell(arg);
     take_scan(arg);
 }

@@ -49,8 +49,6 @@ struct cluster_options {
 
 /* Where peers listen unless told otherwise: the port after the endpoint's. */
 #define CLUSTER_DEFAULT_PEER_PORT 8421
-/* Most tokens of a session: what a device keeps for its pages is memory, used or not. */
-#define CLUSTER_MAX_CONTEXT (1 << 20)
 
 /* Reads or makes the keys, opens the peer port and starts. FAIL_BUSY when the port is taken or
  * another device runs in the same home,

@@ -102,12 +102,17 @@ struct cluster {
     uint64_t status_at;
     uint64_t report_at;
     json_t *head_status; /* what the head told last; NULL at the head */
+    bool changed;        /* what clients see of a service: members are to be told */
     bool closing;
 };
 
-/* --- devices (device.c) --- */
+/* --- members (members.c) --- */
 
 extern const struct peer_events device_events;
+/* What this device does, to every other. */
+void device_report(struct cluster *c);
+
+/* --- devices (device.c) --- */
 
 /* NULL for one that is not known or has said nothing yet. */
 struct device *device_find(struct cluster *c, const char *id);
@@ -122,9 +127,6 @@ void device_send(struct cluster *c, struct device *d, json_t *body);
 /* See peer_address_for. */
 void device_address_for(const struct cluster *c, const struct device *d, const struct device *to,
                         char text[static ADDRESS_TEXT]);
-/* What this device does, to every other. */
-void device_report(struct cluster *c);
-
 /* Forgets what the head told about its models. */
 void served_forget(struct cluster *c);
 

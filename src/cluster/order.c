@@ -1,8 +1,18 @@
 /* The order to load a part of a model, as a message. Pure. */
-#include "cluster/part.h"
+#include "cluster/order.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "engine/step.h"
+
+#include "graph/program.h"
+
+#include "plan/context.h"
+
+#include "stage/wire.h"
+
+#include "peer/message.h"
 
 #define MAX_LAYERS PROGRAM_MAX_LAYERS
 
@@ -35,7 +45,7 @@ json_t *part_order_json(const struct part_order *o)
 
 struct order_rank {
     int share;
-    char device[DEVICE_ID_TEXT], address[ADDRESS_TEXT];
+    char device[PEER_ID_TEXT], address[ADDRESS_TEXT];
 };
 
 static const struct message_field order_rank_fields[] = {
@@ -91,7 +101,7 @@ struct order_message {
     int64_t placement, epoch, state_tokens;
     int rank, max_rows, max_sessions, context;
     bool exact;
-    char head[DEVICE_ID_TEXT];
+    char head[PEER_ID_TEXT];
     const json_t *stages, *ranks, *model;
 };
 
@@ -104,8 +114,8 @@ static const struct message_field order_fields[] = {
     { MESSAGE_INT(struct order_message, max_rows, 1, STEP_MAX_ROWS) },
     { MESSAGE_INT(struct order_message, max_sessions, 1, PART_MAX_SESSIONS) },
     { MESSAGE_INTEGER(struct order_message, state_tokens, 1,
-                      (int64_t)PART_MAX_SESSIONS *CLUSTER_MAX_CONTEXT) },
-    { MESSAGE_INT(struct order_message, context, 1, CLUSTER_MAX_CONTEXT), .optional = true },
+                      (int64_t)PART_MAX_SESSIONS *CONTEXT_MAX) },
+    { MESSAGE_INT(struct order_message, context, 1, CONTEXT_MAX), .optional = true },
     { MESSAGE_FLAG(struct order_message, exact) },
     { MESSAGE_TEXT(struct order_message, head) },
     { MESSAGE_OBJECT(struct order_message, model) },
@@ -126,7 +136,7 @@ static const struct message_field order_model_fields[] = {
 static int check_numbers(const struct order_message *m, struct error *e)
 {
     if (m->state_tokens < m->max_sessions ||
-        m->state_tokens > (int64_t)m->max_sessions * CLUSTER_MAX_CONTEXT) {
+        m->state_tokens > (int64_t)m->max_sessions * CONTEXT_MAX) {
         return fail(e, FAIL_FORMAT, "field 'state_tokens' is %lld for %d sessions",
                     (long long)m->state_tokens, m->max_sessions);
     }

@@ -8,7 +8,9 @@
 #include "chat/model.h"
 #include "os/log.h"
 #include "stage/source.h"
+#include "transport/transport.h"
 
+#include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -38,21 +40,6 @@ static const struct service_limits limits = {
     .suspend_ns = SUSPEND_NS,
 };
 
-const struct program *service_program(const struct service *s)
-{
-    return source_program(s->source);
-}
-
-struct attempt *service_attempt(struct service *s, uint32_t epoch)
-{
-    for (int i = 0; i < SERVICE_PLACEMENTS; i++) {
-        if (s->attempts[i].epoch == epoch) {
-            return &s->attempts[i];
-        }
-    }
-    return NULL;
-}
-
 /* --- the driver --- */
 
 static void do_effect(struct service *s, const struct service_effect *f)
@@ -77,43 +64,22 @@ static void do_effect(struct service *s, const struct service_effect *f)
         if (s->core.why[0] != '\0') {
             log_info("cluster", "%s: %s", s->file.id, s->core.why);
         }
-        services_announce(s->owner, NULL);
+        s->owner->changed = true;
+        event_active(s->owner->wake, 0, 0);
         break;
     }
 }
 
-static void enqueue(struct service *s, const struct service_event *event)
+/* Does what the events that wait ask for, and what comes of that. */
+static void run(struct service *s)
 {
-    struct queued_event *q = calloc(1, sizeof *q);
-    if (q == NULL) {
-        log_error("cluster", "%s: out of memory for an event", s->file.id);
-        return;
-    }
-    q->event = *event;
-    const char **text =
-        event->kind == SERVICE_PLACEMENT ? &q->event.placement.text : &q->event.text;
-    if (*text != NULL) {
-        snprintf(q->text, sizeof q->text, "%s", *text);
-        *text = q->text;
-    }
-    *s->last_event = q;
-    s->last_event = &q->next;
-}
-
-void service_feed(struct service *s, const struct service_event *event)
-{
-    enqueue(s, event);
+    struct queued_event *q;
     if (s->busy) {
         return;
     }
     s->busy = true;
-    while (s->first != NULL) {
-        struct queued_event *q = s->first;
+    while ((q = service_next(s)) != NULL) {
         struct service_effects effects;
-        s->first = q->next;
-        if (s->first == NULL) {
-            s->last_event = &s->first;
-        }
         service_step(&s->core, &q->event, s->owner->time.now_ns, &effects);
         for (int i = 0; i < effects.n; i++) {
             do_effect(s, &effects.items[i]);
@@ -123,9 +89,16 @@ void service_feed(struct service *s, const struct service_event *event)
     s->busy = false;
 }
 
-void service_feed_placement(struct service *s, const struct placement_event *event)
+static void feed(struct service *s, const struct service_event *event)
 {
-    service_feed(s, &(struct service_event){ .kind = SERVICE_PLACEMENT, .placement = *event });
+    service_post(s, event);
+    run(s);
+}
+
+static void feed_placement(struct service *s, const struct placement_event *event)
+{
+    service_post_placement(s, event);
+    run(s);
 }
 
 /* --- what ranks say --- */
@@ -209,7 +182,7 @@ enum peer_verdict on_part_state(void *arg, struct peer *from, const void *fields
             return PEER_VIOLATION;
         }
     }
-    service_feed_placement(s, &event);
+    feed_placement(s, &event);
     return PEER_DONE;
 }
 
@@ -221,25 +194,47 @@ static void take_progress(struct service *s, struct attempt *a)
         for (int i = 0; d != NULL && i < d->n_parts; i++) {
             const struct part_report *report = &d->parts[i];
             if (report->placement == s->id && report->epoch == a->epoch) {
-                service_feed_placement(
-                    s, &(struct placement_event){ .kind = PLACEMENT_RANK_MOVED,
-                                                  .epoch = a->epoch,
-                                                  .rank = r,
-                                                  .done = report->facts.load_done,
-                                                  .progress = report->facts.progress,
-                                                  .busy = report->facts.busy });
+                feed_placement(s, &(struct placement_event){ .kind = PLACEMENT_RANK_MOVED,
+                                                             .epoch = a->epoch,
+                                                             .rank = r,
+                                                             .done = report->facts.load_done,
+                                                             .progress = report->facts.progress,
+                                                             .busy = report->facts.busy });
             }
         }
     }
+}
+
+bool service_channel(struct cluster *c, const struct channel_purpose *purpose,
+                     struct channel *channel, const struct error *error)
+{
+    struct service *s = NULL;
+    for (int i = 0; i < c->n_services; i++) {
+        s = c->services[i]->id == purpose->subject ? c->services[i] : s;
+    }
+    struct attempt *a = s != NULL ? service_attempt(s, purpose->epoch) : NULL;
+    bool mine =
+        a != NULL && purpose->index < a->n_links && a->links[purpose->index].from == WIRE_HEAD;
+    if (!mine) {
+        return false;
+    }
+    if (a->engine != NULL) {
+        channel_close(channel);
+    } else if (channel == NULL) {
+        service_not_wired(s, a->epoch, a->links[purpose->index].to, error->text);
+    } else {
+        service_wired(s, a, a->links[purpose->index].to, channel);
+    }
+    run(s);
+    return true;
 }
 
 /* --- events --- */
 
 void services_device_joined(struct cluster *c, struct device *d)
 {
-    services_announce(c, d);
     for (int i = 0; i < c->n_services; i++) {
-        service_feed(c->services[i], &(struct service_event){ .kind = SERVICE_DEVICES });
+        feed(c->services[i], &(struct service_event){ .kind = SERVICE_DEVICES });
     }
 }
 
@@ -251,11 +246,10 @@ void services_device_lost(struct cluster *c, struct device *d, const char *why)
             struct attempt *a = &s->attempts[k];
             for (int r = 0; a->epoch != 0 && r < a->order.plan.n_ranks; r++) {
                 if (strcmp(a->order.devices[r], d->id) == 0) {
-                    service_feed_placement(s,
-                                           &(struct placement_event){ .kind = PLACEMENT_RANK_LOST,
-                                                                      .epoch = a->epoch,
-                                                                      .rank = r,
-                                                                      .text = why });
+                    feed_placement(s, &(struct placement_event){ .kind = PLACEMENT_RANK_LOST,
+                                                                 .epoch = a->epoch,
+                                                                 .rank = r,
+                                                                 .text = why });
                 }
             }
         }
@@ -273,10 +267,10 @@ static void watch_engine(struct service *s, struct attempt *a)
     engine_stats(a->engine, &stats);
     if (stats.broken || stats.suspended) {
         event.text = stats.why;
-        service_feed_placement(s, &event);
+        feed_placement(s, &event);
     } else if (stats.active + stats.queued == 0) {
         event.kind = PLACEMENT_DRAINED;
-        service_feed_placement(s, &event);
+        feed_placement(s, &event);
     }
 }
 
@@ -302,7 +296,7 @@ void services_tick(struct cluster *c)
     }
     services_poll(c);
     for (int i = 0; i < c->n_services; i++) {
-        service_feed(c->services[i], &(struct service_event){ .kind = SERVICE_TICK });
+        feed(c->services[i], &(struct service_event){ .kind = SERVICE_TICK });
     }
 }
 
@@ -417,8 +411,8 @@ int service_add(struct cluster *c, const char *name, struct error *e)
 void services_close(struct cluster *c)
 {
     for (int i = 0; i < c->n_services; i++) {
-        service_feed(c->services[i],
-                     &(struct service_event){ .kind = SERVICE_STOP, .text = "shutting down" });
+        feed(c->services[i],
+             &(struct service_event){ .kind = SERVICE_STOP, .text = "shutting down" });
     }
     retired_close(c, true);
     for (int i = 0; i < c->n_services; i++) {

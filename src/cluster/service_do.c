@@ -90,42 +90,19 @@ static void tell_rank(struct service *s, const struct attempt *a, int rank, cons
 
 /* --- channels --- */
 
-static void not_wired(struct service *s, uint32_t epoch, int rank, const char *why)
+void service_not_wired(struct service *s, uint32_t epoch, int rank, const char *why)
 {
-    service_feed_placement(
+    service_post_placement(
         s, &(struct placement_event){
                .kind = PLACEMENT_NOT_WIRED, .epoch = epoch, .rank = rank, .text = why });
 }
 
-static void wired(struct service *s, struct attempt *a, int rank, struct channel *channel)
+void service_wired(struct service *s, struct attempt *a, int rank, struct channel *channel)
 {
     channel_close(a->ranks[rank].steps);
     a->ranks[rank].steps = channel;
-    service_feed_placement(
+    service_post_placement(
         s, &(struct placement_event){ .kind = PLACEMENT_WIRED, .epoch = a->epoch, .rank = rank });
-}
-
-bool service_channel(struct cluster *c, const struct channel_purpose *purpose,
-                     struct channel *channel, const struct error *error)
-{
-    struct service *s = NULL;
-    for (int i = 0; i < c->n_services; i++) {
-        s = c->services[i]->id == purpose->subject ? c->services[i] : s;
-    }
-    struct attempt *a = s != NULL ? service_attempt(s, purpose->epoch) : NULL;
-    bool mine =
-        a != NULL && purpose->index < a->n_links && a->links[purpose->index].from == WIRE_HEAD;
-    if (!mine) {
-        return false;
-    }
-    if (a->engine != NULL) {
-        channel_close(channel);
-    } else if (channel == NULL) {
-        not_wired(s, a->epoch, a->links[purpose->index].to, error->text);
-    } else {
-        wired(s, a, a->links[purpose->index].to, channel);
-    }
-    return true;
 }
 
 static void wire_rank(struct service *s, struct attempt *a, int rank)
@@ -137,17 +114,17 @@ static void wire_rank(struct service *s, struct attempt *a, int rank)
         link++;
     }
     if (d == NULL || link == a->n_links) {
-        not_wired(s, a->epoch, rank, "its device is not known any more");
+        service_not_wired(s, a->epoch, rank, "its device is not known any more");
     } else if (!d->self) {
         peer_channel_open(d->peer, &(struct channel_purpose){ s->id, a->epoch, link }, 0);
     } else {
         struct channel *mine = NULL, *theirs = NULL;
         struct error e = { 0 };
         if (memory_pair(&mine, &theirs, NULL, &e) != 0) {
-            not_wired(s, a->epoch, rank, e.text);
+            service_not_wired(s, a->epoch, rank, e.text);
             return;
         }
-        wired(s, a, rank, mine);
+        service_wired(s, a, rank, mine);
         part_channel(c, s->id, a->epoch, link, theirs);
     }
 }
@@ -214,7 +191,7 @@ static void open_engine(struct service *s, struct attempt *a)
                                                      .lost_arg = s->owner },
                            &e);
     }
-    service_feed_placement(
+    service_post_placement(
         s, &(struct placement_event){ .kind = code ? PLACEMENT_NOT_OPENED : PLACEMENT_OPENED,
                                       .epoch = a->epoch,
                                       .text = e.text });

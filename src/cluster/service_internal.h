@@ -73,22 +73,28 @@ struct service {
     struct queued_event *first, **last_event;
 };
 
-/* --- service.c --- */
+/* --- service_queue.c --- */
 
-/* Gives the core an event, does what it says, and so on with what that gives. The event's text is
- * copied where it has to wait. */
-void service_feed(struct service *s, const struct service_event *event);
+/* Puts an event behind those that wait; its text is copied. What does effects only posts: service.c
+ * takes the events out, one after the other. */
+void service_post(struct service *s, const struct service_event *event);
 /* The same for one of its placements. */
-void service_feed_placement(struct service *s, const struct placement_event *event);
+void service_post_placement(struct service *s, const struct placement_event *event);
+/* The oldest one, which the caller frees; NULL when none waits. */
+struct queued_event *service_next(struct service *s);
 struct attempt *service_attempt(struct service *s, uint32_t epoch);
 const struct program *service_program(const struct service *s);
 
 /* --- service_plan.c --- */
 
-/* Lays the model out over the devices that are there, and feeds PLANNED or UNPLANNED. */
+/* Lays the model out over the devices that are there, and posts PLANNED or UNPLANNED. */
 void service_plan(struct service *s);
 
 /* --- service_do.c --- */
+
+/* The head's channel of steps to a rank has come (owned), or there is none. */
+void service_wired(struct service *s, struct attempt *a, int rank, struct channel *channel);
+void service_not_wired(struct service *s, uint32_t epoch, int rank, const char *why);
 
 /* Does one effect of a placement. */
 void service_do(struct service *s, const struct placement_effect *f);

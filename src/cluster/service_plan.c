@@ -194,7 +194,7 @@ void service_plan(struct service *s)
     int n = list_devices(s, devices, &n_with);
     int code = look_again(s, &e);
     if ((code ? code : make_plan(s, devices, n, n_with, &s->planned, &e)) != 0) {
-        service_feed(s, &(struct service_event){ .kind = SERVICE_UNPLANNED, .text = e.text });
+        service_post(s, &(struct service_event){ .kind = SERVICE_UNPLANNED, .text = e.text });
         return;
     }
     for (int r = 0; r < s->planned.n_ranks; r++) {
@@ -205,6 +205,6 @@ void service_plan(struct service *s)
         s->label_list[r] = s->labels[r];
     }
     show_plan(s, devices);
-    service_feed(s, &(struct service_event){ .kind = SERVICE_PLANNED,
+    service_post(s, &(struct service_event){ .kind = SERVICE_PLANNED,
                                              .ranks = { s->planned.n_ranks, s->label_list } });
 }

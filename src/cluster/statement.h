@@ -3,7 +3,8 @@
 #ifndef SHOAL_CLUSTER_STATEMENT_H
 #define SHOAL_CLUSTER_STATEMENT_H
 
-#include "cluster/part.h"
+#include "cluster/internal.h"
+#include "cluster/order.h"
 
 /* FAIL_NOMEM. close waits for the threads; all parts have been closed before. */
 int statements_open(struct cluster *c, struct error *e);

@@ -4,6 +4,9 @@
 
 #include "plan/split.h"
 
+/* Most positions of a session that anybody can ask for: what a device keeps for its pages is
+ * memory, used or not. */
+#define CONTEXT_MAX (1 << 20)
 /* The default is at most this: agents begin with 8,000 to 23,000 tokens, and what is kept for a
  * longer one is missed by everything else. */
 #define CONTEXT_MOST 32768

@@ -4,6 +4,7 @@
 #include "peer/data.h"
 #include "peer/message.h"
 #include "cluster/part.h"
+#include "plan/context.h"
 #include "stage/wire.h"
 
 #include <stdio.h>
@@ -95,13 +96,13 @@ static void orders_come_back(void **state)
     json_object_set_new(m, "rank", json_integer(4));
     assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
     json_object_set_new(m, "rank", json_integer(0));
-    json_object_set_new(m, "state_tokens", json_integer(2 * CLUSTER_MAX_CONTEXT));
+    json_object_set_new(m, "state_tokens", json_integer(2 * CONTEXT_MAX));
     assert_int_equal(part_order_parse(m, &back, &e), 0);
     assert_int_equal(back.context, 300);
     json_object_del(m, "context"); /* an equal share for each */
     assert_int_equal(part_order_parse(m, &back, &e), 0);
-    assert_int_equal(back.context, CLUSTER_MAX_CONTEXT);
-    json_object_set_new(m, "context", json_integer(CLUSTER_MAX_CONTEXT + 1));
+    assert_int_equal(back.context, CONTEXT_MAX);
+    json_object_set_new(m, "context", json_integer(CONTEXT_MAX + 1));
     assert_int_equal(part_order_parse(m, &back, &e), FAIL_FORMAT);
     json_object_set_new(m, "context", json_integer(513));
     json_object_set_new(m, "state_tokens", json_integer(512)); /* not even one */
