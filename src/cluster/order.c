@@ -5,14 +5,10 @@
 #include <string.h>
 
 #include "engine/step.h"
-
 #include "graph/program.h"
-
-#include "plan/context.h"
-
-#include "stage/wire.h"
-
 #include "peer/message.h"
+#include "plan/context.h"
+#include "stage/wire.h"
 
 #define MAX_LAYERS PROGRAM_MAX_LAYERS
 

@@ -33,11 +33,7 @@ enum part_verdict {
     PART_FULL
 };
 
-<<<<<<< HEAD
 /* An order to load came: what is to be made of it, and where it has its place. */
-=======
-/* What to do with an order for that epoch of a placement. *slot is set for TAKE and KNOWN. */
->>>>>>> e948403 (cluster: no file in a circle)
 enum part_verdict part_table_order(struct part_table *t, int64_t placement, uint32_t epoch,
                                    int *slot);
 /* Its slot, or -1. */

@@ -326,6 +326,7 @@ void service_do(struct service *s, const struct placement_effect *f)
         open_engine(s, a);
         break;
     case PLACEMENT_SERVE:
+        s->answered = true;
         source_loaded(s->source, NULL); /* only its program and text are used here */
         show_devices(s, a);
         break;

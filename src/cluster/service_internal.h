@@ -47,6 +47,7 @@ struct service {
     struct cluster *owner;
     int64_t id;
     struct model_file file;
+    bool answered;             /* it served at least once */
     struct file_identity seen; /* of its first part, when the stamp above was taken */
     struct source *source;
     struct chat_model *text;

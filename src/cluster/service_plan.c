@@ -158,9 +158,9 @@ static void show_plan(const struct service *s, struct device **devices)
     buffer_done(&text);
 }
 
-/* The file may have been written again since. The same model in other bytes (mended, downloaded
- * anew, another fine-tune of one header) is placed as what it is now; requests that wait were for
- * the bytes from before. */
+/* The file may have been written again since. Before anybody was answered from it the same model in
+ * other bytes is fine (a file that was mended, a download that went on); after that, requests and
+ * what clients remember rest on the bytes that were served. */
 static int look_again(struct service *s, struct error *e)
 {
     struct file_identity now;
@@ -170,16 +170,15 @@ static int look_again(struct service *s, struct error *e)
         return code;
     }
     code = model_identify(s->file.path, &file, e);
-    if (code == 0 && (file.size != s->file.size || strcmp(file.sha256, s->file.sha256) != 0)) {
-        code = fail(e, FAIL_IO,
-                    "%s holds another model since this device began to serve it: start "
-                    "shoal again to serve that one",
+    bool other = code == 0 && (file.size != s->file.size || strcmp(file.sha256, s->file.sha256));
+    bool exchanged = code == 0 && memcmp(file.stamp, s->file.stamp, sizeof file.stamp) != 0;
+    if (other || (exchanged && s->answered)) {
+        return fail(e, FAIL_IO,
+                    "%s was written to or replaced since this device began to serve it: start "
+                    "shoal again to serve what it holds now",
                     s->file.path);
     }
     if (code == 0) {
-        if (memcmp(file.stamp, s->file.stamp, sizeof file.stamp) != 0) {
-            service_give_up(s);
-        }
         memcpy(s->file.stamp, file.stamp, sizeof s->file.stamp);
         s->seen = now;
     }
