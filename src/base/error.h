@@ -27,8 +27,8 @@ enum error_code {
 #undef ROW
 };
 
-/* Always UTF-8, whatever was put in. Texts longer than this are cut at the end; the cause comes first in time, context is put
- * before it. */
+/* Always UTF-8, whatever was put in. Texts longer than this are cut at the end; the cause comes
+ * first in time, context is put before it. */
 #define ERROR_TEXT 512
 
 /* Caller's memory, usually on the stack; zero-initialise it. Borrowed by every call. */
