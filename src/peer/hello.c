@@ -104,7 +104,7 @@ static enum peer_verdict judge_newcomer(struct link *l, struct peer *p, const st
     }
     bool in_use = p->link != NULL && h->over != link_number(p->link);
     if (decides(l) && (in_use || link_is_chosen(link_peers(l), h->id))) {
-        link_turn_away(l, "there is another link between the two");
+        link_turn_away(l, LINK_SPARE);
         return PEER_DONE;
     }
     return PEER_DONE;

@@ -110,7 +110,9 @@ void link_turn_away(struct link *l, const char *why)
 
 void link_refused_by_peer(struct link *l, const char *why)
 {
-    show_refusal(l, why);
+    if (strcmp(why, LINK_SPARE) != 0) {
+        show_refusal(l, why);
+    }
     link_end(l, why);
 }
 

@@ -50,6 +50,9 @@ void link_end(struct link *l, const char *why);
 /* The same, with a line in the log; the peer hears why first where it is proved. */
 void link_refuse(struct link *l, const char *why);
 
+/* What the one of two links hears that is not needed. */
+#define LINK_SPARE "there is another link between the two"
+
 /* Before it is open: the peer hears why, without a line in our log. */
 void link_turn_away(struct link *l, const char *why);
 /* It was turned away by its peer. */

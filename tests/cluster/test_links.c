@@ -153,6 +153,12 @@ struct reply_seen {
     bool ended, failed;
 };
 
+static bool reply_over(void *arg)
+{
+    struct reply_seen *s = arg;
+    return s->ended || s->failed;
+}
+
 static void saw_begin(void *arg, int status, const char *type)
 {
     ((struct reply_seen *)arg)->status = status;
@@ -172,13 +178,8 @@ static void saw_end(void *arg)
 static void saw_failure(void *arg, const struct error *e)
 {
     (void)e;
+    assert_false(reply_over(arg));
     ((struct reply_seen *)arg)->failed = true;
-}
-
-static bool reply_over(void *arg)
-{
-    struct reply_seen *s = arg;
-    return s->ended || s->failed;
 }
 
 static bool member_linked(void *arg)
@@ -284,6 +285,42 @@ static void a_large_answer_ends_no_link(void **state)
     buffer_done(&large.body);
     buffer_done(&small.body);
     buffer_done(&events.body);
+}
+
+/* Large bodies are under way when their head goes: each request ends once, and in a turn of its
+ * own, never while another one is being sent. */
+static void a_head_goes_while_bodies_travel(void **state)
+{
+    enum { REQUESTS = 9, BODY = 8 << 20 };
+    struct fixture *f = *state;
+    struct reply_seen seen[REQUESTS];
+    struct cluster_options o = options_of(f, 0);
+    o.on_request = echo;
+    o.arg = f;
+    open_device(f, 0, &o);
+    add_model(f);
+    copy_key(f, 0, 1);
+    struct cluster_options b = options_of(f, 1);
+    open_device(f, 1, &b);
+    assert_true(run_until(f, member_linked, f, 10 * SECOND));
+    char *body = calloc(1, BODY);
+    struct cluster_request q = { "POST", "/v1/x", bytes_of(body, BODY) };
+    for (int i = 0; i < REQUESTS; i++) {
+        struct cluster_forward *forward = NULL;
+        struct error e = { 0 };
+        seen[i] = (struct reply_seen){ .status = 0 };
+        buffer_init(&seen[i].body, 1024);
+        struct cluster_sink sink = { saw_begin, saw_write, saw_end, saw_failure, &seen[i] };
+        assert_int_equal(cluster_forward(f->devices[1].cluster, &q, &sink, &forward, &e), 0);
+        assert_false(reply_over(&seen[i]));
+        event_base_loop(f->base, EVLOOP_NONBLOCK);
+    }
+    close_device(f, 0);
+    for (int i = 0; i < REQUESTS; i++) {
+        assert_true(run_until(f, reply_over, &seen[i], 10 * SECOND));
+        buffer_done(&seen[i].body);
+    }
+    free(body);
 }
 
 /* Never answers. */
@@ -461,6 +498,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_request_travels_to_the_head, devices_set_up,
                                         devices_tear_down),
         cmocka_unit_test_setup_teardown(a_large_answer_ends_no_link, devices_set_up,
+                                        devices_tear_down),
+        cmocka_unit_test_setup_teardown(a_head_goes_while_bodies_travel, devices_set_up,
                                         devices_tear_down),
         cmocka_unit_test_setup_teardown(one_request_too_many_is_refused, devices_set_up,
                                         devices_tear_down),
