@@ -19,6 +19,8 @@
 #include "model/summary.h"
 #include "tools/synth/synth.h"
 #include "kernels/kernels.h"
+#include "graph/facts.h"
+#include "graph/wants.h"
 #include "model/model.h"
 #include "os/pool.h"
 #include "token/vocab.h"
@@ -413,6 +415,23 @@ static void load_and_run(const struct gguf *g, const struct program *p, bool sca
 }
 
 /* One part of a split, of which the flags choose stage and rank; what can be made is valid. */
+/* What a part wants lies within the file's tensors; a model that is built has facts. */
+static void use_facts(const struct gguf *g, const struct program *whole, const struct program *part,
+                      struct arena *a)
+{
+    struct error e = { 0 };
+    struct program_facts facts;
+    struct want *wants = NULL;
+    int code = program_facts(whole, a, &facts, &e);
+    int n = program_wants(part, a, &wants, &e);
+    assert(code == 0 && n >= 0);
+    for (int i = 0; i < n; i++) {
+        const struct gguf_tensor *t = gguf_tensor(g, wants[i].tensor);
+        uint64_t last = want_offset(&wants[i], want_runs(&wants[i]) - 1);
+        assert(t != NULL && wants[i].size <= t->bytes && last <= t->bytes - wants[i].size);
+    }
+}
+
 static void use_program(const struct gguf *g, const struct program *whole, struct arena *a,
                         uint8_t flags)
 {
@@ -434,6 +453,7 @@ static void use_program(const struct gguf *g, const struct program *whole, struc
     }
     int valid = program_validate(part, &e);
     assert(valid == 0);
+    use_facts(g, whole, part, a);
     load_and_run(g, part, flags >> 7);
 }
 
