@@ -30,7 +30,7 @@ build() {
         done
     done
     "${cc[@]}" -static -o "$out" tests/kernels/digest.c tests/kernels/support.c \
-        src/kernels/{dispatch,math,pack}.c src/quant/dequantize.c src/base/error.c "$os" \
+        src/kernels/{dispatch,math,pack}.c src/quant/dequantize.c src/base/{error,utf8}.c "$os" \
         "$dir"/*.o -lm
 }
 
