@@ -428,8 +428,9 @@ static int stranger(int port)
     struct sockaddr_in a = { .sin_family = AF_INET,
                              .sin_port = htons((uint16_t)port),
                              .sin_addr = { htonl(INADDR_LOOPBACK) } };
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_true(fd >= 0);
+    evutil_make_socket_nonblocking(fd);
     connect(fd, (struct sockaddr *)&a, sizeof a);
     return fd;
 }
