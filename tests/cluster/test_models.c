@@ -129,6 +129,34 @@ static void a_split_model_is_all_its_parts(void **state)
     assert_true(f->list.files[0].bad);
 }
 
+/* A FIFO has no end to wait for: neither as a model nor as part of one, and a folder is no model.
+ */
+static void what_is_no_file_stops_nobody(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const fifos[] = { "pipe.gguf", "m-00002-of-00002.gguf",
+                                         "n-00001-of-00002.gguf" };
+    char path[PATH];
+    write_file(f, "a.gguf", 1, 0, 0);
+    write_file(f, "m-00001-of-00002.gguf", 1, 0, 2);
+    for (size_t i = 0; i < sizeof fifos / sizeof fifos[0]; i++) {
+        snprintf(path, sizeof path, "%s/%s", f->folder, fifos[i]);
+        assert_int_equal(mkfifo(path, 0600), 0);
+    }
+    snprintf(path, sizeof path, "%s/folder.gguf", f->folder);
+    assert_int_equal(mkdir(path, 0700), 0);
+    alarm(20); /* a look that waits ends the test */
+    assert_true(scan(f));
+    assert_false(scan(f));
+    alarm(0);
+    int good = 0;
+    for (int i = 0; i < f->list.n; i++) {
+        good += !f->list.files[i].bad;
+    }
+    assert_int_equal(good, 1);
+    assert_non_null(models_by_name(&f->list, "a"));
+}
+
 static void wake(void *arg)
 {
     atomic_store((atomic_bool *)arg, true);
@@ -166,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(files_of_one_header_are_all_listed),
         TEST(a_split_model_is_all_its_parts),
+        TEST(what_is_no_file_stops_nobody),
         TEST(a_look_in_a_thread_changes_nothing_before_its_end),
     };
 #undef TEST
