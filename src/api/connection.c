@@ -694,6 +694,13 @@ bool connections_make_room(struct connections *set)
     struct connection *victim = NULL;
     for (int use = USE_IDLE; use < USE_WORKED && victim == NULL; use++) {
         victim = oldest_of(set, (enum use)use, set->first);
+        /* One whose next request has just come is idle no longer. */
+        for (int i = 0; use == USE_IDLE && victim != NULL && i < set->n &&
+                        socket_has_input(bufferevent_getfd(victim->bev));
+             i++) {
+            victim->since_ns = clock_now_ns();
+            victim = i + 1 < set->n ? oldest_of(set, USE_IDLE, set->first) : NULL;
+        }
     }
     if (victim != NULL) {
         connection_close(victim);

@@ -36,6 +36,13 @@ static inline bool socket_is_reset(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error != 0;
 }
 
+/* Whether bytes have come that nobody has read yet. */
+static inline bool socket_has_input(int fd)
+{
+    char byte;
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 /* No more bytes will be sent; those under way still arrive. */
 static inline void socket_end_writing(int fd)
 {

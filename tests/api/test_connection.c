@@ -233,10 +233,14 @@ static void the_idlest_connection_gives_way(void **state)
     for (int i = 0; i < 4; i++) {
         client_open(&c[i], &r);
     }
-    assert_true(is_answered(&c[0])); /* no longer the idlest */
+    const char *next = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_int_equal(send(c[0].fd, next, strlen(next), 0), strlen(next)); /* idle no longer */
     client_open(&more[0], &r);
     assert_true(client_wait(&c[1], NULL)); /* that one was */
     assert_true(is_answered(&more[0]));
+    char *text = NULL;
+    assert_int_equal(client_answer(&c[0], &text), 200);
+    free(text);
     assert_true(is_answered(&c[0]) && is_answered(&c[2]) && is_answered(&c[3]));
     client_close(&more[0]);
     client_close(&c[1]);
