@@ -240,8 +240,23 @@ static void let_go(struct check *k)
 {
     hasher_release(k->options.hasher, k->list);
     source_close(k->source);
+    free(k->share.selection);
+    free(k->share.order);
     k->list = NULL;
     k->source = NULL;
+    k->share = (struct check_share){ 0 };
+    k->at_share = 0;
+}
+
+/* What this rank reads of the file that is open. */
+static int find_share(struct check *k, struct error *e)
+{
+    const struct program *whole = source_program(k->source);
+    if (whole->n_layers != k->order.plan.n_layers) {
+        return fail(e, FAIL_FORMAT, "the model has %d layers, the plan %d", whole->n_layers,
+                    k->order.plan.n_layers);
+    }
+    return check_share(k->list, whole, &k->order.plan, k->order.rank, &k->share, e);
 }
 
 /* Opens a file that may be the model; what is open then must be it, whatever the list says.
@@ -256,6 +271,7 @@ static int open_file(struct check *k, const struct model_file *file, struct erro
             fail(e, FAIL_NOT_FOUND, "%s is no longer the model %s", file->path, k->order.model_id);
     }
     code = code ? code : hasher_take(k->options.hasher, source_gguf(k->source), &k->list, e);
+    code = code ? code : find_share(k, e);
     if (code != 0) {
         let_go(k);
     }
@@ -268,9 +284,7 @@ static int open_own(struct check *k, struct error *e)
     if (code == FAIL_NOT_FOUND ||
         (code == 0 && memcmp(k->file.stamp, k->own.stamp, DIGEST_BYTES))) {
         let_go(k);
-        code = fail(e, FAIL_IO,
-                    "%s was written to or replaced since this device began to serve it: start "
-                    "shoal again to serve what it holds now",
+        code = fail(e, FAIL_IO, "%s was written to or replaced while it was being placed",
                     k->own.path);
     }
     return code;
@@ -297,14 +311,29 @@ static int next_like(const struct check *k, int at)
     return models_like(&k->models, at, k->order.model_size, k->order.model_sha256);
 }
 
-/* Of several files of this size and header, the one whose sample is the head's. */
+/* The sample, and the share where the head knows it: the same as what is compared with one file
+ * beside its loading. */
+static int check_now(struct check *k, struct error *e)
+{
+    int code = check_sample(k, e);
+    if (code != 0 || !k->claims.share_follows) {
+        return code;
+    }
+    while (code == 0 && k->at_share < k->share.n) {
+        code = hash_batch(k, e);
+    }
+    code = code ? code : wait_claim(k, CLAIM_SHARE, e);
+    return code ? code : compare(k, CLAIM_SHARE, k->share.selection, e);
+}
+
+/* Of several files of this size and header, the one that is the head's as far as it says. */
 static int choose(struct check *k, struct error *e)
 {
     int code = wait_claim(k, CLAIM_SAMPLE, e);
     for (int i = next_like(k, 0); i >= 0 && code == 0; i = next_like(k, i + 1)) {
         struct error local = { 0 };
         code = open_file(k, &k->models.files[i], &local);
-        code = code ? code : check_sample(k, &local);
+        code = code ? code : check_now(k, &local);
         if (code == 0) {
             return 0;
         }
@@ -337,12 +366,6 @@ static int find(struct check *k, struct error *e)
 static int open_part(struct check *k, struct error *e)
 {
     int code = k->options.own != NULL ? open_own(k, e) : find(k, e);
-    const struct program *whole = code == 0 ? source_program(k->source) : NULL;
-    if (code == 0 && whole->n_layers != k->order.plan.n_layers) {
-        code = fail(e, FAIL_FORMAT, "the model has %d layers, the plan %d", whole->n_layers,
-                    k->order.plan.n_layers);
-    }
-    code = code ? code : check_share(k->list, whole, &k->order.plan, k->order.rank, &k->share, e);
     if (code == 0) {
         atomic_fetch_add_explicit(&k->due, k->share.n * CHUNK_BYTES, memory_order_relaxed);
         atomic_store_explicit(&k->opened, k->source, memory_order_release);
@@ -494,8 +517,6 @@ void check_close(struct check *k)
     thread_join(&k->thread);
     let_go(k);
     source_close(check_take_source(k));
-    free(k->share.selection);
-    free(k->share.order);
     claims_done(&k->claims);
     models_done(&k->models);
     mutex_done(&k->lock);

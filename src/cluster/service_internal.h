@@ -5,7 +5,6 @@
 #include "cluster/part.h"
 #include "cluster/service.h"
 #include "cluster/service_core.h"
-#include "os/file.h"
 #include "plan/context.h"
 
 struct channel;
@@ -47,8 +46,7 @@ struct service {
     struct cluster *owner;
     int64_t id;
     struct model_file file;
-    bool answered;             /* it served at least once */
-    struct file_identity seen; /* of its first part, when the stamp above was taken */
+    bool answered; /* it served at least once */
     struct source *source;
     struct chat_model *text;
     uint64_t *layer_bytes;  /* (n_layers) weights and KV of one context, as last planned */

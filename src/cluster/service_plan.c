@@ -4,6 +4,7 @@
 #include "os/log.h"
 #include "os/memory.h"
 #include "stage/source.h"
+#include "store/chunks.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -163,10 +164,10 @@ static void show_plan(const struct service *s, struct device **devices)
  * what clients remember rest on the bytes that were served. */
 static int look_again(struct service *s, struct error *e)
 {
-    struct file_identity now;
+    uint8_t now[DIGEST_BYTES];
     struct model_file file;
-    int code = file_identify(s->file.path, &now, e);
-    if (code != 0 || memcmp(&now, &s->seen, sizeof now) == 0) {
+    int code = chunks_stamp_now(s->file.path, s->file.parts, now, e);
+    if (code != 0 || memcmp(now, s->file.stamp, sizeof now) == 0) {
         return code;
     }
     code = model_identify(s->file.path, &file, e);
@@ -180,7 +181,6 @@ static int look_again(struct service *s, struct error *e)
     }
     if (code == 0) {
         memcpy(s->file.stamp, file.stamp, sizeof s->file.stamp);
-        s->seen = now;
     }
     return code;
 }

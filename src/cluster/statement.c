@@ -192,7 +192,7 @@ static int state_all(struct statement *s, struct error *e)
     int code = source_open(&source, s->file.path, e);
     code = code ? code : model_identify_open(source_gguf(source), &now, e);
     if (code == 0 && memcmp(now.stamp, s->file.stamp, DIGEST_BYTES) != 0) {
-        code = fail(e, FAIL_IO, "%s was written to or replaced since it began to serve it",
+        code = fail(e, FAIL_IO, "%s was written to or replaced while it was being placed",
                     s->file.path);
     }
     code = code ? code : hasher_take(s->owner->hasher, source_gguf(source), &list, e);

@@ -20,7 +20,7 @@ struct fault_guard {
  * walk them at any moment. */
 static struct fault_guard guards[MAX_GUARDS];
 static struct sigaction before;
-static uintptr_t page_size;
+static atomic_uintptr_t page_bytes; /* always the same; written whenever files are mapped */
 
 static void on_bus_error(int number, siginfo_t *info, void *context)
 {
@@ -31,7 +31,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
         uintptr_t end = atomic_load_explicit(&g->end, memory_order_acquire);
         if (at < start || at >= end)
             continue;
-        uintptr_t page = at & ~(page_size - 1);
+        uintptr_t page = at & ~(atomic_load_explicit(&page_bytes, memory_order_relaxed) - 1);
         atomic_store_explicit(&g->happened, true, memory_order_release);
         /* A system call and nothing else: allowed in a handler. */
         if (mmap((void *)page, end - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
@@ -44,31 +44,34 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
     (void)context;
 }
 
-/* Anyone may have put another handler in place since the last time: ours goes on top of it. */
-static void install(void)
+/* Anyone may have put another handler in place since the last time: ours goes on top of it. Returns
+ * the size of a page. */
+static uintptr_t install(void)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     struct sigaction ours = { .sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO }, now;
     sigemptyset(&ours.sa_mask);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    atomic_store_explicit(&page_bytes, page, memory_order_relaxed);
     pthread_mutex_lock(&lock);
-    page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
     if (sigaction(SIGBUS, NULL, &now) == 0 &&
         !((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_bus_error)) {
         before = now;
         sigaction(SIGBUS, &ours, NULL);
     }
     pthread_mutex_unlock(&lock);
+    return page;
 }
 
 struct fault_guard *fault_guard(const void *start, size_t size)
 {
-    install();
+    uintptr_t page = install();
     for (int i = 0; i < MAX_GUARDS; i++) {
         struct fault_guard *g = &guards[i];
         if (atomic_exchange_explicit(&g->taken, true, memory_order_acq_rel))
             continue;
         atomic_store_explicit(&g->happened, false, memory_order_relaxed);
-        uintptr_t end = ((uintptr_t)start + size + page_size - 1) & ~(page_size - 1);
+        uintptr_t end = ((uintptr_t)start + size + page - 1) & ~(page - 1);
         atomic_store_explicit(&g->end, end, memory_order_release);
         atomic_store_explicit(&g->start, (uintptr_t)start, memory_order_release);
         return g;

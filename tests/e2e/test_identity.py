@@ -13,7 +13,7 @@ import time
 
 import checkpoints
 import models
-from harness import Cluster, Failed, Skipped, expect, run_tests
+from harness import Cluster, Skipped, expect, run_tests
 
 MODEL = "wide"
 SPLIT = "4@1/4@1"
@@ -23,7 +23,7 @@ REFUSED = "is another model than the head's"
 REPORT_PROMPT = [1, 40, 50, 60]
 REPORT_LOGPROBS = {"same-header-a": [0.0, 0.0, 0.0, 0.0],
                    "same-header-b": [-1.5208, -2.8587, -1.6919, -1.1075]}
-# Fresh clusters until a draw misses one chunk of five: all hit once in fifteen thousand times.
+# Fresh clusters until a draw misses one chunk of five.
 DRAWS = 6
 # Hashing in the background and what follows from it is done well within this.
 HASH_SECONDS = 60
@@ -179,7 +179,8 @@ def one_byte_that_no_draw_found_ends_the_placement(context):
             if "serving on 2 devices" in before:
                 expect("placement ended" in log, log[-2000:])
                 return
-    raise Failed(f"{DRAWS} draws of one chunk in five all hit")
+    raise Skipped(f"in {DRAWS} clusters it was found before they served: by a draw, or since all was "
+                  "hashed before it was loaded")
 
 
 def a_difference_within_a_part_is_refused(context):
@@ -234,22 +235,35 @@ def a_file_that_changes_later_is_not_mixed_in(context):
 
 
 def the_heads_own_file_is_not_exchanged(context):
-    """The head's file is written to while it serves: a placement after that is refused, since its
-    requests began with other weights; a new start serves what is there."""
-    with context.cluster() as c:
-        folder = folder_of(c, "head", {MODEL: context.wide})
-        head = c.up("--model", MODEL, "--split", SPLIT, "--threads", "1", models=folder)
-        worker = c.join(head, "--threads", "1")
-        head.wait_model(MODEL)
-        want = answer(head)
-        second = other_file(c, context)
-        with open(folder / f"{MODEL}.gguf", "r+b") as f:
-            f.write(second.read_bytes())
-        expect(answer(head) == want, "what is served changed with the file")
-        expect(worker.stop()[0] == 0, "the worker did not end cleanly")
-        worker.start()
-        head.wait_log("was written to or replaced", AGAIN_SECONDS)
-        expect(head.log().count("serving on 2 devices") == 1, "it served mixed weights")
+    """The head's file, or a part of it, is written to while it serves: what runs goes on; a
+    placement after that is refused, since its requests began with other weights; a new start
+    serves what is there."""
+    for parts in (1, 3):
+        with context.cluster() as c:
+            folders = [c.path / "head", c.path / "worker"]
+            for f in folders:
+                f.mkdir()
+                paths = checkpoints.split(context.wide, f, MODEL, parts) if parts > 1 else [
+                    pathlib.Path(shutil.copy(context.wide, f / f"{MODEL}.gguf"))]
+            name = paths[-1].name
+            head = c.up("--model", MODEL, "--split", SPLIT, "--threads", "1", models=folders[0])
+            worker = c.join(head, "--threads", "1", models=folders[1])
+            head.wait_model(MODEL)
+            want = answer(head)
+            second = c.path / "second.gguf"
+            checkpoints.other(folders[0] / name, second, last_tensor(folders[0] / name))
+            with open(folders[0] / name, "r+b") as f:
+                f.write(second.read_bytes())
+            expect(answer(head) == want, "what is served changed with the file")
+            expect(worker.stop()[0] == 0, "the worker did not end cleanly")
+            worker.start()
+            head.wait_log("was written to or replaced", AGAIN_SECONDS)
+            expect(head.log().count("serving on 2 devices") == 1, "it served mixed weights")
+            os.replace(second, folders[1] / name)
+            expect(head.stop()[0] == 0, "the head did not end cleanly")
+            head.start()
+            head.wait_model(MODEL, AGAIN_SECONDS)
+            expect(answer(head) != want, "still the answer of the old bytes")
 
 
 def a_copy_under_another_name_is_the_same_model(context):
@@ -263,6 +277,28 @@ def a_copy_under_another_name_is_the_same_model(context):
         c.join(head, "--threads", "1", models=folder)
         head.wait_model(MODEL)
         expect(answer(head) == context.answer_alone(context.wide), "another answer")
+
+
+def of_several_files_the_heads_is_taken(context):
+    """The worker's other file differs in one chunk of five: no draw can be relied on, but the head
+    knows all of its model."""
+    with context.cluster() as c:
+        slow = context.models / "slow.gguf"
+        second = c.path / "second.gguf"
+        checkpoints.other(slow, second, "blk.8.ffn_down.weight", most=1)
+        folder = folder_of(c, "worker", {"a": second, "slow": slow})
+        head = c.up("--model", "slow", "--threads", "1")
+        head.wait_model("slow")
+        want = answer(head, "slow")
+        root(head, "slow")
+        expect(head.stop()[0] == 0, "the head did not end cleanly")
+        head.command += ["--split", "3@1/6@1"]
+        head.log_path.write_text("")
+        head.start()
+        c.join(head, "--threads", "1", models=folder)
+        head.wait_model("slow")
+        expect(answer(head, "slow") == want, "another answer than of the head alone")
+        expect("placement ended" not in head.log(), head.log()[-2000:])
 
 
 def a_list_is_made_once(context):
@@ -294,7 +330,7 @@ TESTS = [the_file_that_was_named_is_served, reported_files_give_their_own_probab
          one_byte_that_no_draw_found_ends_the_placement, a_difference_within_a_part_is_refused,
          split_files_serve_what_the_whole_one_says, a_file_that_changes_later_is_not_mixed_in,
          the_heads_own_file_is_not_exchanged, a_copy_under_another_name_is_the_same_model,
-         a_list_is_made_once]
+         of_several_files_the_heads_is_taken, a_list_is_made_once]
 
 
 def main():
