@@ -35,6 +35,7 @@ struct dialect {
      * as above. */
     int (*keep_alive)(struct answer *a, int done, int total);
     const char *stream_type; /* content type */
+    const void *own;         /* what the functions above need to know of their dialect, or NULL */
 };
 
 #endif

@@ -3,6 +3,11 @@
 
 #include "api/sse.h"
 
+static const struct openai_format *format_of(const struct answer *a)
+{
+    return a->dialect->own;
+}
+
 static json_t *usage_json(const struct answer *a)
 {
     const struct engine_usage u = answer_usage(a);
@@ -25,13 +30,14 @@ static const char *finish_text(const struct generate_end *end)
     return end->finish == FINISH_LENGTH ? "length" : "stop";
 }
 
-void openai_begin(struct answer *a, const struct openai_format *f)
+void openai_begin(struct answer *a)
 {
-    id_make(a->id, f->id_prefix);
+    id_make(a->id, format_of(a)->id_prefix);
 }
 
-int openai_event(struct answer *a, const struct chat_event *e, const struct openai_format *f)
+int openai_event(struct answer *a, const struct chat_event *e)
 {
+    const struct openai_format *f = format_of(a);
     json_t *choice = f->chunk(a, e, e->kind == CHAT_FINISH ? finish_text(e->end) : NULL);
     if (choice == NULL) {
         return 0;
@@ -45,10 +51,10 @@ int openai_event(struct answer *a, const struct chat_event *e, const struct open
     return sse_json(a->responder, chunk);
 }
 
-static void end_stream(struct answer *a, struct responder *r, const struct openai_format *f)
+static void end_stream(struct answer *a, struct responder *r)
 {
     if (a->ask.include_usage) {
-        json_t *last = envelope(a, f->chunk_object);
+        json_t *last = envelope(a, format_of(a)->chunk_object);
         json_object_set_new(last, "choices", json_array());
         json_object_set_new(last, "usage", usage_json(a));
         sse_json(r, last);
@@ -58,8 +64,9 @@ static void end_stream(struct answer *a, struct responder *r, const struct opena
 }
 
 /* The envelope with its choices last, in pieces. */
-static void end_whole(struct answer *a, struct responder *r, const struct openai_format *f)
+static void end_whole(struct answer *a, struct responder *r)
 {
+    const struct openai_format *f = format_of(a);
     struct pieces out;
     json_t *rest = envelope(a, f->object);
     json_object_set_new(rest, "usage", usage_json(a));
@@ -87,12 +94,12 @@ static void end_whole(struct answer *a, struct responder *r, const struct openai
     pieces_end(&out);
 }
 
-void openai_end(struct answer *a, struct responder *r, const struct openai_format *f)
+void openai_end(struct answer *a, struct responder *r)
 {
     if (a->ask.stream) {
-        end_stream(a, r, f);
+        end_stream(a, r);
     } else {
-        end_whole(a, r, f);
+        end_whole(a, r);
     }
 }
 

@@ -16,13 +16,19 @@ struct openai_format {
     json_t *(*chunk)(const struct answer *a, const struct chat_event *e, const char *finish);
 };
 
-/* The table's functions in terms of a format. */
-void openai_begin(struct answer *a, const struct openai_format *f);
-int openai_event(struct answer *a, const struct chat_event *e, const struct openai_format *f);
-void openai_end(struct answer *a, struct responder *r, const struct openai_format *f);
+/* The table's functions; its own is the format. */
+void openai_begin(struct answer *a);
+int openai_event(struct answer *a, const struct chat_event *e);
+void openai_end(struct answer *a, struct responder *r);
 void openai_error(struct responder *r, const struct api_problem *p, bool streaming);
 int openai_keep_alive(struct answer *a, int done, int total);
 
-#define OPENAI_STREAM_TYPE "text/event-stream; charset=utf-8"
+/* A table that reads with parse_fn and tells in format. */
+#define OPENAI_DIALECT(parse_fn, format)                                                           \
+    {                                                                                              \
+        .parse = parse_fn, .begin = openai_begin, .event = openai_event, .end = openai_end,        \
+        .error = openai_error, .keep_alive = openai_keep_alive,                                    \
+        .stream_type = "text/event-stream; charset=utf-8", .own = format                           \
+    }
 
 #endif

@@ -165,25 +165,4 @@ static int parse(struct bytes body, struct ask *ret, struct api_problem *p)
     return openai_parse(OPENAI_TEXT, body, ret, p);
 }
 
-static void begin(struct answer *a)
-{
-    openai_begin(a, &format);
-}
-
-static int event(struct answer *a, const struct chat_event *e)
-{
-    return openai_event(a, e, &format);
-}
-
-static void end(struct answer *a, struct responder *r)
-{
-    openai_end(a, r, &format);
-}
-
-const struct dialect dialect_openai_text = { .parse = parse,
-                                             .begin = begin,
-                                             .event = event,
-                                             .end = end,
-                                             .error = openai_error,
-                                             .keep_alive = openai_keep_alive,
-                                             .stream_type = OPENAI_STREAM_TYPE };
+const struct dialect dialect_openai_text = OPENAI_DIALECT(parse, &format);
