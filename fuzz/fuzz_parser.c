@@ -1,5 +1,6 @@
 /* The output parser: what a model writes, cut anywhere, gives the same parts as in one piece, and
- * nothing but white space and tags is lost. The first byte: which parser, and how the text is cut. */
+ * nothing but white space and tags is lost. The first byte: which parser, and how the text is cut.
+ */
 #include "fuzz/fuzz.h"
 
 #include "base/buffer.h"
