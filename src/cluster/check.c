@@ -168,12 +168,7 @@ static int check_sample(struct check *k, struct error *e)
     int code =
         order != NULL && selection != NULL ? 0 : fail(e, FAIL_NOMEM, "memory for a comparison");
     if (code == 0) {
-        chunks_draw(k->list, k->claims.seed, selection);
-        for (uint64_t i = 0; i < chunks_count(k->list); i++) {
-            if (chunks_selected(selection, i)) {
-                order[n++] = i;
-            }
-        }
+        n = chunks_draw(k->list, k->claims.seed, selection, order);
         atomic_fetch_add_explicit(&k->due, n * CHUNK_BYTES, memory_order_relaxed);
         code = hash(k, order, n, e);
     }

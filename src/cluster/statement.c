@@ -93,12 +93,7 @@ static int make_sample(struct statement *s, struct chunks *list, uint8_t **ret, 
                    ? 0
                    : fail(e, FAIL_NOMEM, "memory for a sample of a model");
     if (code == 0) {
-        chunks_draw(list, s->seed, selection);
-        for (uint64_t i = 0; i < chunks_count(list); i++) {
-            if (chunks_selected(selection, i)) {
-                order[n++] = i;
-            }
-        }
+        n = chunks_draw(list, s->seed, selection, order);
         code = hasher_run(
             s->owner->hasher,
             &(struct hasher_work){

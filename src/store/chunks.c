@@ -315,15 +315,18 @@ size_t chunks_selection_bytes(const struct chunks *c)
     return (size_t)(c->count / 8 + 1);
 }
 
-void chunks_draw(const struct chunks *c, uint64_t seed, uint8_t *ret)
+uint64_t chunks_draw(const struct chunks *c, uint64_t seed, uint8_t *ret, uint64_t *order)
 {
+    uint64_t drawn = 0;
     memset(ret, 0, chunks_selection_bytes(c));
     for (int i = 0; i < c->n_tensors; i++) {
         uint64_t first = c->tensors[i].first, n = c->tensors[i + 1].first - first;
         if (n > 0) {
-            chunks_select(ret, first + random_at(seed, (uint64_t)i) % n);
+            order[drawn] = first + random_at(seed, (uint64_t)i) % n;
+            chunks_select(ret, order[drawn++]);
         }
     }
+    return drawn;
 }
 
 void chunks_select_bytes(const struct chunks *c, int tensor, uint64_t offset, uint64_t size,

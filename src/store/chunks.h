@@ -62,8 +62,9 @@ static inline void chunks_select(uint8_t *selection, uint64_t chunk)
 {
     selection[chunk / 8] |= (uint8_t)(1u << chunk % 8);
 }
-/* One chunk of every tensor that has bytes, a function of the seed alone. Pure. */
-void chunks_draw(const struct chunks *c, uint64_t seed, uint8_t *ret);
+/* One chunk of every tensor that has bytes, a function of the seed alone; also as a list into order
+ * (chunks_tensors()), of which the count is returned. Pure. */
+uint64_t chunks_draw(const struct chunks *c, uint64_t seed, uint8_t *ret, uint64_t *order);
 /* Selects the chunks that bytes [offset, offset + size) of a tensor lie in; what lies outside the
  * tensor is cut off. */
 void chunks_select_bytes(const struct chunks *c, int tensor, uint64_t offset, uint64_t size,

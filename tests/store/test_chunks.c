@@ -201,12 +201,17 @@ static void one_byte_shows_where_it_is(void **state)
     int drawn = 0, missed = 0;
     for (uint64_t seed = 0; seed < 64; seed++) {
         uint8_t selection[8];
-        chunks_draw(lists[0], seed, selection);
+        uint64_t order[TENSORS];
+        assert_true(chunks_draw(lists[0], seed, selection, order) == TENSORS);
         int n = 0;
         for (uint64_t i = 0; i < chunks_count(lists[0]); i++) {
             n += chunks_selected(selection, i);
         }
         assert_int_equal(n, TENSORS);
+        for (int t = 0; t < TENSORS; t++) {
+            assert_true(chunks_selected(selection, order[t]) && order[t] >= first_chunks[t] &&
+                        order[t] < first_chunks[t + 1]);
+        }
         for (int k = 0; k < 2; k++) {
             assert_int_equal(chunks_tensor_digests(lists[k], selection, &all[k][0][0], &e), 0);
         }
@@ -358,8 +363,10 @@ static void a_list_is_made_once_and_kept(void **state)
     struct chunks *c = take(h, f->model), *same = take(h, f->model);
     assert_ptr_equal(c, same);
     hasher_defer(h, true); /* slower, and still all of it */
+    uint64_t begin = clock_now_ns();
     hasher_complete(h, c);
     wait_told(&t, 1);
+    assert_true(clock_now_ns() - begin > 300 * CLOCK_NS_PER_MS); /* of 8 chunks, 50 ms apart */
     assert_true(chunks_complete(c));
     hasher_complete(h, c); /* nothing to do */
     hasher_release(h, same);
