@@ -151,6 +151,7 @@ static int open_executor(struct service *s, struct attempt *a, struct executor *
                                        .ranks = ranks,
                                        .epoch = a->epoch,
                                        .vocab = program->vocab,
+                                       .width = rank_hidden_width(program),
                                        .max_rows = SERVICE_MAX_ROWS,
                                        .max_context = s->context,
                                        .max_sessions = SERVICE_MAX_SESSIONS,

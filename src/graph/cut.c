@@ -180,6 +180,8 @@ int program_cut(const struct program *p, int first, int end, struct arena *arena
     sort_values(c->outputs, c->n_outputs);
     if (p->logits != PROGRAM_NONE && !m.inside[p->logits])
         c->logits = PROGRAM_NONE;
+    if (p->hidden != PROGRAM_NONE && !m.inside[p->hidden])
+        c->hidden = PROGRAM_NONE;
     *ret = c;
     return 0;
 }

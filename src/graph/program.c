@@ -9,7 +9,7 @@ struct program *program_new(struct arena *arena)
         return NULL;
     p->arena = arena;
     p->n_ranks = 1;
-    p->logits = PROGRAM_NONE;
+    p->logits = p->hidden = PROGRAM_NONE;
     return p;
 }
 

@@ -229,6 +229,8 @@ struct program {
     int n_inputs, n_outputs;
     int logits; /* value, or PROGRAM_NONE when this part has no output matrix. Sharded over the
                  * vocabulary when n_ranks > 1: each rank holds [first, end) of range "vocab" */
+    int hidden; /* the value that the output matrix takes, which may be read as outputs are; whole
+                 * on every rank, or PROGRAM_NONE where this part has none */
 };
 
 /* --- building (program.c) --- */

@@ -91,6 +91,8 @@ static int finish_outputs(struct deal *d)
             return r;
         p->outputs[i] = use.in[0];
     }
+    if (p->hidden != PROGRAM_NONE && p->values[p->hidden].layout != VALUE_WHOLE)
+        p->hidden = PROGRAM_NONE;
     if (p->logits != PROGRAM_NONE && p->values[p->logits].layout == VALUE_PARTIAL)
         return fail(d->error, FAIL_UNSUPPORTED, "%s: the logits are only partial sums", p->family);
     return 0;

@@ -84,6 +84,7 @@ static int build_output(struct builder *b, int x)
     rows.in[0] = x;
     x = emit(b, rows, "wanted", m->width, axis_none());
     x = emit_norm(b, x, &m->output_norm, 0, "output_norm");
+    b->p->hidden = b->result ? PROGRAM_NONE : x;
     x = emit_matmul(b, x,
                     &(struct matrix){ .name = has_matrix(b, "output") ? "output" : "token_embd",
                                       .beside = "output",

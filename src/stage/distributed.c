@@ -21,13 +21,14 @@ struct remote {
     struct channel *channel;
     char name[NAME_TEXT];
     int vocab_first, vocab_count;
-    int rows_here; /* of the oldest step */
-    bool done;     /* with the oldest step */
+    int rows_here;   /* of the oldest step: with logits, */
+    int states_here; /* and hidden */
+    bool done;       /* with the oldest step */
 };
 
 struct flight {
     uint64_t id;
-    int n_wanted;
+    int n_wanted, n_hidden;
 };
 
 /* owner: the head's thread; `broken` and `why` by distributed_break. */
@@ -43,6 +44,8 @@ struct distributed {
     size_t capacity;
     float *logits;
     size_t logits_rows;
+    float *states;
+    size_t states_rows;
     bool failed;
     struct error failure;
     void (*on_close)(void *arg);
@@ -173,23 +176,46 @@ static int distributed_submit(struct executor *x, const struct step *s, uint64_t
             return fail(e, code, "%s", local.text);
         }
     }
-    d->flights[d->n_flights++] = (struct flight){ s->id, s->n_wanted };
+    d->flights[d->n_flights++] = (struct flight){ s->id, s->n_wanted, s->n_hidden };
     return 0;
 }
 
 /* --- collect --- */
 
-static int grow_logits(struct distributed *d, int rows, struct error *e)
+static int grow_rows(float **rows, size_t *capacity, int n, int width, struct error *e)
 {
-    if ((size_t)rows <= d->logits_rows) {
+    if ((size_t)n <= *capacity) {
         return 0;
     }
-    float *more = realloc(d->logits, (size_t)rows * (size_t)d->base.vocab * sizeof *more);
+    float *more = realloc(*rows, (size_t)n * (size_t)width * sizeof *more);
     if (more == NULL) {
-        return fail(e, FAIL_NOMEM, "memory for %d rows of logits", rows);
+        return fail(e, FAIL_NOMEM, "memory for %d rows of results", n);
     }
-    d->logits = more;
-    d->logits_rows = (size_t)rows;
+    *rows = more;
+    *capacity = (size_t)n;
+    return 0;
+}
+
+static const struct plan_stage *last_stage(const struct distributed *d)
+{
+    return &d->plan.stages[d->plan.n_stages - 1];
+}
+
+/* Hidden states come from the first rank of the last stage, before its logits. */
+static int take_states(struct distributed *d, struct remote *r, const struct wire_header *h,
+                       struct error *e)
+{
+    const struct flight *f = &d->flights[0];
+    if (r != &d->ranks[last_stage(d)->rank] || (int)h->first_row != r->states_here ||
+        h->n_rows == 0 || (int)h->n_rows > f->n_hidden - r->states_here ||
+        (int)h->n_cols != d->base.width) {
+        return fail(e, FAIL_FORMAT, "hidden states %u+%u of %u where row %d of %d is due",
+                    h->first_row, h->n_rows, h->n_cols, r->states_here, f->n_hidden);
+    }
+    size_t bytes = (size_t)h->n_cols * sizeof(float);
+    memcpy(d->states + (size_t)r->states_here * h->n_cols, d->message + WIRE_HEADER,
+           h->n_rows * bytes);
+    r->states_here += (int)h->n_rows;
     return 0;
 }
 
@@ -212,15 +238,20 @@ static int take_piece(struct distributed *d, struct remote *r, size_t size, enum
         return fail(e, FAIL_STATE, "answer to step %llu of epoch %u where step %llu is due",
                     (unsigned long long)h.step, h.epoch, (unsigned long long)f->id);
     }
-    if (h.kind == WIRE_DONE && f->n_wanted == 0) {
+    int logits = f->n_wanted - f->n_hidden;
+    if (h.kind == WIRE_STATES) {
+        return take_states(d, r, &h, e);
+    }
+    bool all_states = r != &d->ranks[last_stage(d)->rank] || r->states_here == f->n_hidden;
+    if (h.kind == WIRE_DONE && logits == 0 && all_states) {
         r->done = true;
         return 0;
     }
     if (h.kind != WIRE_LOGITS || (int)h.first_row != r->rows_here || h.n_rows == 0 ||
-        (int)h.n_rows > f->n_wanted - r->rows_here || (int)h.first_col != r->vocab_first ||
-        (int)h.n_cols != r->vocab_count) {
+        (int)h.n_rows > logits - r->rows_here || !all_states ||
+        (int)h.first_col != r->vocab_first || (int)h.n_cols != r->vocab_count) {
         return fail(e, FAIL_FORMAT, "rows %u+%u, columns %u+%u where row %d of %d is due",
-                    h.first_row, h.n_rows, h.first_col, h.n_cols, r->rows_here, f->n_wanted);
+                    h.first_row, h.n_rows, h.first_col, h.n_cols, r->rows_here, logits);
     }
     const uint8_t *from = d->message + WIRE_HEADER;
     size_t bytes = (size_t)r->vocab_count * sizeof(float);
@@ -229,7 +260,7 @@ static int take_piece(struct distributed *d, struct remote *r, size_t size, enum
         memcpy(row + r->vocab_first, from + i * bytes, bytes);
     }
     r->rows_here += (int)h.n_rows;
-    r->done = r->rows_here == f->n_wanted;
+    r->done = r->rows_here == logits;
     return 0;
 }
 
@@ -258,11 +289,13 @@ static int distributed_collect(struct executor *x, struct step_result *ret, uint
         return fail(e, FAIL_STATE, "no step is in flight");
     }
     struct error local = { 0 };
-    int code = grow_logits(d, d->flights[0].n_wanted, e);
+    const struct flight *f = &d->flights[0];
+    int code = grow_rows(&d->logits, &d->logits_rows, f->n_wanted - f->n_hidden, x->vocab, e);
+    code = code ? code : grow_rows(&d->states, &d->states_rows, f->n_hidden, x->width, e);
     if (code != 0) {
         return code;
     }
-    const struct plan_stage *last = &d->plan.stages[d->plan.n_stages - 1];
+    const struct plan_stage *last = last_stage(d);
     for (int i = 0; i < last->n_ranks; i++) {
         enum blame blame = BLAME_NONE;
         code = collect_from(d, &d->ranks[last->rank + i], deadline_ns, &blame, &local);
@@ -276,13 +309,15 @@ static int distributed_collect(struct executor *x, struct step_result *ret, uint
             return fail(e, code, "%s", local.text);
         }
     }
-    *ret = (struct step_result){ .id = d->flights[0].id,
+    *ret = (struct step_result){ .id = f->id,
                                  .logits = d->logits,
-                                 .n_wanted = d->flights[0].n_wanted };
+                                 .hidden = d->states,
+                                 .n_wanted = f->n_wanted,
+                                 .n_hidden = f->n_hidden };
     d->n_flights--;
     memmove(&d->flights[0], &d->flights[1], (size_t)d->n_flights * sizeof d->flights[0]);
     for (int i = 0; i < last->n_ranks; i++) {
-        d->ranks[last->rank + i].rows_here = 0;
+        d->ranks[last->rank + i].rows_here = d->ranks[last->rank + i].states_here = 0;
         d->ranks[last->rank + i].done = false;
     }
     return 0;
@@ -322,6 +357,7 @@ static void distributed_close(struct executor *x)
     mutex_done(&d->lock);
     free(d->message);
     free(d->logits);
+    free(d->states);
     free(d);
 }
 
@@ -361,6 +397,7 @@ int distributed_open(struct executor **ret, const struct distributed_options *o,
     }
     d->base = (struct executor){ .ops = &distributed_ops,
                                  .vocab = o->vocab,
+                                 .width = o->width,
                                  .depth = o->plan->n_stages > 1 ? o->plan->n_stages + 1 : 1,
                                  .max_rows = o->max_rows,
                                  .max_context = o->max_context,
@@ -381,7 +418,8 @@ int distributed_open(struct executor **ret, const struct distributed_options *o,
         size_t row = (size_t)to->vocab_count * sizeof(float);
         widest = row > widest ? row : widest;
     }
-    d->capacity = WIRE_HEADER + widest;
+    size_t state = (size_t)o->width * sizeof(float);
+    d->capacity = WIRE_HEADER + (state > widest ? state : widest);
     d->message = malloc(d->capacity);
     int code = d->message ? check_vocab(d, e) : fail(e, FAIL_NOMEM, "memory for a placement");
     if (code != 0) {

@@ -21,6 +21,7 @@ struct distributed_options {
     const struct distributed_rank *ranks; /* (plan->n_ranks); borrowed for the call */
     uint32_t epoch;
     int vocab;
+    int width; /* of a hidden row; 0: none are asked for */
     int max_rows;
     int max_context;
     int max_sessions; /* these three: see struct executor */

@@ -171,6 +171,7 @@ static int open_head(struct inprocess *p, struct executor **ret, struct error *e
                                        .ranks = ranks,
                                        .epoch = 1,
                                        .vocab = p->options.program->vocab,
+                                       .width = rank_hidden_width(p->options.program),
                                        .max_rows = p->options.max_rows,
                                        .max_context = p->options.max_context,
                                        .max_sessions = p->options.max_sessions,

@@ -21,6 +21,11 @@ int rank_program(const struct program *whole, const struct placement_plan *plan,
     return code;
 }
 
+int rank_hidden_width(const struct program *whole)
+{
+    return whole->hidden == PROGRAM_NONE ? 0 : whole->values[whole->hidden].width;
+}
+
 bool rank_can_truncate(const struct program *whole)
 {
     for (int i = 0; i < whole->n_states; i++) {

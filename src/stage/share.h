@@ -17,6 +17,9 @@ int rank_program(const struct program *whole, const struct placement_plan *plan,
  * state. */
 bool rank_can_truncate(const struct program *whole);
 
+/* Width of the hidden states that the model's last stage can give; 0: none. */
+int rank_hidden_width(const struct program *whole);
+
 /* First vocabulary row and count that this part's logits cover; 0, 0 without logits. */
 void rank_vocab(const struct program *part, int *first, int *count);
 

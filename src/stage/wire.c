@@ -39,7 +39,8 @@ static int wire_check(const struct wire_header *h, uint64_t payload, struct erro
         return fail(e, FAIL_FORMAT, "data message with rows %u+%u, more than %d", h->first_row,
                     h->n_rows, STEP_MAX_ROWS);
     }
-    if (h->kind == WIRE_LOGITS && payload != (uint64_t)h->n_rows * h->n_cols * sizeof(float)) {
+    if ((h->kind == WIRE_LOGITS || h->kind == WIRE_STATES) &&
+        payload != (uint64_t)h->n_rows * h->n_cols * sizeof(float)) {
         return fail(e, FAIL_FORMAT, "logits message of %llu bytes for %u rows of %u",
                     (unsigned long long)payload, h->n_rows, h->n_cols);
     }

@@ -21,9 +21,10 @@
 
 enum wire_kind {
     WIRE_HIDDEN = 1, /* the inputs of the next stage, value after value, rows contiguous */
-    WIRE_LOGITS,     /* rows [first_row, first_row + n_rows) of the wanted ones, n_cols each */
-    WIRE_DONE,       /* a step without wanted rows is done */
+    WIRE_LOGITS,     /* rows [first_row, first_row + n_rows) of those with logits, n_cols each */
+    WIRE_DONE,       /* a step without rows of logits is done */
     WIRE_ERROR,      /* text; the rank ends with it */
+    WIRE_STATES,     /* the same of rows whose hidden states are wanted: before logits and done */
     WIRE_KIND_END
 };
 

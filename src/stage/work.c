@@ -40,6 +40,7 @@ static void advance(struct work *w)
 int work_open(struct work *w, int rank, int n_ranks, struct error *e)
 {
     size_t width = 0;
+    w->first = rank == 0;
     for (int i = 0; i < w->part->n_inputs; i++) {
         width += (size_t)w->part->values[w->part->inputs[i]].width;
     }
@@ -207,44 +208,82 @@ static int send_done(struct work *w, struct error *e)
     return code;
 }
 
-/* This rank's columns of the wanted rows, in pieces. */
-static int send_logits(struct work *w, struct error *e)
+/* Columns [first_col, first_col + width) of consecutive rows of one kind, in pieces. Their place
+ * among the step's rows of that kind begins at first_row. */
+static int send_rows(struct work *w, struct wire_header h, struct backend_rows x, struct error *e)
 {
-    int first_col = 0, cols = 0;
-    struct backend_rows all;
-    int code = backend_read(w->ctx, w->part->logits, &all, e);
-    if (code != 0) {
-        return code;
-    }
-    const float *x = all.data;
-    int rows = all.rows, width = all.width;
-    rank_vocab(w->part, &first_col, &cols);
-    assert(cols == width);
-    int piece = width > 0 ? (int)(WIRE_LOGITS_PIECE / ((size_t)width * sizeof *x)) : rows;
+    size_t bytes = (size_t)x.width * sizeof *x.data;
+    int piece = bytes > 0 ? (int)(WIRE_LOGITS_PIECE / bytes) : x.rows;
     piece = piece > 0 ? piece : 1;
     uint8_t header[WIRE_HEADER];
-    for (int row = 0; row < rows; row += piece) {
-        int n = rows - row < piece ? rows - row : piece;
-        wire_encode(&(struct wire_header){ .kind = WIRE_LOGITS,
-                                           .epoch = w->epoch,
-                                           .step = w->step,
-                                           .first_row = (uint32_t)row,
-                                           .n_rows = (uint32_t)n,
-                                           .first_col = (uint32_t)first_col,
-                                           .n_cols = (uint32_t)width },
-                    header);
+    h.epoch = w->epoch;
+    h.step = w->step;
+    h.n_cols = (uint32_t)x.width;
+    for (int row = 0; row < x.rows; row += piece) {
+        int n = x.rows - row < piece ? x.rows - row : piece;
+        h.n_rows = (uint32_t)n;
+        wire_encode(&h, header);
         struct bytes parts[2] = { bytes_of(header, sizeof header),
-                                  bytes_of(x + (size_t)row * (size_t)width,
-                                           (size_t)n * (size_t)width * sizeof *x) };
-        code = channel_send(w->wires->steps, parts, 2, deadline(w), e);
+                                  bytes_of(x.data + (size_t)row * (size_t)x.width,
+                                           (size_t)n * bytes) };
+        int code = channel_send(w->wires->steps, parts, 2, deadline(w), e);
         if (code != 0) {
             w->link_failed = is_loss(code);
-            wrap(e, "logits to the head");
+            wrap(e, "results to the head");
             return code;
         }
+        h.first_row += (uint32_t)n;
         advance(w);
     }
     return 0;
+}
+
+/* The wanted rows of one kind, out of a value that has them all. */
+static int send_kind(struct work *w, const struct step *s, enum step_want want,
+                     struct backend_rows all, struct error *e)
+{
+    int first_col = 0, cols = 0, at = 0, sent = 0, code = 0;
+    enum wire_kind kind = want == STEP_WANT_HIDDEN ? WIRE_STATES : WIRE_LOGITS;
+    if (want == STEP_WANT_LOGITS) {
+        rank_vocab(w->part, &first_col, &cols);
+        assert(cols == all.width);
+    }
+    for (int i = 0; i < s->n_rows && code == 0;) {
+        int n = 0;
+        for (; i < s->n_rows && (s->wanted[i] == want || !s->wanted[i]); i++) {
+            n += s->wanted[i] == want;
+        }
+        const struct wire_header h = { .kind = kind,
+                                       .first_row = (uint32_t)sent,
+                                       .first_col = (uint32_t)first_col };
+        struct backend_rows some = all;
+        some.data += (size_t)at * (size_t)all.width;
+        some.rows = n;
+        code = send_rows(w, h, some, e);
+        at += n;
+        sent += n;
+        for (; i < s->n_rows && s->wanted[i] && s->wanted[i] != want; i++) {
+            at++;
+        }
+    }
+    return code;
+}
+
+/* What is wanted of the step's rows: hidden states from the first rank, this one's columns of the
+ * logits. */
+static int send_results(struct work *w, const struct step *s, struct error *e)
+{
+    struct backend_rows all;
+    int code = 0;
+    if (s->n_hidden > 0 && w->first) {
+        code = backend_read(w->ctx, w->part->hidden, &all, e);
+        code = code ? code : send_kind(w, s, STEP_WANT_HIDDEN, all, e);
+    }
+    if (code == 0 && s->n_wanted > s->n_hidden) {
+        code = backend_read(w->ctx, w->part->logits, &all, e);
+        code = code ? code : send_kind(w, s, STEP_WANT_LOGITS, all, e);
+    }
+    return code;
 }
 
 /* Runs the rows of a step through this part; the backend has begun it. */
@@ -264,7 +303,7 @@ static int run_rows(struct work *w, const struct step *s, struct error *e)
         code = send_hidden(w, e);
     }
     if (code == 0 && w->part->logits != PROGRAM_NONE && s->n_wanted > 0) {
-        code = send_logits(w, e);
+        code = send_results(w, s, e);
     }
     if (code != 0) {
         backend_abort(w->ctx);
@@ -279,8 +318,9 @@ static int do_step(struct work *w, const struct step *s, struct error *e)
     for (int i = 0; i < s->n_commands && code == 0; i++) {
         code = do_command(w, &s->commands[i], e);
     }
-    if (code == 0 && s->n_hidden > 0) {
-        code = fail(e, FAIL_UNSUPPORTED, "hidden states are not given by this rank");
+    if (code == 0 && s->n_hidden > 0 && w->part->logits != PROGRAM_NONE &&
+        w->part->hidden == PROGRAM_NONE) {
+        code = fail(e, FAIL_UNSUPPORTED, "this model's hidden states are nowhere whole");
     }
     if (code == 0 && s->n_rows > w->max_rows) {
         code = fail(e, FAIL_LIMIT, "step of %d rows, this rank takes %d", s->n_rows, w->max_rows);
@@ -300,7 +340,7 @@ static int do_step(struct work *w, const struct step *s, struct error *e)
                              e);
         code = code == 0 ? run_rows(w, s, e) : code;
     }
-    if (code == 0 && w->part->logits != PROGRAM_NONE && s->n_wanted == 0) {
+    if (code == 0 && w->part->logits != PROGRAM_NONE && s->n_wanted == s->n_hidden) {
         code = send_done(w, e);
     }
     return code;

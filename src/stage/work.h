@@ -28,6 +28,7 @@ struct work {
     const struct segment *segments;
     int n_segments;
     const struct rank_wires *wires;
+    bool first;           /* rank of its stage */
     struct group *reduce; /* NULL when alone in the stage */
     uint32_t epoch;
     int max_rows;

@@ -258,6 +258,8 @@ static void find_lifetimes(const struct cpu_ctx *c, int *first, int *last)
     }
     for (int i = 0; i < p->n_outputs; i++)
         last[p->outputs[i]] = c->n_phases;
+    if (p->hidden != PROGRAM_NONE)
+        last[p->hidden] = c->n_phases;
 }
 
 /* Gives each value and packed activation its place in the work memory. */
