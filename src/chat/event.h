@@ -13,7 +13,6 @@ enum chat_event_kind {
     CHAT_REASONING,
     CHAT_TOOL_BEGIN,
     CHAT_TOOL_ARGUMENTS,
-    CHAT_PROGRESS,
     CHAT_FINISH,
     CHAT_ERROR,
     CHAT_EVENT_COUNT
@@ -28,7 +27,6 @@ struct chat_event {
     struct bytes text;
     struct bytes log;               /* TEXT, REASONING: the tokens of it, see chat_log_each */
     int call;                       /* TOOL_: index of the call in the answer, from 0 */
-    int done, total;                /* PROGRESS: tokens of the prompt */
     const struct generate_end *end; /* FINISH, ERROR */
 };
 

@@ -3,7 +3,7 @@
 
 #include "chat/parser.h"
 
-static const char *const kinds = "STRBAPFE"; /* of enum chat_event_kind */
+static const char *const kinds = "STRBAFE"; /* of enum chat_event_kind */
 
 /* "R(...)T(...)": parts, those of one kind joined. */
 struct parts {
