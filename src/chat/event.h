@@ -4,9 +4,9 @@
 
 #include "chat/generate.h"
 
-/* Of one answer: START first and once; text, reasoning and tool calls in any order; FINISH or ERROR
- * last and once. How far the prompt is isn't told but asked for (chat_answers_progress): it matters
- * only where a stream has been silent for long. */
+/* Of one answer: START first and once, unless it fails before its first token; text, reasoning and
+ * tool calls in any order; FINISH or ERROR last and once. How far the prompt is isn't told but
+ * asked for (chat_answers_progress): it matters only where a stream has been silent for long. */
 enum chat_event_kind {
     CHAT_START,
     CHAT_TEXT,
