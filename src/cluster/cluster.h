@@ -26,13 +26,12 @@ struct cluster_options {
     struct event_base *base;
     const char *home; /* keys live here; made when missing */
     const char *models_dir;
-    const char *name;      /* for people; NULL: the host's name */
-    int peer_port;         /* 0: any free one */
-    bool peer_port_strict; /* fail when it is taken; else the next free one of a hundred */
-    const char *join;      /* host or host:port of a member; NULL: this device is the head */
-    const char *invite;    /* invitation text that stands for the cluster key; or NULL */
-    const char *split;     /* SPEC for every model; NULL: by memory */
-    int threads;           /* of compute; 0: all usable cores */
+    const char *name;   /* for people; NULL: the host's name */
+    int peer_port;      /* 0: any free one */
+    const char *join;   /* host or host:port of a member; NULL: this device is the head */
+    const char *invite; /* invitation text that stands for the cluster key; or NULL */
+    const char *split;  /* SPEC for every model; NULL: by memory */
+    int threads;        /* of compute; 0: all usable cores */
     const struct backend *backend; /* that computes this device's parts */
     const struct kernels *kernels;
     const char *isa; /* name of the kernels, for people */
@@ -46,9 +45,6 @@ struct cluster_options {
                        struct cluster_reply *reply);
     void *arg;
 };
-
-/* Where peers listen unless told otherwise: the port after the endpoint's. */
-#define CLUSTER_DEFAULT_PEER_PORT 8421
 
 /* Reads or makes the keys, opens the peer port and starts. FAIL_BUSY when the port is taken or
  * another device runs in the same home,

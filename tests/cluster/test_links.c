@@ -193,11 +193,13 @@ static bool member_linked(void *arg)
     return m.state == MODEL_READY;
 }
 
-static void a_request_travels_to_the_head(void **state)
+/* A head that answers requests so, and a member that knows its model. */
+static void open_answering(struct fixture *f,
+                           void (*on_request)(void *arg, const struct cluster_request *request,
+                                              struct cluster_reply *reply))
 {
-    struct fixture *f = *state;
     struct cluster_options o = options_of(f, 0);
-    o.on_request = echo;
+    o.on_request = on_request;
     o.arg = f;
     open_device(f, 0, &o);
     add_model(f);
@@ -205,6 +207,12 @@ static void a_request_travels_to_the_head(void **state)
     struct cluster_options b = options_of(f, 1);
     open_device(f, 1, &b);
     assert_true(run_until(f, member_linked, f, 10 * SECOND));
+}
+
+static void a_request_travels_to_the_head(void **state)
+{
+    struct fixture *f = *state;
+    open_answering(f, echo);
 
     struct reply_seen seen = { 0 };
     buffer_init(&seen.body, 4u << 20);
@@ -260,15 +268,7 @@ static void a_large_answer_ends_no_link(void **state)
 {
     struct fixture *f = *state;
     struct reply_seen large, small, events;
-    struct cluster_options o = options_of(f, 0);
-    o.on_request = answer_much;
-    o.arg = f;
-    open_device(f, 0, &o);
-    add_model(f);
-    copy_key(f, 0, 1);
-    struct cluster_options b = options_of(f, 1);
-    open_device(f, 1, &b);
-    assert_true(run_until(f, member_linked, f, 10 * SECOND));
+    open_answering(f, answer_much);
     start_request(f, "/large", &large);
     start_request(f, "/small", &small);
     assert_true(run_until(f, reply_over, &small, 10 * SECOND));
@@ -294,15 +294,7 @@ static void a_head_goes_while_bodies_travel(void **state)
     enum { REQUESTS = 9, BODY = 8 << 20 };
     struct fixture *f = *state;
     struct reply_seen seen[REQUESTS];
-    struct cluster_options o = options_of(f, 0);
-    o.on_request = echo;
-    o.arg = f;
-    open_device(f, 0, &o);
-    add_model(f);
-    copy_key(f, 0, 1);
-    struct cluster_options b = options_of(f, 1);
-    open_device(f, 1, &b);
-    assert_true(run_until(f, member_linked, f, 10 * SECOND));
+    open_answering(f, echo);
     char *body = calloc(1, BODY);
     struct cluster_request q = { "POST", "/v1/x", bytes_of(body, BODY) };
     for (int i = 0; i < REQUESTS; i++) {
@@ -336,15 +328,7 @@ static void one_request_too_many_is_refused(void **state)
 {
     enum { MOST = STREAM_MAX_OF_PEER };
     struct fixture *f = *state;
-    struct cluster_options o = options_of(f, 0);
-    o.on_request = hold;
-    o.arg = f;
-    open_device(f, 0, &o);
-    add_model(f);
-    copy_key(f, 0, 1);
-    struct cluster_options b = options_of(f, 1);
-    open_device(f, 1, &b);
-    assert_true(run_until(f, member_linked, f, 10 * SECOND));
+    open_answering(f, hold);
     struct reply_seen *seen = calloc(MOST + 1, sizeof *seen);
     struct cluster_request q = { "POST", "/v1/x", bytes_text("x") };
     for (int i = 0; i <= MOST; i++) {
