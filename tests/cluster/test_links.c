@@ -403,6 +403,27 @@ static void a_claim_makes_no_head(void **state)
     assert_true(run_until(f, model_seen, f, 10 * SECOND));
 }
 
+static bool third_sees_the_model(void *arg)
+{
+    const struct fixture *f = arg;
+    return cluster_model_count(f->devices[2].cluster) > 0;
+}
+
+/* Who joins at a member that is not the head is led to it, and follows it. */
+static void a_member_leads_to_the_head(void **state)
+{
+    struct fixture *f = *state;
+    open_devices(f, NULL, 2, false);
+    assert_true(run_until(f, model_seen, f, 10 * SECOND));
+    copy_key(f, 0, 2);
+    char member[64];
+    snprintf(member, sizeof member, "127.0.0.1:%d", cluster_peer_port(f->devices[1].cluster));
+    struct cluster_options o = options_of(f, 2);
+    o.join = member;
+    open_device(f, 2, &o);
+    assert_true(run_until(f, third_sees_the_model, f, 10 * SECOND));
+}
+
 /* --- strangers --- */
 
 #define STRANGERS 200
@@ -489,6 +510,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(one_request_too_many_is_refused, devices_set_up,
                                         devices_tear_down),
         cmocka_unit_test_setup_teardown(a_claim_makes_no_head, devices_set_up, devices_tear_down),
+        cmocka_unit_test_setup_teardown(a_member_leads_to_the_head, devices_set_up,
+                                        devices_tear_down),
         cmocka_unit_test_setup_teardown(silent_connections_keep_nobody_out, devices_set_up,
                                         devices_tear_down),
         cmocka_unit_test_setup_teardown(no_descriptor_is_no_busy_loop, devices_set_up,
