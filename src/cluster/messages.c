@@ -41,8 +41,7 @@ const int cluster_n_messages = ARRAY_LEN(cluster_messages);
 static int awaits(void *arg, struct peer *from, const struct channel_purpose *p,
                   size_t *max_message, struct error *e)
 {
-    *max_message = 0;
-    return part_expects(arg, peer_id(from), p->subject, p->epoch, p->index, e);
+    return part_expects(arg, peer_id(from), p, max_message, e);
 }
 
 static void came(void *arg, const struct channel_purpose *p, struct channel *channel)

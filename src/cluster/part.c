@@ -400,7 +400,7 @@ enum peer_verdict on_connect(void *arg, struct peer *from, const void *fields, s
     struct part *p = part_find(c, id->placement, (uint32_t)id->epoch);
     for (int i = 0; p != NULL && i < p->n_links; i++) {
         const struct wire_link *l = &p->links[i];
-        if (l->from != p->order.rank) {
+        if (l->from != p->order.rank || p->rank == NULL) {
             continue;
         }
         struct peer *to = peers_add(c->peers, p->order.devices[l->to], p->order.addresses[l->to]);
@@ -411,7 +411,7 @@ enum peer_verdict on_connect(void *arg, struct peer *from, const void *fields, s
             return PEER_DONE;
         }
         peer_channel_open(to, &(struct channel_purpose){ id->placement, (uint32_t)id->epoch, i },
-                          0);
+                          rank_max_message(p->rank, l));
     }
     (void)from;
     (void)e;
@@ -439,18 +439,23 @@ void part_channel(struct cluster *c, int64_t placement, uint32_t epoch, int link
     }
 }
 
-int part_expects(struct cluster *c, const char *from, int64_t placement, uint32_t epoch, int link,
-                 struct error *e)
+int part_expects(struct cluster *c, const char *from, const struct channel_purpose *purpose,
+                 size_t *max_message, struct error *e)
 {
-    const struct part *p = part_find(c, placement, epoch);
+    const struct part *p = part_find(c, purpose->subject, purpose->epoch);
+    int link = purpose->index;
     if (p == NULL || link < 0 || link >= p->n_links) {
         return fail(e, FAIL_NOT_FOUND, "no part of placement %lld, epoch %u here",
-                    (long long)placement, epoch);
+                    (long long)purpose->subject, purpose->epoch);
     }
     const struct wire_link *l = &p->links[link];
     if (l->to != p->order.rank || strcmp(part_order_device(&p->order, l->from), from) != 0) {
         return fail(e, FAIL_AUTH, "channel %d of the placement is between other devices", link);
     }
+    if (p->rank == NULL) {
+        return fail(e, FAIL_STATE, "the part is not loaded yet");
+    }
+    *max_message = rank_max_message(p->rank, l);
     return 0;
 }
 

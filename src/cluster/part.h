@@ -24,10 +24,10 @@ bool part_opened(struct cluster *c, const struct channel_purpose *purpose, struc
                  const struct error *error);
 
 /* For a ticket request: this device has the accepting end of that link, the device with id `from`
- * has the other.
- * FAIL_NOT_FOUND, FAIL_AUTH. */
-int part_expects(struct cluster *c, const char *from, int64_t placement, uint32_t epoch, int link,
-                 struct error *e);
+ * has the other. *max_message becomes the link's largest message.
+ * FAIL_NOT_FOUND, FAIL_AUTH, FAIL_STATE before the model's file is open. */
+int part_expects(struct cluster *c, const char *from, const struct channel_purpose *purpose,
+                 size_t *max_message, struct error *e);
 
 /* Names of a report's transports: a new array of texts. */
 json_t *part_transports(unsigned transports);

@@ -115,12 +115,17 @@ static void wire_rank(struct service *s, struct attempt *a, int rank)
     }
     if (d == NULL || link == a->n_links) {
         service_not_wired(s, a->epoch, rank, "its device is not known any more");
-    } else if (!d->self) {
-        peer_channel_open(d->peer, &(struct channel_purpose){ s->id, a->epoch, link }, 0);
+        return;
+    }
+    size_t most =
+        wire_max_message(&a->links[link], WIRE_HEAD, service_program(s), SERVICE_MAX_ROWS);
+    if (!d->self) {
+        peer_channel_open(d->peer, &(struct channel_purpose){ s->id, a->epoch, link }, most);
     } else {
         struct channel *mine = NULL, *theirs = NULL;
         struct error e = { 0 };
-        if (memory_pair(&mine, &theirs, NULL, &e) != 0) {
+        if (memory_pair(&mine, &theirs, &(struct memory_options){ .channel.max_message = most },
+                        &e) != 0) {
             service_not_wired(s, a->epoch, rank, e.text);
             return;
         }

@@ -115,6 +115,11 @@ int rank_attach(struct rank *r, const struct wire_link *link, struct channel *ch
     return 0;
 }
 
+size_t rank_max_message(const struct rank *r, const struct wire_link *link)
+{
+    return wire_max_message(link, r->options.rank, r->part, r->options.max_rows);
+}
+
 static void close_channels(struct rank *r)
 {
     struct channel *list[2 * PLAN_MAX_RANKS + 2];

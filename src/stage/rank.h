@@ -55,6 +55,9 @@ int rank_open(struct rank **ret, const struct rank_options *options, struct erro
 int rank_attach(struct rank *r, const struct wire_link *link, struct channel *channel,
                 struct error *e);
 
+/* The largest message of one of this rank's channels, the same at its other end. */
+size_t rank_max_message(const struct rank *r, const struct wire_link *link);
+
 /* Asks the rank to end soon: also in the middle of loading, waiting or a step. Any thread. */
 void rank_stop(struct rank *r);
 

@@ -2,7 +2,6 @@
 #include "stage/wire.h"
 
 #include "base/cursor.h"
-#include "engine/step.h"
 
 #include <assert.h>
 
@@ -112,6 +111,50 @@ int wire_links(const struct placement_plan *plan, struct wire_link ret[static WI
     }
     assert(n <= WIRE_MAX_LINKS);
     return n;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Elements of a row of all these values. */
+static size_t widths(const struct program *p, const int *values, int n)
+{
+    size_t sum = 0;
+    for (int i = 0; i < n; i++) {
+        sum += (size_t)p->values[values[i]].width;
+    }
+    return sum;
+}
+
+/* Elements of a row in the widest exchange: the list of instructions is the same on every rank of a
+ * stage. */
+static size_t widest_exchange(const struct program *p)
+{
+    size_t widest = 0;
+    for (int i = 0; i < p->n_instrs; i++) {
+        if (p->instrs[i].op == OP_ALL_REDUCE) {
+            widest = larger(widest, (size_t)p->values[p->instrs[i].out].width);
+        }
+    }
+    return widest;
+}
+
+size_t wire_max_message(const struct wire_link *link, int end, const struct program *part,
+                        int max_rows)
+{
+    size_t rows = (size_t)max_rows * sizeof(float);
+    if (link->kind == LINK_GROUP) {
+        return widest_exchange(part) * rows;
+    }
+    if (link->kind == LINK_HIDDEN) {
+        return WIRE_HEADER + rows * (link->to == end
+                                         ? widths(part, part->inputs, part->n_inputs)
+                                         : widths(part, part->outputs, part->n_outputs));
+    }
+    size_t row = larger((size_t)part->vocab, (size_t)part->width) * sizeof(float);
+    return larger(WIRE_STEP_BYTES, WIRE_HEADER + larger(WIRE_LOGITS_PIECE, row));
 }
 
 const char *link_kind_name(enum link_kind kind)

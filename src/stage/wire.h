@@ -6,6 +6,8 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "engine/step.h"
+#include "graph/program.h"
 #include "plan/split.h"
 
 #include <stdbool.h>
@@ -18,6 +20,9 @@
 #define WIRE_LOGITS_PIECE (1u << 20)
 /* Longest text of an error message. */
 #define WIRE_ERROR_TEXT 480
+/* The most that an encoded step takes: see step_encode. */
+#define WIRE_STEP_BYTES                                                                            \
+    (64 + STEP_MAX_COMMANDS * 16 + STEP_MAX_RUNS * 12 + (size_t)STEP_MAX_ROWS * 5 + 64)
 
 enum wire_kind {
     WIRE_HIDDEN = 1, /* the inputs of the next stage, value after value, rows contiguous */
@@ -69,6 +74,14 @@ int wire_links(const struct placement_plan *plan, struct wire_link ret[static WI
 
 /* The rank of the stage before from which `rank` reads its inputs, or WIRE_HEAD in stage 0. */
 int wire_source(const struct placement_plan *plan, int rank);
+
+/* Bytes of the largest message of a link, the same at both ends.
+ *
+ * end       this end: a rank of the link, or WIRE_HEAD
+ * part      what that rank computes; at the head the whole model
+ * max_rows  of one step */
+size_t wire_max_message(const struct wire_link *link, int end, const struct program *part,
+                        int max_rows);
 
 /* "steps", "hidden", "group". */
 const char *link_kind_name(enum link_kind kind);

@@ -17,9 +17,6 @@
 #define LINGER_NS 1000000000u
 /* The head reads errors at once, or it is gone. */
 #define ERROR_TIMEOUT_NS 500000000u
-/* The most that an encoded step takes: see step_encode. */
-#define STEP_BYTES                                                                                 \
-    (64 + STEP_MAX_COMMANDS * 16 + STEP_MAX_RUNS * 12 + (size_t)STEP_MAX_ROWS * 5 + 64)
 
 static uint64_t deadline(const struct work *w)
 {
@@ -45,7 +42,7 @@ int work_open(struct work *w, int rank, int n_ranks, struct error *e)
         width += (size_t)w->part->values[w->part->inputs[i]].width;
     }
     w->capacity = WIRE_HEADER + width * (size_t)w->max_rows * sizeof(float);
-    w->capacity = w->capacity > STEP_BYTES ? w->capacity : STEP_BYTES;
+    w->capacity = w->capacity > WIRE_STEP_BYTES ? w->capacity : WIRE_STEP_BYTES;
     w->message = malloc(w->capacity);
     w->runs = calloc(STEP_MAX_RUNS, sizeof *w->runs);
     w->parts = calloc((size_t)w->part->n_outputs + 1, sizeof *w->parts);

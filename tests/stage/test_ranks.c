@@ -5,6 +5,8 @@
 #include "base/random.h"
 #include "stage/distributed.h"
 #include "stage/inprocess.h"
+#include "stage/share.h"
+#include "stage/wire.h"
 #include "os/clock.h"
 #include "os/process.h"
 #include "os/thread.h"
@@ -157,6 +159,67 @@ static void every_split_gives_the_same_bits(void **state)
         assert_int_equal(hash, first);
         x->ops->close(x);
     }
+    arena_done(&arena);
+}
+
+struct sized {
+    struct placement_plan plan;
+    const struct program *whole;
+    size_t of[LINK_KIND_COUNT]; /* the largest message, as found last */
+};
+
+static size_t largest_at(const struct sized *z, const struct wire_link *l, int end)
+{
+    struct arena arena = { 0 };
+    struct program *part = NULL;
+    size_t size = 0;
+    if (end == WIRE_HEAD) {
+        return wire_max_message(l, end, z->whole, MAX_ROWS);
+    }
+    assert_int_equal(rank_program(z->whole, &z->plan, end, &arena, &part, NULL), 0);
+    size = wire_max_message(l, end, part, MAX_ROWS);
+    arena_done(&arena);
+    return size;
+}
+
+/* Channels that take what the plan says and nothing larger. */
+static int sized_pair(void *arg, int from, int to, struct channel **a, struct channel **b,
+                      struct error *e)
+{
+    struct sized *z = arg;
+    struct wire_link links[WIRE_MAX_LINKS];
+    int i = 0, n = wire_links(&z->plan, links);
+    while (i < n && (links[i].from != from || links[i].to != to)) {
+        i++;
+    }
+    assert_true(i < n);
+    size_t most = largest_at(z, &links[i], from);
+    assert_int_equal(largest_at(z, &links[i], to), most);
+    z->of[links[i].kind] = most;
+    return memory_pair(a, b, &(struct memory_options){ .channel.max_message = most }, e);
+}
+
+static void a_channel_takes_what_its_link_carries(void **state)
+{
+    static const char *const specs[] = { "1", "2@1/3@1/1@1", "1:1/1:1", "3:1/1/1:1:2" };
+    struct arena arena = { 0 };
+    struct sized z = { .whole = fake_program(&arena) };
+    for (size_t i = 0; i < ARRAY_LEN(specs); i++) {
+        int rows = 0;
+        assert_int_equal(split_parse(specs[i], FAKE_LAYERS, &z.plan, NULL), 0);
+        struct executor *x = open_with(specs[i], z.whole, sized_pair, &z);
+        run_script(x, &rows);
+        x->ops->close(x);
+    }
+    size_t row = (size_t)z.whole->width * sizeof(float);
+    assert_int_equal(z.of[LINK_HIDDEN], WIRE_HEADER + MAX_ROWS * row);
+    assert_int_equal(z.of[LINK_GROUP], MAX_ROWS * row);
+    assert_int_equal(z.of[LINK_STEPS], WIRE_HEADER + WIRE_LOGITS_PIECE);
+    /* One row of a large vocabulary is a message of its own. */
+    struct program large = { .vocab = 300000, .width = 4096 };
+    assert_int_equal(
+        wire_max_message(&(struct wire_link){ LINK_STEPS, WIRE_HEAD, 0 }, 0, &large, MAX_ROWS),
+        WIRE_HEADER + 300000 * sizeof(float));
     arena_done(&arena);
 }
 
@@ -417,6 +480,7 @@ int main(void)
     process_ignore_broken_pipes(); /* the attacker writes to sockets that its victims closed */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_split_gives_the_same_bits),
+        cmocka_unit_test(a_channel_takes_what_its_link_carries),
         cmocka_unit_test(a_failing_rank_is_named),
         cmocka_unit_test(a_dying_channel_ends_the_placement),
         cmocka_unit_test(delays_change_nothing),
