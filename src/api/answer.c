@@ -197,6 +197,18 @@ static void keep(struct answer *a, const struct chat_event *e)
     }
 }
 
+static bool wants_log(const struct answer *a)
+{
+    return a->n_choices == 1 && a->responder->ops->log != NULL;
+}
+
+/* The seed goes with every piece. */
+static void tell_log(struct answer *a, struct responder_log *more)
+{
+    more->seed = a->seed;
+    a->responder->ops->log(a->responder, more);
+}
+
 static void on_event(void *arg, const struct chat_event *e)
 {
     struct answer *a = arg;
@@ -205,6 +217,10 @@ static void on_event(void *arg, const struct chat_event *e)
         c->end = *e->end;
     }
     if (a->responder == NULL) {
+        return;
+    }
+    if (e->kind == CHAT_SAMPLED) {
+        tell_log(a, &(struct responder_log){ .ids = e->ids, .n_ids = e->n_ids });
         return;
     }
     if (e->kind == CHAT_START) {
@@ -372,6 +388,10 @@ static int start_engine(struct answer *a, const struct api_model *model, struct 
             evutil_secure_rng_get_bytes(&starts[i].seed, sizeof starts[i].seed);
         }
     }
+    a->seed = starts[0].seed;
+    if (wants_log(a)) {
+        tell_log(a, &(struct responder_log){ .prompt = starts[0].ids, .n_prompt = starts[0].n });
+    }
     int code = chat_answers_start(&a->answers,
                                   &(struct chat_answers_options){
                                       .engine = model->engine,
@@ -379,6 +399,7 @@ static int start_engine(struct answer *a, const struct api_model *model, struct 
                                       .request = q,
                                       .starts = starts,
                                       .n = a->n_choices,
+                                      .want_ids = wants_log(a),
                                       .on_ready = on_events,
                                       .arg = a,
                                   },

@@ -52,6 +52,7 @@ struct answer {
     bool begun;             /* a stream's head is out */
     uint64_t logprob_bytes; /* counted in the API's */
     struct chat_answers *answers;
+    uint64_t seed; /* of the first choice */
     int n_choices;
     struct choice *choices; /* (n_choices), owned */
 };

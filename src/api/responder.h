@@ -15,6 +15,15 @@ struct api_request {
 
 struct responder;
 
+/* What an answer is made of: with it another device can go on where this one stopped. */
+struct responder_log {
+    const int32_t *prompt; /* (n_prompt) ids */
+    int n_prompt;
+    const int32_t *ids; /* (n_ids) sampled, in order */
+    int n_ids;
+    uint64_t seed;
+};
+
 struct responder_ops {
     /* First, once. stream: pieces go out as they are written; otherwise the whole answer at end.
      * headers: more header lines, each with CR LF, or NULL; a peer link may drop them. */
@@ -26,6 +35,10 @@ struct responder_ops {
     /* Last, once, also after a close; r is gone then. Without begin before it the connection is
      * closed without an answer. */
     void (*end)(struct responder *r);
+    /* Beside the bytes, of a request with one answer: the prompt once and before anything is
+     * sampled, then ids as they come, before what is written of them. NULL where nobody keeps it.
+     */
+    void (*log)(struct responder *r, const struct responder_log *more);
 };
 
 /* Embedded at the start of each implementation. owner: the event loop's thread. */

@@ -10,6 +10,8 @@
 #include "chat/parser.h"
 #include "os/thread.h"
 
+/* Ids of one answer that nobody has taken yet: more than a context has. */
+#define MAX_IDS (4u << 20)
 /* Parts of one answer that nobody has taken yet. */
 #define MAX_MARKS (1u << 20)
 
@@ -21,7 +23,8 @@ struct mark {
 };
 
 struct inbox {
-    struct buffer marks, text, log; /* marks: struct mark, one behind the other */
+    struct buffer marks, text, log,
+        ids; /* marks: struct mark, one behind the other; ids: int32_t */
 };
 
 struct answer {
@@ -88,6 +91,15 @@ static void on_text(void *arg, struct bytes text, const struct generate_token *t
     mutex_unlock(&a->all->lock);
 }
 
+/* Wakes nobody: the text that it belongs to, or the end, does. */
+static void on_sampled(void *arg, int32_t id)
+{
+    struct answer *a = arg;
+    mutex_lock(&a->all->lock);
+    buffer_append(&a->in.ids, bytes_of(&id, sizeof id));
+    mutex_unlock(&a->all->lock);
+}
+
 static void on_progress(void *arg, int done, int total)
 {
     struct answer *a = arg;
@@ -116,6 +128,7 @@ static void inbox_init(struct inbox *b)
     buffer_init(&b->marks, MAX_MARKS * sizeof(struct mark));
     buffer_init(&b->text, CHAT_MAX_TEXT);
     buffer_init(&b->log, CHAT_MAX_TEXT);
+    buffer_init(&b->ids, MAX_IDS * sizeof(int32_t));
 }
 
 static void inbox_clear(struct inbox *b)
@@ -123,6 +136,7 @@ static void inbox_clear(struct inbox *b)
     buffer_clear(&b->marks);
     buffer_clear(&b->text);
     buffer_clear(&b->log);
+    buffer_clear(&b->ids);
 }
 
 static void inbox_done(struct inbox *b)
@@ -130,6 +144,7 @@ static void inbox_done(struct inbox *b)
     buffer_done(&b->marks);
     buffer_done(&b->text);
     buffer_done(&b->log);
+    buffer_done(&b->ids);
 }
 
 static int start_engine(struct answer *a, const struct chat_answers_options *o,
@@ -157,6 +172,7 @@ static int start_engine(struct answer *a, const struct chat_answers_options *o,
                                   .want_tokens = o->request->want_logprobs,
                                   .on_text = on_text,
                                   .on_progress = on_progress,
+                                  .on_sampled = o->want_ids ? on_sampled : NULL,
                                   .on_end = on_end,
                                   .arg = a,
                               },
@@ -249,6 +265,19 @@ static void tell_parts(struct answer *a, struct chat_event *event,
     event->text = event->log = (struct bytes){ 0 };
 }
 
+static void tell_ids(struct answer *a, struct chat_event *event,
+                     void (*each)(void *arg, const struct chat_event *), void *arg)
+{
+    event->n_ids = (int)(a->out.ids.size / sizeof *event->ids);
+    if (event->n_ids > 0) {
+        event->kind = CHAT_SAMPLED;
+        event->ids = (const int32_t *)(const void *)a->out.ids.data;
+        each(arg, event);
+    }
+    event->ids = NULL;
+    event->n_ids = 0;
+}
+
 /* Tells the end, once: the engine's, or that an answer is more than anybody can take. */
 static void tell_end(struct answer *a, struct chat_event *event, struct generate_end *end,
                      bool failed, void (*each)(void *arg, const struct chat_event *), void *arg)
@@ -276,7 +305,11 @@ static void drain_one(struct answer *a, int index,
     mutex_unlock(&a->all->lock);
     a->over = ends;
     a->all->running -= ends;
-    bool failed = a->out.marks.failed || a->out.text.failed || a->out.log.failed;
+    bool failed =
+        a->out.marks.failed || a->out.text.failed || a->out.log.failed || a->out.ids.failed;
+    if (!a->told) {
+        tell_ids(a, &event, each, arg);
+    }
     /* What fails before its first token never began: its client gets a proper status. */
     if (!a->begun && (a->out.marks.size > 0 || (ends && is_whole(&end)))) {
         a->begun = true;

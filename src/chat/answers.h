@@ -26,6 +26,7 @@ struct chat_answers_options {
     const struct chat_request *request; /* borrowed for the call */
     const struct chat_start *starts;    /* (n) borrowed for the call */
     int n;
+    bool want_ids; /* SAMPLED is told */
     /* Events have come. Any thread, also before start has returned; must only take note. */
     void (*on_ready)(void *arg);
     void *arg;

@@ -5,7 +5,8 @@
 #include "chat/generate.h"
 
 /* Of one answer: START first and once, unless it fails before its first token; text, reasoning and
- * tool calls in any order; FINISH or ERROR last and once. How far the prompt is isn't told but
+ * tool calls in any order; FINISH or ERROR last and once. SAMPLED, where it is wanted,
+ * comes before the text of its tokens, and before START too. How far the prompt is isn't told but
  * asked for (chat_answers_progress): it matters only where a stream has been silent for long. */
 enum chat_event_kind {
     CHAT_START,
@@ -13,6 +14,7 @@ enum chat_event_kind {
     CHAT_REASONING,
     CHAT_TOOL_BEGIN,
     CHAT_TOOL_ARGUMENTS,
+    CHAT_SAMPLED,
     CHAT_FINISH,
     CHAT_ERROR,
     CHAT_EVENT_COUNT
@@ -25,8 +27,10 @@ struct chat_event {
     /* START: the prompt that is to stand before the answer. TEXT, REASONING, TOOL_ARGUMENTS: more
      * of it, valid UTF-8. TOOL_BEGIN: the tool's name. */
     struct bytes text;
-    struct bytes log;               /* TEXT, REASONING: the tokens of it, see chat_log_each */
-    int call;                       /* TOOL_: index of the call in the answer, from 0 */
+    struct bytes log;   /* TEXT, REASONING: the tokens of it, see chat_log_each */
+    int call;           /* TOOL_: index of the call in the answer, from 0 */
+    const int32_t *ids; /* SAMPLED: (n_ids) what the answer goes on with */
+    int n_ids;
     const struct generate_end *end; /* FINISH, ERROR */
 };
 

@@ -111,6 +111,9 @@ static int take_clean(struct generate *g)
 static enum engine_verdict on_token(void *arg, const struct engine_token *t)
 {
     struct generate *g = arg;
+    if (g->request.on_sampled != NULL) {
+        g->request.on_sampled(g->request.arg, t->id);
+    }
     if (t->is_eog) {
         return ENGINE_CONTINUE;
     }

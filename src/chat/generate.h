@@ -40,6 +40,8 @@ struct generate_request {
     void (*on_text)(void *arg, struct bytes text, const struct generate_token *tokens,
                     int n_tokens);
     void (*on_progress)(void *arg, int done, int total); /* may be NULL */
+    /* Each id that was sampled, also without text, no later than its text; may be NULL. */
+    void (*on_sampled)(void *arg, int32_t id);
     void (*on_end)(void *arg, const struct generate_end *end);
     void *arg;
 };

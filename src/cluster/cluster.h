@@ -99,6 +99,9 @@ struct cluster_request {
 void cluster_reply_begin(struct cluster_reply *r, int status, const char *content_type);
 int cluster_reply_write(struct cluster_reply *r, struct bytes data);
 void cluster_reply_end(struct cluster_reply *r);
+/* See peer_reply_log. */
+struct stream_log;
+int cluster_reply_log(struct cluster_reply *r, const struct stream_log *more);
 /* closed(arg) is called once if the client or its device goes away before end; end is still due. */
 void cluster_reply_on_close(struct cluster_reply *r, void (*closed)(void *arg), void *arg);
 
@@ -115,6 +118,8 @@ struct cluster_sink {
 struct cluster_forward;
 int cluster_forward(struct cluster *c, const struct cluster_request *request,
                     const struct cluster_sink *sink, struct cluster_forward **ret, struct error *e);
+/* What came of the answer so far, see peer_ask_log. */
+bool cluster_forward_log(const struct cluster_forward *f, struct stream_log *ret, uint64_t *bytes);
 /* The client is gone: the head stops the work; nothing of the sink is called any more. */
 void cluster_forward_cancel(struct cluster_forward *f);
 

@@ -36,6 +36,11 @@ void cluster_reply_end(struct cluster_reply *r)
     peer_reply_end(peer_side(r));
 }
 
+int cluster_reply_log(struct cluster_reply *r, const struct stream_log *more)
+{
+    return peer_reply_log(peer_side(r), more);
+}
+
 void cluster_reply_on_close(struct cluster_reply *r, void (*closed)(void *arg), void *arg)
 {
     peer_reply_on_close(peer_side(r), closed, arg);
@@ -56,6 +61,11 @@ int cluster_forward(struct cluster *c, const struct cluster_request *request,
         *ret = (struct cluster_forward *)f;
     }
     return code;
+}
+
+bool cluster_forward_log(const struct cluster_forward *f, struct stream_log *ret, uint64_t *bytes)
+{
+    return peer_ask_log((const struct peer_ask *)f, ret, bytes);
 }
 
 void cluster_forward_cancel(struct cluster_forward *f)

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "peer/stream.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -36,7 +38,18 @@ static void reply_end(struct responder *r)
     free(r);
 }
 
-static const struct responder_ops reply_ops = { reply_begin, reply_write, reply_end };
+/* What can't be told doesn't end the answer: its device finds the log cut. */
+static void reply_log(struct responder *r, const struct responder_log *more)
+{
+    cluster_reply_log(((struct peer_responder *)r)->reply,
+                      &(struct stream_log){ .prompt = more->prompt,
+                                            .n_prompt = more->n_prompt,
+                                            .ids = more->ids,
+                                            .n_ids = more->n_ids,
+                                            .seed = more->seed });
+}
+
+static const struct responder_ops reply_ops = { reply_begin, reply_write, reply_end, reply_log };
 
 static void reply_closed(void *arg)
 {

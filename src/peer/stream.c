@@ -422,7 +422,7 @@ bool peer_ask_log(const struct peer_ask *f, struct stream_log *ret, uint64_t *by
                                 .n_ids = (int)s->sampled.n,
                                 .seed = s->seed };
     *bytes = s->bytes;
-    return !s->lost_ids;
+    return !s->lost_ids && s->prompt.n > 0;
 }
 
 /* The link is open. */

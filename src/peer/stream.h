@@ -76,8 +76,8 @@ struct peer_ask;
 int peer_ask(struct peer *to, const struct peer_request *request, const struct peer_sink *sink,
              struct peer_ask **ret, struct error *e);
 /* What came of the reply so far: what it is made of, and how many bytes the sink was given.
- * Borrowed until the next turn of the loop. False when the log is not whole: the request can't be
- * gone on with. */
+ * Borrowed until the next turn of the loop. False when the log is not whole, or there is none (a
+ * request with several answers has none): the request can't be gone on with. */
 bool peer_ask_log(const struct peer_ask *f, struct stream_log *ret, uint64_t *bytes);
 /* The client is gone: the peer stops the work; nothing of the sink is called any more. */
 void peer_ask_cancel(struct peer_ask *f);

@@ -54,7 +54,7 @@ static void on_event(void *arg, const struct chat_event *e)
 {
     struct told *t = arg;
     struct buffer *to = &t->of[e->answer];
-    static const char kinds[CHAT_EVENT_COUNT] = "STRBAFE";
+    static const char kinds[CHAT_EVENT_COUNT] = "STRBAIFE";
     char kind[2] = { kinds[e->kind], '\0' };
     /* Text may come in several pieces: what is one text stays one. */
     if (e->kind != CHAT_TEXT || to->size == 0 || memchr(to->data, 'T', to->size) == NULL)
