@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "peer/stream.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -100,7 +101,6 @@ void cluster_reply_begin(struct cluster_reply *r, int status, const char *conten
 int cluster_reply_write(struct cluster_reply *r, struct bytes data);
 void cluster_reply_end(struct cluster_reply *r);
 /* See peer_reply_log. */
-struct stream_log;
 int cluster_reply_log(struct cluster_reply *r, const struct stream_log *more);
 /* closed(arg) is called once if the client or its device goes away before end; end is still due. */
 void cluster_reply_on_close(struct cluster_reply *r, void (*closed)(void *arg), void *arg);

@@ -3,8 +3,6 @@
 
 #include <stdlib.h>
 
-#include "peer/stream.h"
-
 #include <stdio.h>
 #include <string.h>
 
