@@ -189,7 +189,7 @@ static void read_pattern(struct reading *r, int period, bool required, int *loca
         key_layers(k, suffix, 0, 1, n, local);
         return;
     }
-    period = key_int(k, suffix, required ? KEY_REQUIRED : period, 0, PROGRAM_MAX_LAYERS);
+    period = key_int(k, suffix, required ? KEY_REQUIRED : period, 0, INT32_MAX);
     for (int i = 0; i < n; i++)
         local[i] = period == 0 || i % period < period - 1;
 }
@@ -201,6 +201,10 @@ void read_windows(struct reading *r, int period, bool required)
     int window = key_int(k, "attention.sliding_window", required ? KEY_REQUIRED : 0,
                          required ? 1 : 0, INT32_MAX);
     int *local = reading_ok(r) ? arena_array(r->arena, int, m->n_layers) : NULL;
+    /* Relatives of Gemma 3 without windows say so by leaving the key out. */
+    if (period && !key_find(k, "attention.sliding_window"))
+        key_note(k, "key %s.attention.sliding_window is missing: every layer sees everything",
+                 k->family);
     if (!window || !local)
         return;
     for (int i = 0; i < m->n_layers; i++)

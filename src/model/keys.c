@@ -1,6 +1,7 @@
 /* See keys.h. */
 #include "model/keys.h"
 
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -70,8 +71,8 @@ double key_float(struct keys *k, const char *suffix, double missing)
         return 0;
     key_name(k, suffix, key);
     k->result = gguf_get_float(k->g, key, missing, &value, k->error);
-    if (!k->result && !isfinite(value))
-        key_refuse(k, suffix, FAIL_FORMAT, "it is not a finite number");
+    if (!k->result && !(fabs(value) <= (double)FLT_MAX))
+        key_refuse(k, suffix, FAIL_FORMAT, "it is not a finite number of 32 bits");
     return k->result ? 0 : value;
 }
 
@@ -84,7 +85,7 @@ double key_float_published(struct keys *k, const char *suffix, double published)
         key_refuse(k, suffix, FAIL_FORMAT, "it is missing, and models of this family differ in it");
     else if (!key_find(k, suffix))
         key_note(k, "key %s is missing: %g stands in, as the family publishes it", key, published);
-    else if (!(value > 0))
+    else if (!((float)value > 0))
         key_refuse(k, suffix, FAIL_FORMAT, "it is not above 0");
     return k->result ? 0 : value;
 }

@@ -25,7 +25,7 @@ const struct gguf_value *key_find(const struct keys *k, const char *suffix);
 
 /* An integer in [low, high], or `missing`. 0 after a failure. */
 int key_int(struct keys *k, const char *suffix, int64_t missing, int64_t low, int64_t high);
-/* A finite number, or `missing`. */
+/* A number that f32 holds, or `missing`. */
 double key_float(struct keys *k, const char *suffix, double missing);
 /* As key_float for what every file of a family should say: that `published`, the family's own
  * value, stands in is noted; a published value of 0 means that there is none, and the file is

@@ -9,14 +9,25 @@ static float yarn_magnitude(double factor)
     return factor > 1 ? (float)(0.1 * log(factor) + 1.0) : 1.0f;
 }
 
+/* Rotations over the original context, from which a frequency is kept or stretched. */
+static float yarn_beta(struct keys *k, const char *suffix, double missing)
+{
+    float beta = (float)key_float(k, suffix, missing);
+    if (!(beta > 0))
+        key_refuse(k, suffix, FAIL_FORMAT, "it is not above 0");
+    return beta;
+}
+
 static void read_yarn(struct reading *r, struct rope *rope)
 {
     struct keys *k = &r->keys;
     rope->scaling = ROPE_SCALING_YARN;
     int original = key_int(k, "rope.scaling.original_context_length", 0, 0, INT32_MAX);
     rope->original_context = (float)(original ? original : r->recipe->context);
-    rope->yarn_beta_fast = (float)key_float(k, "rope.scaling.yarn_beta_fast", 32.0);
-    rope->yarn_beta_slow = (float)key_float(k, "rope.scaling.yarn_beta_slow", 1.0);
+    rope->yarn_beta_fast = yarn_beta(k, "rope.scaling.yarn_beta_fast", 32.0);
+    rope->yarn_beta_slow = yarn_beta(k, "rope.scaling.yarn_beta_slow", 1.0);
+    if (!(rope->base > 1))
+        key_refuse(k, "rope.freq_base", FAIL_FORMAT, "YaRN needs one above 1");
     rope->magnitude *= yarn_magnitude((double)rope->factor);
 }
 

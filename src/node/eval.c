@@ -8,6 +8,7 @@
 #include "model/model.h"
 #include "os/clock.h"
 #include "os/cpu.h"
+#include "os/log.h"
 #include "plan/split.h"
 #include "stage/inprocess.h"
 #include "stage/source.h"
@@ -116,6 +117,8 @@ int eval_open(struct eval **ret, const struct eval_options *o, int max_tokens, s
     if (r || (r = source_open(&v->source, o->model, e)) || (r = make_program(v, e)) ||
         (r = make_plan(v, &plan, e)) || (r = choose_kernels(o->isa, plan.n_ranks, kernels, e)))
         goto out;
+    if (*source_notes(v->source))
+        log_warn("node", "%s: %s", o->model, source_notes(v->source));
     struct inprocess_options in = { .backend = &backend_cpu,
                                     .program = v->program,
                                     .source = source_weights(v->source),

@@ -17,6 +17,7 @@ enum edit_kind {
     EDIT_DROP,   /* the key or tensor `name` */
     EDIT_U32,    /* sets a key */
     EDIT_F32,    /* sets a key */
+    EDIT_F64,    /* sets a key */
     EDIT_BOOL,   /* sets a key */
     EDIT_TEXT,   /* sets a key */
     EDIT_ARRAY,  /* sets a key to an array of n i32 */
@@ -48,6 +49,10 @@ struct edit {
 #define SET_F32(name, value)                                                                       \
     {                                                                                              \
         EDIT_F32, name, value, NULL, NULL, 0                                                       \
+    }
+#define SET_F64(name, value)                                                                       \
+    {                                                                                              \
+        EDIT_F64, name, value, NULL, NULL, 0                                                       \
     }
 #define SET_BOOL(name, value)                                                                      \
     {                                                                                              \
@@ -119,6 +124,9 @@ static inline void set_key(struct gguf_writer *w, const struct edit *d)
         gguf_writer_u32(w, d->name, (uint32_t)d->number);
     if (d->kind == EDIT_F32)
         gguf_writer_f32(w, d->name, (float)d->number);
+    if (d->kind == EDIT_F64)
+        gguf_writer_value(w, &(struct gguf_value){
+                                 .key = bytes_text(d->name), .type = GGUF_F64, .f = d->number });
     if (d->kind == EDIT_BOOL)
         gguf_writer_bool(w, d->name, d->number != 0);
     if (d->kind == EDIT_TEXT)

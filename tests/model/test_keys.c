@@ -245,6 +245,8 @@ static void windows_follow_a_pattern_in_three_spellings(void **state)
     assert_differ("gemma3", number);
     assert_differ("gemma3", number1);
     assert_refused("gemma3", few, FAIL_FORMAT, pattern);
+    const struct edit far[] = { SET_U32(pattern, 1000000), { 0 } };
+    assert_same("gemma3", far, number0);
 }
 
 static void a_window_of_lfm2_is_every_attention_layers(void **state)
@@ -295,6 +297,64 @@ static void published_values_stand_in_for_missing_ones(void **state)
     wide_close(&w);
     assert_int_equal(notes.size, 0);
     buffer_done(&notes);
+}
+
+/* What a Gemma 3 without windows leaves out is said too: it may have been lost. */
+static void a_window_that_is_missing_is_said(void **state)
+{
+    (void)state;
+    static const char window[] = "gemma3.attention.sliding_window";
+    const struct edit missing[] = { DROP(window), { 0 } };
+    const struct edit none[] = { SET_U32(window, 0), { 0 } };
+    struct wide w;
+    struct error e = { 0 };
+    struct buffer notes;
+    assert_same("gemma3", missing, none);
+    buffer_init(&notes, 4096);
+    assert_int_equal(edited_build(&w, golden("gemma3"), missing, &notes, &e), 0);
+    wide_close(&w);
+    assert_non_null(strstr(buffer_cstr(&notes), "gemma3.attention.sliding_window is missing"));
+    buffer_clear(&notes);
+    assert_int_equal(edited_build(&w, golden("gemma3"), none, &notes, &e), 0);
+    wide_close(&w);
+    assert_int_equal(notes.size, 0);
+    buffer_done(&notes);
+}
+
+/* Doubles count as the f32 that they are; numbers that would make every logit NaN, or another
+ * model's, are refused by name. */
+static void numbers_out_of_range_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model, *key;
+        double value;
+        const char *why;
+    } cases[] = {
+        { "llama", "llama.rope.freq_base", 1e300, "not a finite number" },
+        { "llama", "llama.rope.freq_base", 1e-300, "not above 0" },
+        { "llama", "llama.rope.freq_base", -1e4, "not above 0" },
+        { "llama", "llama.attention.layer_norm_rms_epsilon", 1e300, "not a finite number" },
+        { "llama", "llama.attention.layer_norm_rms_epsilon", 1e-300, "not above 0" },
+        { "llama", "llama.attention.layer_norm_rms_epsilon", NAN, "not a finite number" },
+        { "llama", "llama.rope.scaling.factor", 1e39, "not a finite number" },
+        { "llama", "llama.rope.scaling.factor", INFINITY, "not a finite number" },
+        { "llama-yarn", "llama.rope.scaling.yarn_beta_fast", 0, "not above 0" },
+        { "llama-yarn", "llama.rope.scaling.yarn_beta_slow", -1, "not above 0" },
+        { "llama-yarn", "llama.rope.freq_base", 1, "above 1" },
+        { "gemma3", "gemma3.final_logit_softcapping", -30, "below 0" },
+        { "gemma3", "gemma3.rope.freq_base_swa", 1e-300, "not above 0" },
+        { "gemma4", "gemma4.final_logit_softcapping", 1e300, "not a finite number" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        const struct edit bad[] = { SET_F64(cases[i].key, cases[i].value), { 0 } };
+        assert_refused(cases[i].model, bad, FAIL_FORMAT, cases[i].key);
+        assert_refused(cases[i].model, bad, FAIL_FORMAT, cases[i].why);
+    }
+    const struct edit narrow[] = { SET_F32("llama.rope.scaling.factor", 2.5), { 0 } };
+    const struct edit wide[] = { SET_F64("llama.rope.scaling.factor", 2.5), { 0 } };
+    assert_same("llama", narrow, wide);
+    assert_differ("llama", wide);
 }
 
 static void a_missing_epsilon_is_the_familys_or_refused(void **state)
@@ -521,6 +581,8 @@ int main(void)
         cmocka_unit_test(windows_follow_a_pattern_in_three_spellings),
         cmocka_unit_test(a_window_of_lfm2_is_every_attention_layers),
         cmocka_unit_test(published_values_stand_in_for_missing_ones),
+        cmocka_unit_test(a_window_that_is_missing_is_said),
+        cmocka_unit_test(numbers_out_of_range_are_refused),
         cmocka_unit_test(a_missing_epsilon_is_the_familys_or_refused),
         cmocka_unit_test(gemma3_of_62_layers_scales_by_width),
         cmocka_unit_test(the_report_of_62_layers_is_right),

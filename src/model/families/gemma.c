@@ -11,12 +11,15 @@
 
 static void read_gemma(struct reading *r, bool windows_required)
 {
+    static const char cap[] = "final_logit_softcapping";
     read_decoder(r, &(struct decoder_traits){ .act = ACT_GELU });
     read_windows(r, PERIOD, windows_required);
     read_qk_norms(r);
     read_post_norms(r);
     r->recipe->embedding_scale = sqrtf((float)r->recipe->width);
-    r->recipe->logit_softcap = (float)key_float(&r->keys, "final_logit_softcapping", 0.0);
+    r->recipe->logit_softcap = (float)key_float(&r->keys, cap, 0.0);
+    if (r->recipe->logit_softcap < 0)
+        key_refuse(&r->keys, cap, FAIL_FORMAT, "it is below 0");
 }
 
 void read_gemma3(struct reading *r)
