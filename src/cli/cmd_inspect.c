@@ -94,6 +94,10 @@ static void print_overview(const struct inspection *i)
         print_out("vocabulary       %" PRId64 " tokens\n", s->vocab);
     if (s->context)
         print_out("native context   %" PRId64 " tokens\n", s->context);
+    if (s->refused[0])
+        print_out("not served       %s\n", s->refused);
+    if (s->notes[0])
+        print_out("note             %s\n", s->notes);
     print_out("\nquantization     tensors       parameters            bytes   bits a weight\n");
     for (int t = 0; t < QUANT_COUNT; t++) {
         const struct model_type_total *n = &s->types[t];
@@ -315,6 +319,8 @@ static int show_json(const struct inspection *i, struct error *e)
                   json_object_set_new(all, "native_context", json_integer(s->context)) |
                   json_object_set_new(all, "experts", json_integer(s->experts)) |
                   json_object_set_new(all, "experts_used", json_integer(s->experts_used)) |
+                  json_object_set_new(all, "refused", print_json_string(bytes_text(s->refused))) |
+                  json_object_set_new(all, "notes", print_json_string(bytes_text(s->notes))) |
                   json_object_set_new(all, "quantization", json_types(s)) |
                   json_object_set_new(all, "kv_cache", json_kv(s)) |
                   json_object_set_new(all, "memory", json_memory(i)) |

@@ -2,6 +2,7 @@
 #include "model/summary.h"
 
 #include "base/attributes.h"
+#include "base/buffer.h"
 #include "model/model.h"
 
 #include <inttypes.h>
@@ -158,13 +159,19 @@ static int64_t vocabulary(struct reader *k)
     return number(k, "vocab_size", 0, 0, MAX_SIZE);
 }
 
-/* What the states of the model's program keep; false when it makes none. */
+/* What the states of the model's program keep; false when it makes none, and why. */
 static bool add_program(const struct gguf *g, struct model_summary *s)
 {
     struct arena arena = { 0 };
-    struct error ignored = { 0 };
+    struct error why = { 0 };
+    struct buffer notes;
     struct program *p;
-    bool built = s->layers > 0 && model_build(g, NULL, &arena, &p, &ignored) == 0;
+    buffer_init(&notes, sizeof(s->notes));
+    const struct model_options options = { .notes = &notes };
+    bool built = s->layers > 0 && model_build(g, &options, &arena, &p, &why) == 0;
+    snprintf(s->refused, sizeof(s->refused), "%s", built ? "" : why.text);
+    snprintf(s->notes, sizeof(s->notes), "%s", buffer_cstr(&notes));
+    buffer_done(&notes);
     for (int i = 0; built && i < p->n_states; i++) {
         const struct state *state = &p->states[i];
         uint64_t token = state_token_numbers(state);

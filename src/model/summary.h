@@ -37,6 +37,9 @@ struct model_summary {
     int64_t window;      /* tokens; 0 without sliding layers */
     bool latent;         /* the KV cache holds MLA's compressed latent */
     uint64_t state;      /* a sequence, all stateful layers */
+
+    char refused[ERROR_TEXT]; /* why the model can't be served; empty when it can */
+    char notes[ERROR_TEXT];   /* what stands in for what the file lacks, parted by "; " */
 };
 
 /* Bytes needed to run one sequence of `context` tokens. */

@@ -79,6 +79,8 @@ static void prints_json(void **state)
     json_t *native = json_array_get(json_object_get(j, "memory"), 0);
     assert_int_equal(json_integer_value(json_object_get(native, "context")), 1024);
     assert_int_equal(json_integer_value(json_object_get(native, "kv")), 1024 * 256);
+    assert_string_equal(json_string_value(json_object_get(j, "refused")), "");
+    assert_string_equal(json_string_value(json_object_get(j, "notes")), "");
     json_decref(j);
     buffer_done(&out);
 }

@@ -1,5 +1,5 @@
 /* The calculator of memory. */
-#include "tests/wide.h"
+#include "tests/model/edited.h"
 
 #include "model/summary.h"
 #include "os/env.h"
@@ -83,10 +83,42 @@ static void real_models(void **state)
     }
 }
 
+static void summarize_edited(const char *model, const struct edit *edits, struct model_summary *ret)
+{
+    struct buffer file;
+    struct gguf *g;
+    struct error e = { 0 };
+    edited_file(&file, golden(model), edits);
+    if (gguf_open_bytes(&g, buffer_bytes(&file), &e) || model_summarize(g, ret, &e))
+        fail_test("%s: %s", model, e.text);
+    gguf_close(g);
+    buffer_done(&file);
+}
+
+/* Whether a file can be served, and what stands in for what it lacks, is known before it is
+ * loaded. */
+static void what_loading_would_say_is_said(void **state)
+{
+    (void)state;
+    struct model_summary s;
+    summarize_edited("llama", NULL, &s);
+    assert_string_equal(s.refused, "");
+    assert_string_equal(s.notes, "");
+    const struct edit more[] = { ADD_TENSOR("blk.1.attn_sinks", 1, 4), { 0 } };
+    summarize_edited("llama", more, &s);
+    assert_non_null(strstr(s.refused, "tensor blk.1.attn_sinks is not one"));
+    assert_string_equal(s.notes, "");
+    const struct edit less[] = { DROP("qwen3.rope.freq_base"), { 0 } };
+    summarize_edited("qwen3", less, &s);
+    assert_string_equal(s.refused, "");
+    assert_non_null(strstr(s.notes, "qwen3.rope.freq_base is missing: 10000 stands in"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_by_hand),
+        cmocka_unit_test(what_loading_would_say_is_said),
         cmocka_unit_test(real_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
