@@ -23,8 +23,7 @@ static bool equal_nocase(struct bytes a, struct bytes b)
     return true;
 }
 
-/* The host of an authority, its port taken off; empty when the port is none. */
-static struct bytes host_of(struct bytes authority)
+struct bytes allow_host_of(struct bytes authority)
 {
     struct bytes host = authority, port = { 0 };
     for (size_t i = authority.size; i > 0 && authority.data[i - 1] != ']'; i--) {
@@ -55,7 +54,7 @@ static size_t after_scheme(struct bytes origin)
 
 bool allow_is_loopback(struct bytes authority)
 {
-    struct bytes host = host_of(authority);
+    struct bytes host = allow_host_of(authority);
     if (equal_nocase(host, bytes_text("localhost")) || equal_nocase(host, bytes_text("[::1]"))) {
         return true;
     }
@@ -72,7 +71,7 @@ bool allow_is_loopback(struct bytes authority)
 
 bool allow_host(const struct allow *a, struct bytes authority)
 {
-    struct bytes host = host_of(authority);
+    struct bytes host = allow_host_of(authority);
     if (allow_is_loopback(authority)) {
         return true;
     }
@@ -134,8 +133,7 @@ int allow_check_origin(const char *text, struct error *e)
 int allow_check_host(const char *text, struct error *e)
 {
     struct bytes host = bytes_text(text);
-    if (is_plain(host) && strpbrk(text, "/@") == NULL &&
-        (host_of(host).size == host.size || host.data[0] == '[')) {
+    if (is_plain(host) && strpbrk(text, "/@") == NULL && allow_host_of(host).size == host.size) {
         return 0;
     }
     return fail(e, FAIL_ARG, "'%.100s' is no host: a name or an address, without a port", text);

@@ -32,6 +32,10 @@ int allow_check_host(const char *text, struct error *e);
  * port. */
 bool allow_is_loopback(struct bytes authority);
 
+/* The host of an authority ("name:1", "[::1]:1"), its port taken off; empty when the port is none.
+ * Borrowed. */
+struct bytes allow_host_of(struct bytes authority);
+
 /* A Host header; an Origin header, whole ("http://localhost:3000"). */
 bool allow_host(const struct allow *a, struct bytes authority);
 bool allow_origin(const struct allow *a, struct bytes origin);

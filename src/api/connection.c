@@ -402,10 +402,11 @@ static bool is_allowed(struct connection *c)
         h->origin.size > 0 && h->origin.size < sizeof c->origin && allow_origin(allow, h->origin);
     char text[400];
     if (h->host.size > 0 && !allow_host(allow, h->host)) {
+        struct bytes name = allow_host_of(h->host); /* the option takes no port */
         snprintf(text, sizeof text,
-                 "The Host header doesn't name this machine; use 127.0.0.1 or localhost, or start "
-                 "with: shoal up --allow-host %.*s",
-                 (int)(h->host.size < 200 ? h->host.size : 200), (const char *)h->host.data);
+                 "The Host header doesn't name this machine; use 127.0.0.1 or localhost%s%.*s",
+                 name.size > 0 ? ", or start with: shoal up --allow-host " : "",
+                 (int)(name.size < 200 ? name.size : 200), (const char *)name.data);
         refuse(c, 403, text);
     } else if (h->origin.size > 0 && !origin) {
         snprintf(text, sizeof text,

@@ -62,7 +62,9 @@ static void paths_are_taken_as_meant(void **state)
         { "GET /v1/v1/models", "/v1 twice" },
         { "GET /", "the API's base URL ends with /v1" },
         { "GET /v1/", "the API's base URL ends with /v1" },
-        { "GET http://evil.example/v1/models", "--allow-host evil.example" },
+        { "GET http://evil.example/v1/models", "--allow-host evil.example\"" },
+        { "GET http://evil.example:8420/v1/models", "--allow-host evil.example\"" },
+        { "GET http://[fe80::1]:8420/v1/models", "--allow-host [fe80::1]\"" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct client c;

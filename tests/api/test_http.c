@@ -226,7 +226,7 @@ static void others_are_allowed_by_name(void **state)
     }
     assert_int_equal(allow_check_host("host.docker.internal", NULL), 0);
     assert_int_equal(allow_check_host("[fe80::1]", NULL), 0);
-    const char *const no_hosts[] = { "a:80", "http://a", "a/b", "" };
+    const char *const no_hosts[] = { "a:80", "[fe80::1]:80", "http://a", "a/b", "" };
     for (size_t i = 0; i < sizeof no_hosts / sizeof no_hosts[0]; i++) {
         assert_int_equal(allow_check_host(no_hosts[i], NULL), FAIL_ARG);
     }
