@@ -11,7 +11,18 @@
 #define TEXT_MAX ((size_t)4096)
 
 /* What a value is, by the word that stands for it in the help. */
-enum value { VALUE_NONE, VALUE_OTHER, VALUE_FOLDER, VALUE_FILE, VALUE_MODEL, VALUE_COUNT };
+enum value {
+    VALUE_NONE,
+    VALUE_OTHER,
+    VALUE_FOLDER,
+    VALUE_FILE,
+    VALUE_MODEL, /* a file or a name */
+    VALUE_NAME,  /* of a model of the models folder */
+    VALUE_SHELL,
+    VALUE_COUNT
+};
+
+#define SHELLS "bash zsh fish"
 
 static enum value value_of(const struct option_row *r)
 {
@@ -20,7 +31,8 @@ static enum value value_of(const struct option_row *r)
         enum value of_option, of_argument;
     } words[] = { { "DIR", VALUE_FOLDER, VALUE_FOLDER }, { "FILE", VALUE_FILE, VALUE_FILE },
                   { "OUT", VALUE_FILE, VALUE_FILE },     { "SPEC", VALUE_OTHER, VALUE_FILE },
-                  { "MODEL", VALUE_MODEL, VALUE_MODEL }, { "NAME", VALUE_OTHER, VALUE_MODEL } };
+                  { "MODEL", VALUE_MODEL, VALUE_MODEL }, { "NAME", VALUE_OTHER, VALUE_NAME },
+                  { "SHELL", VALUE_OTHER, VALUE_SHELL } };
     bool argument = r->kind == OPTION_KIND_ARGUMENT;
     const char *word = argument ? r->name : r->value;
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
@@ -56,7 +68,9 @@ static const char *bash_reply(enum value value)
         [VALUE_OTHER] = "return",
         [VALUE_FOLDER] = "_shoal_files -d; return",
         [VALUE_FILE] = "_shoal_files -f; return",
-        [VALUE_MODEL] = "_shoal_models; return",
+        [VALUE_MODEL] = "_shoal_files -f; _shoal_names; return",
+        [VALUE_NAME] = "_shoal_names; return",
+        [VALUE_SHELL] = "COMPREPLY=($(compgen -W '" SHELLS "' -- \"$cur\")); return",
     };
     return replies[value];
 }
@@ -88,7 +102,7 @@ static void print_bash(void)
         "# Completions of shoal for bash, made by: shoal completions bash\n"
         "_shoal_files() {\n    local IFS=$'\\n'\n    compopt -o filenames 2>/dev/null\n"
         "    COMPREPLY=($(compgen \"$1\" -- \"$cur\"))\n}\n"
-        "_shoal_models() {\n    _shoal_files -f\n    local IFS=$'\\n'\n"
+        "_shoal_names() {\n    local IFS=$'\\n'\n"
         "    COMPREPLY+=($(compgen -W \"$(shoal list --names 2>/dev/null)\" -- \"$cur\"))\n}\n"
         "_shoal_commands() {\n    COMPREPLY=($(compgen -W '");
     commands_describe(put_name, NULL);
@@ -107,10 +121,11 @@ static void print_bash(void)
 
 static const char *zsh_action(enum value value)
 {
-    static const char *const actions[VALUE_COUNT] = { [VALUE_OTHER] = " ",
-                                                      [VALUE_FOLDER] = "_files -/",
-                                                      [VALUE_FILE] = "_files",
-                                                      [VALUE_MODEL] = "_shoal_models" };
+    static const char *const actions[VALUE_COUNT] = {
+        [VALUE_OTHER] = " ",           [VALUE_FOLDER] = "_files -/",
+        [VALUE_FILE] = "_files",       [VALUE_MODEL] = "_shoal_models",
+        [VALUE_NAME] = "_shoal_names", [VALUE_SHELL] = "(" SHELLS ")"
+    };
     return actions[value];
 }
 
@@ -151,9 +166,9 @@ static void put_zsh(void *arg, const char *name, const char *help, const struct 
 static void print_zsh(void)
 {
     print_out("#compdef shoal\n# Completions of shoal for zsh, made by: shoal completions zsh\n"
-              "_shoal_models() {\n    local -a names\n"
+              "_shoal_names() {\n    local -a names\n"
               "    names=(${(f)\"$(shoal list --names 2>/dev/null)\"})\n"
-              "    compadd -a names\n    _files\n}\n"
+              "    compadd -a names\n}\n_shoal_models() {\n    _shoal_names\n    _files\n}\n"
               "_shoal_commands() {\n    local -a commands\n    commands=(\n");
     commands_describe(put_zsh_name, NULL);
     print_out("    )\n    _describe command commands\n}\n"
@@ -178,6 +193,19 @@ static const char *fish_values(enum value value)
     return values[value];
 }
 
+/* The same of an argument; without a text there is nothing to offer. */
+static const char *fish_arguments(enum value value)
+{
+    static const char *const arguments[VALUE_COUNT] = {
+        [VALUE_FOLDER] = " -F",
+        [VALUE_FILE] = " -F",
+        [VALUE_MODEL] = " -F -a '(shoal list --names 2>/dev/null)'",
+        [VALUE_NAME] = " -a '(shoal list --names 2>/dev/null)'",
+        [VALUE_SHELL] = " -a '" SHELLS "'",
+    };
+    return arguments[value];
+}
+
 static void put_fish(void *arg, const char *name, const char *help, const struct option_set *set)
 {
     (void)arg;
@@ -187,18 +215,15 @@ static void put_fish(void *arg, const char *name, const char *help, const struct
     for (size_t i = 0; i < set->n_rows; i++) {
         const struct option_row *r = &set->rows[i];
         bool argument = r->kind == OPTION_KIND_ARGUMENT;
-        if (argument && value_of(r) < VALUE_FOLDER)
+        const char *values = argument ? fish_arguments(value_of(r)) : fish_values(value_of(r));
+        if (!values)
             continue;
         print_out("complete -c shoal -n '__fish_seen_subcommand_from %s'", name);
         if (!argument)
             print_out(" -l %s -d '", r->name);
         if (!argument)
             put_quoted(r->help, "\\");
-        print_out("%s%s\n", argument ? "" : "'",
-                  argument && value_of(r) == VALUE_MODEL
-                      ? " -F -a '(shoal list --names 2>/dev/null)'"
-                  : argument ? " -F"
-                             : fish_values(value_of(r)));
+        print_out("%s%s\n", argument ? "" : "'", values);
     }
 }
 

@@ -10,9 +10,10 @@
 
 #define MAX_STATUS ((size_t)16 << 20)
 #define MAX_NAME ((size_t)4096)
-/* At least as wide as most names are. */
-#define NAME_COLUMNS 18
+/* "device" */
+#define NAME_COLUMNS 6
 #define MIB 1048576.0
+#define SIZE_COLUMNS 8
 
 static const char *text(const json_t *o, const char *key)
 {
@@ -54,24 +55,43 @@ static int name_width(const json_t *devices)
     return (int)width;
 }
 
+/* "92.1 MiB", "1023 MiB": three or four digits, so that a line fits 80 columns. */
+static void print_size(double bytes)
+{
+    static const char *const units[] = { "MiB", "GiB", "TiB" };
+    double value = bytes / MIB;
+    size_t unit = 0;
+    char size[32];
+    while (value >= 1023.5 && unit + 1 < ARRAY_LEN(units)) {
+        value /= 1024;
+        unit++;
+    }
+    int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+    snprintf(size, sizeof size, "%.*f %s", decimals, value, units[unit]);
+    print_out(" %*s", SIZE_COLUMNS, size);
+}
+
 static void print_devices(const json_t *devices)
 {
     int width = name_width(devices);
     size_t i;
     json_t *d;
-    print_out("%-*s %-10s %-7s %-9s %11s %11s %11s  %s\n", width, "device", "id", "state", "isa",
-              "weights", "KV cache", "usable", "address");
+    print_styled(PRINT_OUT, PRINT_BOLD, "%-*s %-8s %-5s %-7s %*s %*s %*s %s\n", width, "device",
+                 "id", "state", "isa", SIZE_COLUMNS, "weights", SIZE_COLUMNS, "KV cache",
+                 SIZE_COLUMNS, "usable", "address");
     json_array_foreach(devices, i, d)
     {
         struct buffer name;
         bool alive = flag(d, "alive");
         buffer_init(&name, MAX_NAME);
         put_name(&name, d);
-        print_out("%-*s %-10.8s ", width, buffer_cstr(&name), text(d, "id"));
-        print_styled(PRINT_OUT, alive ? PRINT_GOOD : PRINT_BAD, "%-7s", alive ? "alive" : "lost");
-        print_out(" %-9s %7.1f MiB %7.1f MiB %7.0f MiB  %s\n", text(d, "isa"),
-                  number(d, "weight_bytes") / MIB, number(d, "state_bytes") / MIB,
-                  number(d, "usable_bytes") / MIB, text(d, "address"));
+        print_out("%-*s %-8.8s ", width, buffer_cstr(&name), text(d, "id"));
+        print_styled(PRINT_OUT, alive ? PRINT_GOOD : PRINT_BAD, "%-5s", alive ? "alive" : "lost");
+        print_out(" %-7s", text(d, "isa"));
+        print_size(number(d, "weight_bytes"));
+        print_size(number(d, "state_bytes"));
+        print_size(number(d, "usable_bytes"));
+        print_out(" %s\n", text(d, "address"));
         buffer_done(&name);
     }
 }

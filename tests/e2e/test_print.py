@@ -51,7 +51,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         devices = [{"name": HOSTILE_LINES, "id": HOSTILE, "isa": HOSTILE, "address": HOSTILE_LINES,
-                    "alive": True, "weight_bytes": 1, "head": True}]
+                    "alive": True, "weight_bytes": 1, "head": True},
+                   {"name": "kelp", "id": "1fb8460a99", "isa": "avx512", "alive": True,
+                    "address": "192.168.1.20:8421", "weight_bytes": 1 << 30,
+                    "state_bytes": 29464985, "usable_bytes": 1023.4 * (1 << 20)}]
         rank = {"name": HOSTILE_LINES, "share": 1, "transports": [HOSTILE]}
         models = [{"id": HOSTILE, "state": HOSTILE, "why": HOSTILE_LINES, "split": HOSTILE,
                    "stages": [{"first_layer": 0, "end_layer": 1, "ranks": [rank]}]}]
@@ -226,6 +229,36 @@ def json_means_the_same(w):
     expect(json.loads(r.stdout)["devices"][0]["name"] == HOSTILE_LINES, f"{r.stdout!r}")
 
 
+def a_device_is_one_short_line(w):
+    r = subprocess.run([w.shoal, "status", "--url", w.url], capture_output=True, text=True,
+                       env=w.environment(), timeout=WAIT_SECONDS, check=True)
+    kelp = next(line for line in r.stdout.split("\n") if line.startswith("kelp "))
+    expect(kelp.split(" ", 1)[1].strip() == "1fb8460a alive avx512  1.00 GiB 28.1 MiB 1023 MiB "
+           "192.168.1.20:8421", f"{kelp!r}")
+
+
+def completions_offer_what_an_argument_takes(w):
+    """rm takes names only, run a file too, completions a shell."""
+    script = w.folder / "completions.bash"
+    script.write_bytes(subprocess.run([w.shoal, "completions", "bash"], capture_output=True,
+                                      check=True).stdout)
+    folder = w.folder / "completions"
+    folder.mkdir()
+    (folder / "a file").touch()
+    (folder / "shoal").write_text("#!/bin/sh\necho 'my model'; echo other\n")
+    (folder / "shoal").chmod(0o755)
+    for words, offered in ((["rm", ""], ["my model", "other"]), (["rm", "my"], ["my model"]),
+                           (["run", ""], ["a file", "my model", "other", "shoal"]),
+                           (["completions", ""], ["bash", "fish", "zsh"]),
+                           (["help", "vers"], ["version"]), (["list", "--na"], ["--names"])):
+        shell = (". \"$1\"; shift; COMP_WORDS=(shoal \"$@\"); COMP_CWORD=$#; _shoal; "
+                 "printf '%s\\n' \"${COMPREPLY[@]}\"")
+        r = subprocess.run(["bash", "-c", shell, "bash", str(script), *words], capture_output=True,
+                           text=True, cwd=folder, timeout=WAIT_SECONDS,
+                           env={**w.environment(), "PATH": f"{folder}:{os.environ['PATH']}"})
+        expect(sorted(r.stdout.split("\n")[:-1]) == offered, f"{words}: {r}")
+
+
 def has_styles_at_a_terminal_only(w):
     command = [w.shoal, "status", "--url", w.url]
     expect(b"\x1b[32malive" in at_terminal(command, w.environment()), "no colour")
@@ -255,7 +288,8 @@ def a_full_disk_is_an_error(w):
 
 
 TESTS = [every_command_is_walked, prints_nothing_hostile_at_a_terminal,
-         prints_nothing_hostile_into_a_pipe, json_means_the_same, has_styles_at_a_terminal_only,
+         prints_nothing_hostile_into_a_pipe, json_means_the_same, a_device_is_one_short_line,
+         completions_offer_what_an_argument_takes, has_styles_at_a_terminal_only,
          a_full_disk_is_an_error]
 
 if __name__ == "__main__":
