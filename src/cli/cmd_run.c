@@ -128,8 +128,8 @@ static bool run_help(struct run *r)
     for (size_t i = 0; i < ARRAY_LEN(chat_commands); i++)
         if (chat_commands[i].help)
             print_err("  %-14s%s\n", chat_commands[i].name, chat_commands[i].help);
-    print_err("  \"\"\"           begins and ends a message of several lines; "
-              "so does \\ at a line's end\n"
+    print_err("  \"\"\"           begins and ends a message of several lines\n"
+              "  \\             at a line's end: the message goes on\n"
               "  Ctrl-C        stops an answer, or clears what is typed\n"
               "  arrows, Ctrl-A/E/K/U/W, Ctrl-R: as in a shell\n");
     return true;

@@ -201,12 +201,12 @@ int conversation_finish(struct conversation *c, long status, int result, struct 
     return result;
 }
 
-/* "prefill 120 tokens (20 cached), 830.1 tokens/s" */
+/* "prefill 120 tokens, 830.1/s": both phases fit a line of 80 columns. */
 static void print_phase(const char *name, int tokens, int counted, double seconds)
 {
     print_err("%s %d tokens", name, tokens);
     if (counted >= RATE_TOKENS && seconds > 0)
-        print_err(", %.1f tokens/s", counted / seconds);
+        print_err(", %.1f/s", counted / seconds);
 }
 
 void conversation_print_rates(const struct conversation *c)
