@@ -310,6 +310,12 @@ bool file_exists(const char *path)
     return stat(path, &s) == 0;
 }
 
+bool file_is_regular(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISREG(s.st_mode);
+}
+
 int file_list(const char *directory, bool (*fn)(void *arg, const char *name), void *arg,
               struct error *e)
 {

@@ -94,6 +94,8 @@ int file_make_directory(const char *path, unsigned mode, struct error *e);
 
 /* Anything of that name: file, folder or other. */
 bool file_exists(const char *path);
+/* A file with bytes of its own: no folder, FIFO or device. */
+bool file_is_regular(const char *path);
 
 /* Calls fn for each entry of a directory (not "." and ".."), until it answers false. */
 int file_list(const char *directory, bool (*fn)(void *arg, const char *name), void *arg,

@@ -67,7 +67,8 @@ static bool take_entry(void *arg, const char *entry)
     if (strlen(entry) >= sizeof name || n >= (int)sizeof path)
         return true;
     memcpy(name, entry, strlen(entry) + 1);
-    if (!parse(name, &parsed, &unfinished) || file_identify(path, &file, NULL) != 0)
+    if (!parse(name, &parsed, &unfinished) || !file_is_regular(path) ||
+        file_identify(path, &file, NULL) != 0)
         return true;
     struct shelf_model *m = find_or_add(l, name);
     if (m == NULL)

@@ -165,7 +165,13 @@ def a_folder_is_listed_and_cleared(w):
                        ("big-00002-of-00002.gguf", 2000), ("less-00001-of-00003.gguf", 5),
                        ("late.gguf.part", 7), ("late.gguf.part.json", 9), ("notes.txt", 1)):
         (folder / name).write_bytes(b"x" * size)
+    os.mkfifo(folder / "pipe.gguf")
+    (folder / "deep.gguf").mkdir()
     out = shoal(w, "list")[1]
+    expect("pipe" not in out and "deep" not in out, f"no models: {out}")
+    expect(shoal(w, "rm", "pipe", "--yes")[0] == 1 and (folder / "pipe.gguf").exists(), "rm")
+    (folder / "pipe.gguf").unlink()
+    (folder / "deep.gguf").rmdir()
     expect(re.search(r"^big +3.0 kB +\d{4}-\d\d-\d\d  2 files$", out, re.M), out)
     expect("only 1 of 3 files" in out and "unfinished" in out and "notes" not in out, out)
     expect(shoal(w, "list", "--names")[1] == "Tiny\nbig\n", "names")
