@@ -67,6 +67,17 @@ static int send_body(struct run *r, const char *body, long *status, struct error
                        status, e);
 }
 
+/* Says instead of the endpoint's words, which are for programs, which models it serves. */
+static int explain(struct run *r, long status, int result, struct error *e)
+{
+    struct error why = { 0 };
+    if (r->model || status != 404 ||
+        client_find_model(r->url, r->conversation.model, &why) != FAIL_NOT_FOUND)
+        return result;
+    *e = why;
+    return FAIL_NOT_FOUND;
+}
+
 static int ask(struct run *r, struct bytes text, struct error *e)
 {
     char *body = NULL;
@@ -78,6 +89,8 @@ static int ask(struct run *r, struct bytes text, struct error *e)
     result = send_body(r, body, &status, e);
     free(body);
     result = conversation_finish(&r->chat, status, result, e);
+    if (result)
+        result = explain(r, status, result, e);
     if (!r->json && (!result || r->chat.answer.size || atomic_load(&interrupted)))
         print_out("\n"); /* also after the "^C" that stands there */
     if (!result && r->json)

@@ -228,7 +228,8 @@ void conversation_print_cut(const struct conversation *c)
 {
     bool asked = c->options.max_tokens > 0 && c->completion_tokens >= c->options.max_tokens;
     if (strcmp(c->finish, "length") == 0 && asked)
-        print_err("[the answer is cut at %d tokens: --max-tokens]\n", (int)c->options.max_tokens);
+        print_err("[the answer is cut at %d token%s: --max-tokens]\n", (int)c->options.max_tokens,
+                  c->options.max_tokens > 1 ? "s" : "");
     else if (strcmp(c->finish, "length") == 0)
         print_err(
             "[the answer is cut: prompt and answer have no more room in the model's context]\n");

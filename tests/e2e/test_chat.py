@@ -49,6 +49,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.asked.append(body["messages"])
         self.server.bodies.append(body)
         self.server.paths.append(self.path)
+        if body["model"] == "nosuch":
+            return self.send_error(404)
         self.reply("text/event-stream")
         try:
             answer = WORDS if said == "words" else f"<{len(said)}:{said[:200]}>"
@@ -379,6 +381,8 @@ def a_cut_answer_says_so(w):
     expect(r.returncode == 0 and b"no more room in the model's context" in r.stderr, f"{r}")
     r = w.run("cut", "--max-tokens", "3")
     expect(r.returncode == 0 and b"cut at 3 tokens: --max-tokens" in r.stderr, f"{r}")
+    r = w.run("cut", "--max-tokens", "1")
+    expect(b"cut at 1 token: --max-tokens" in r.stderr, f"{r}")
     r = w.run("broken")
     expect(r.returncode == 1 and b"ended before the answer did" in r.stderr, f"{r}")
     r = w.run("whole")
@@ -452,6 +456,8 @@ def names_what_is_missing(w):
         with Terminal([w.shoal, "run", model, "--url", w.url], w.environment(w.new_home())) as t:
             status, shown = t.end()
             expect(status == 1 and text in shown, f"{status}: {shown}")
+    r = w.run("hi", model="nosuch")
+    expect(r.returncode == 1 and b'serves no "nosuch", but: mock' in r.stderr, f"{r}")
     r = subprocess.run([w.shoal, "run", "mock", "hello", "--url", "http://127.0.0.1:1"],
                        env=w.environment(w.new_home()), capture_output=True, text=True,
                        timeout=WAIT_SECONDS)
