@@ -306,14 +306,15 @@ static int measure(struct service *s, struct error *e)
 {
     const struct program *program = service_program(s);
     size_t n = (size_t)program->n_layers;
-    int element = s->owner->options.exact ? 4 : 2;
+    const struct source_state state = { .element_bytes = s->owner->options.exact ? 4 : 2,
+                                        .sequences = SERVICE_MAX_SESSIONS };
     s->layer_bytes = calloc(n, sizeof *s->layer_bytes);
     s->weight_bytes = calloc(n, sizeof *s->weight_bytes);
     s->token_bytes = calloc(n, sizeof *s->token_bytes);
     if (s->layer_bytes == NULL || s->weight_bytes == NULL || s->token_bytes == NULL) {
         return fail(e, FAIL_NOMEM, "memory for a plan");
     }
-    return source_need_apart(s->source, element, s->weight_bytes, s->token_bytes, &s->need, e);
+    return source_need(s->source, &state, s->weight_bytes, s->token_bytes, &s->need, e);
 }
 
 static void service_free(struct service *s)

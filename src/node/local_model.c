@@ -23,6 +23,8 @@
 #define LOOK_MS 50
 /* Bytes of a number in the KV cache. */
 #define KV_ELEMENT 2
+/* The one that answers, and what is remembered of the one before. */
+#define SESSIONS 2
 
 struct local_model {
     struct source *source;
@@ -58,7 +60,8 @@ static int fit_context(const struct source *s, int *ret, struct error *e)
     struct split_need weights;
     if (!bytes)
         return fail(e, FAIL_NOMEM, "memory for a plan");
-    int r = source_need_apart(s, KV_ELEMENT, bytes, bytes + n, &weights, e);
+    const struct source_state state = { KV_ELEMENT, SESSIONS };
+    int r = source_need(s, &state, bytes, bytes + n, &weights, e);
     usable = usable > PLAN_RESERVE ? usable - PLAN_RESERVE : 0;
     if (!r) {
         const struct context_need need = { .weights = &weights,
@@ -91,7 +94,7 @@ static int open_engine(struct local_model *m, const struct local_model_options *
                                           .kernels = kernels,
                                           .threads = (int)(o->threads ? o->threads : cpu_cores()),
                                           .max_rows = 512,
-                                          .max_sessions = 2,
+                                          .max_sessions = SESSIONS,
                                           .max_context = m->context,
                                           .state_tokens = (uint64_t)m->context,
                                           .on_progress = o->on_progress,

@@ -111,35 +111,26 @@ const char *source_notes(const struct source *s)
     return buffer_cstr(&s->notes);
 }
 
-int source_need(const struct source *s, uint64_t tokens, int element_bytes, uint64_t *layer_bytes,
-                struct split_need *ret, struct error *e)
+int source_need(const struct source *s, const struct source_state *state, uint64_t *weight_bytes,
+                uint64_t *token_bytes, struct split_need *ret, struct error *e)
 {
     struct arena arena = { 0 };
     struct program_facts facts;
     int code = program_facts(s->program, &arena, &facts, e);
     for (int i = 0; code == 0 && i < facts.n_layers; i++) {
         const struct layer_facts *l = &facts.layers[i];
-        layer_bytes[i] = l->weight_bytes + l->kv_numbers * tokens * (uint64_t)element_bytes +
-                         l->state_numbers * sizeof(float);
+        /* State that positions don't enlarge is kept twice, so that a step can be taken back. */
+        weight_bytes[i] =
+            l->weight_bytes + 2 * l->state_numbers * sizeof(float) * (uint64_t)state->sequences;
+        token_bytes[i] = l->kv_numbers * (uint64_t)state->element_bytes;
     }
     if (code == 0) {
-        ret->first_bytes = facts.before.weight_bytes;
-        ret->last_bytes = facts.after.weight_bytes;
+        *ret = (struct split_need){ .n_layers = facts.n_layers,
+                                    .layer_bytes = weight_bytes,
+                                    .first_bytes = facts.before.weight_bytes,
+                                    .last_bytes = facts.after.weight_bytes };
         ret->both_bytes = ret->first_bytes + ret->last_bytes - facts.tied_bytes;
     }
     arena_done(&arena);
-    return code;
-}
-
-int source_need_apart(const struct source *s, int element_bytes, uint64_t *weight_bytes,
-                      uint64_t *token_bytes, struct split_need *ret, struct error *e)
-{
-    int n = s->program->n_layers;
-    *ret = (struct split_need){ .n_layers = n, .layer_bytes = weight_bytes };
-    int code = source_need(s, 0, element_bytes, weight_bytes, ret, e);
-    code = code ? code : source_need(s, 1, element_bytes, token_bytes, ret, e);
-    for (int i = 0; i < n; i++) {
-        token_bytes[i] -= weight_bytes[i];
-    }
     return code;
 }

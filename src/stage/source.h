@@ -24,15 +24,16 @@ const struct weight_source *source_weights(const struct source *s);
 /* What people should know of how the file was understood, "" when nothing: see model_options. */
 const char *source_notes(const struct source *s);
 
-/* What the model needs, for split_by_memory: bytes of each layer (weights, and state of `tokens`
- * positions with elements of element_bytes) into layer_bytes (n_layers), and the ends into *ret.
- * FAIL_NOMEM. */
-int source_need(const struct source *s, uint64_t tokens, int element_bytes, uint64_t *layer_bytes,
-                struct split_need *ret, struct error *e);
+/* How sequence state is kept. */
+struct source_state {
+    int element_bytes; /* of a number that is kept for each position */
+    int sequences;     /* at once, as many as the order grants */
+};
 
-/* The same apart, for context_by_memory: weights, and state of one position, of each layer
- * (n_layers); ret->layer_bytes is the former. FAIL_NOMEM. */
-int source_need_apart(const struct source *s, int element_bytes, uint64_t *weight_bytes,
-                      uint64_t *token_bytes, struct split_need *ret, struct error *e);
+/* What the model needs, for split_by_memory and context_by_memory: weights and what sequences keep
+ * whatever their length, and state of one position, of each layer (n_layers); ret->layer_bytes is
+ * the former, borrowed. FAIL_NOMEM. */
+int source_need(const struct source *s, const struct source_state *state, uint64_t *weight_bytes,
+                uint64_t *token_bytes, struct split_need *ret, struct error *e);
 
 #endif
