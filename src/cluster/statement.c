@@ -9,6 +9,7 @@
 #include "gguf/gguf.h"
 #include "os/clock.h"
 #include "os/log.h"
+#include "os/memory.h"
 #include "os/thread.h"
 #include "stage/source.h"
 #include "store/chunks.h"
@@ -209,6 +210,7 @@ static void *statement_main(void *arg)
         snprintf(s->failed, sizeof s->failed, "%s", e.text);
         mutex_unlock(&s->lock);
     }
+    memory_trim(); /* of the header's tables, which the allocator keeps for this thread */
     atomic_store_explicit(&s->ended, true, memory_order_release);
     event_active(s->owner->wake, 0, 0);
     return NULL;

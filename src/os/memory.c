@@ -20,9 +20,13 @@
 #if defined(__GLIBC__)
 #include <malloc.h>
 #define TRIM() malloc_trim(0)
+#define MAP_LARGE(size) mallopt(M_MMAP_THRESHOLD, size)
 #else
 #define TRIM() 0
+#define MAP_LARGE(size) (size)
 #endif
+/* Tables of a vocabulary or a header are larger than this, what a request allocates is smaller. */
+#define LARGE (256 * 1024)
 
 /* The KiB after `key` in a file of "Key: N kB" lines, as bytes; UINT64_MAX where it isn't. */
 static uint64_t read_kib(const char *path, const char *key)
@@ -95,6 +99,12 @@ void memory_huge_free(void *memory, size_t size)
     if (memory != NULL) {
         munmap(memory, size_round_up(size, HUGE_PAGE));
     }
+}
+
+void memory_return_large(void)
+{
+    int set = MAP_LARGE(LARGE);
+    (void)set; /* else more is kept than is needed */
 }
 
 void memory_trim(void)

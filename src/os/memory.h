@@ -26,6 +26,11 @@ void *memory_ordinary_alloc(size_t size);
 /* NULL is fine. */
 void memory_huge_free(void *memory, size_t size);
 
+/* Has the allocator give large blocks back as soon as they are freed, whatever was freed before:
+ * glibc's own threshold rises to 32 MiB with the first large table that is freed, and a device then
+ * keeps 10 MiB for each model that it looked at. Once, at the start. */
+void memory_return_large(void);
+
 /* Gives freed heap memory back to the system where the allocator keeps it: after something large
  * ended. Any thread. */
 void memory_trim(void);

@@ -14,6 +14,8 @@ import tempfile
 
 SOURCES = ["placement.c", "service_core.c", "part_table.c"]
 SIMULATION = ["sim_world.c", "sim_check.c", "test_placements.c"]
+# Where copies of texts end.
+HELPERS = ["utf8.c"]
 SEEDS = "4000"
 
 # name: [(file, what stands there, what the fault makes of it)]
@@ -72,6 +74,7 @@ def build(root, compiler, libraries, folder, changes):
         (folder / name).write_text(text)
     program = folder / "simulation"
     files = [folder / n for n in SOURCES] + [root / "tests/cluster" / n for n in SIMULATION]
+    files += [root / "src/base" / n for n in HELPERS]
     subprocess.run([*compiler, "-O2", "-w", "-std=c11", "-D_GNU_SOURCE", f"-I{root}/src",
                     f"-I{root}", *files, *libraries, "-o", program], check=True)
     return program
