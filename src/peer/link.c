@@ -272,6 +272,10 @@ static enum peer_verdict take_message(struct link *l, struct bytes frame, struct
 static void judge(struct link *l, enum peer_verdict verdict, const struct error *e)
 {
     if (verdict == PEER_VIOLATION && l->state == LINK_OPEN) {
+        if (l->requests) { /* the end of a control link is told as the loss of its peer */
+            log_limited(LOG_WARN, "cluster", "requests ended", l->address,
+                        "the link for requests with %s ends: %s", l->address, e->text);
+        }
         link_end(l, e->text);
     } else if (verdict == PEER_VIOLATION && l->state < LINK_OPEN) {
         link_refuse(l, e->text);

@@ -15,10 +15,10 @@
 /* Bytes in a link at which its requests wait in their queues. */
 #define HIGH_WATER (256u << 10)
 
-/* Token ids that grow. */
+/* Token ids that grow; of those to be told, the first `sent` are gone. */
 struct ids {
     int32_t *items;
-    size_t n, capacity;
+    size_t n, capacity, sent;
 };
 
 /* One request under way. Where it is answered it is also a peer_reply, where it comes from a
@@ -38,7 +38,7 @@ struct stream {
     struct evbuffer *out;       /* not yet taken by the link */
     uint64_t turn;              /* of the link, when it last took something */
     uint64_t moved_ns;          /* the last piece of a body */
-    struct ids prompt, sampled; /* where the request comes from: see stream_log */
+    struct ids prompt, sampled; /* see stream_log: told so far, or still to be told */
     uint64_t seed, bytes;
     bool lost_ids; /* there were too many, or no memory */
     struct peer_sink sink;
@@ -142,17 +142,46 @@ static json_t *simple(const char *type, uint32_t id)
 /* --- queues --- */
 
 /* The stream of a link that has waited longest with something to send; NULL for none. */
+static bool ids_due(const struct stream *s)
+{
+    return s->incoming && (s->prompt.n > 0 || s->sampled.n > 0);
+}
+
 static struct stream *next_to_send(const struct link *l)
 {
     struct stream *next = NULL;
     for (struct stream *s = link_peers(l)->streams; s != NULL; s = s->next) {
-        bool due =
-            s->link == l && s->peer != NULL && (s->finishing || evbuffer_get_length(s->out) > 0);
+        bool due = s->link == l && s->peer != NULL &&
+                   (s->finishing || evbuffer_get_length(s->out) > 0 || ids_due(s));
         if (due && (next == NULL || s->turn < next->turn)) {
             next = s;
         }
     }
     return next;
+}
+
+/* Without ids it says that some were lost. */
+static void send_piece(struct stream *s, bool prompt, json_t *ids)
+{
+    link_send(s->link,
+              json_pack("{s:s, s:I, s:I, s:b, s:o}", "type", "log", "id", (json_int_t)s->id, "seed",
+                        (json_int_t)s->seed, "prompt", (int)prompt, "ids", ids));
+}
+
+/* The next piece of what an answer is made of, the prompt first. */
+static void send_ids(struct stream *s)
+{
+    bool prompt = s->prompt.n > 0;
+    struct ids *from = prompt ? &s->prompt : &s->sampled;
+    size_t end = from->n - from->sent > LOG_PIECE ? from->sent + LOG_PIECE : from->n;
+    json_t *piece = json_array();
+    for (; from->sent < end; from->sent++) {
+        json_array_append_new(piece, json_integer(from->items[from->sent]));
+    }
+    send_piece(s, prompt, piece);
+    if (from->sent == from->n) {
+        from->n = from->sent = 0;
+    }
 }
 
 /* One frame, or the end. */
@@ -161,6 +190,10 @@ static void send_some(struct stream *s)
     size_t n = evbuffer_get_length(s->out);
     n = n < MESSAGE_DATA_MAX ? n : MESSAGE_DATA_MAX;
     s->turn = ++s->owner->stream_turns;
+    if (ids_due(s)) { /* no byte comes before the ids that it is of */
+        send_ids(s);
+        return;
+    }
     if (n > 0) {
         link_send_data(s->link, s->id, bytes_of(evbuffer_pullup(s->out, (ev_ssize_t)n), n));
         evbuffer_drain(s->out, n);
@@ -349,17 +382,20 @@ void peer_reply_on_close(struct peer_reply *r, void (*closed)(void *arg), void *
     s->arg = arg;
 }
 
-static void send_ids(struct stream *s, const int32_t *ids, int n, bool prompt, uint64_t seed)
+static bool add_ids(struct ids *to, const int32_t *ids, int n)
 {
-    for (int at = 0; at < n; at += LOG_PIECE) {
-        json_t *piece = json_array();
-        for (int i = at; i < n && i < at + LOG_PIECE; i++) {
-            json_array_append_new(piece, json_integer(ids[i]));
-        }
-        link_send(s->link,
-                  json_pack("{s:s, s:I, s:I, s:b, s:o}", "type", "log", "id", (json_int_t)s->id,
-                            "seed", (json_int_t)seed, "prompt", (int)prompt, "ids", piece));
+    if (n == 0) {
+        return true;
     }
+    int32_t *items =
+        array_grow(to->items, &to->capacity, to->n + (size_t)n, sizeof *items, STREAM_MAX_IDS);
+    if (items == NULL) {
+        return false;
+    }
+    memcpy(items + to->n, ids, (size_t)n * sizeof *items);
+    to->items = items;
+    to->n += (size_t)n;
+    return true;
 }
 
 int peer_reply_log(struct peer_reply *r, const struct stream_log *more)
@@ -368,28 +404,31 @@ int peer_reply_log(struct peer_reply *r, const struct stream_log *more)
     if (s->peer == NULL) {
         return FAIL_CLOSED;
     }
-    if (more->n_prompt > STREAM_MAX_IDS || more->n_ids > STREAM_MAX_IDS) {
+    s->seed = more->seed;
+    if (s->lost_ids) {
         return FAIL_LIMIT;
     }
-    send_ids(s, more->prompt, more->n_prompt, true, more->seed);
-    send_ids(s, more->ids, more->n_ids, false, more->seed);
+    if (!add_ids(&s->prompt, more->prompt, more->n_prompt) ||
+        !add_ids(&s->sampled, more->ids, more->n_ids)) {
+        s->lost_ids = true;
+        s->prompt.n = s->prompt.sent = s->sampled.n = s->sampled.sent = 0;
+        send_piece(s, false, json_array());
+        return FAIL_LIMIT;
+    }
+    streams_pump(s->link);
     return 0;
 }
 
 /* --- the one that asks --- */
 
-static bool add_ids(struct ids *to, const json_t *ids)
+static bool take_ids(struct ids *to, const json_t *ids)
 {
-    size_t n = json_array_size(ids);
-    int32_t *items = array_grow(to->items, &to->capacity, to->n + n, sizeof *items, STREAM_MAX_IDS);
-    if (items == NULL) {
-        return false;
+    int32_t piece[LOG_PIECE];
+    int n = (int)json_array_size(ids);
+    for (int i = 0; i < n; i++) {
+        piece[i] = (int32_t)json_integer_value(json_array_get(ids, (size_t)i));
     }
-    to->items = items;
-    for (size_t i = 0; i < n; i++) {
-        items[to->n++] = (int32_t)json_integer_value(json_array_get(ids, i));
-    }
-    return true;
+    return add_ids(to, piece, n);
 }
 
 static enum peer_verdict on_log(struct link *l, const void *fields, struct error *e)
@@ -406,9 +445,10 @@ static enum peer_verdict on_log(struct link *l, const void *fields, struct error
         }
     }
     struct stream *s = find(l, m->id, false);
-    if (s != NULL && json_array_size(m->ids) > 0) {
+    if (s != NULL) {
         s->seed = (uint64_t)m->seed;
-        s->lost_ids = !add_ids(m->prompt ? &s->prompt : &s->sampled, m->ids) || s->lost_ids;
+        s->lost_ids = s->lost_ids || json_array_size(m->ids) == 0 ||
+                      !take_ids(m->prompt ? &s->prompt : &s->sampled, m->ids);
     }
     return PEER_DONE;
 }

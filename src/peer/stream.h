@@ -53,8 +53,9 @@ void peer_reply_begin(struct peer_reply *r, int status, const char *content_type
 int peer_reply_write(struct peer_reply *r, struct bytes data);
 void peer_reply_end(struct peer_reply *r);
 /* Tells what the answer is made of, beside its bytes: the prompt and the seed once, each sampled id
- * as it comes (the log then has those only). Borrowed for the call. FAIL_CLOSED when the peer is
- * gone, FAIL_LIMIT beyond STREAM_MAX_IDS. */
+ * as it comes (the log then has those only). Borrowed for the call. Goes in the request's own turn,
+ * before bytes that are written later. FAIL_CLOSED when the peer is gone; FAIL_LIMIT beyond
+ * STREAM_MAX_IDS and without memory, which the peer is told. */
 int peer_reply_log(struct peer_reply *r, const struct stream_log *more);
 /* closed(arg) is called once if the client or its device goes away before end; end is still due. */
 void peer_reply_on_close(struct peer_reply *r, void (*closed)(void *arg), void *arg);

@@ -291,10 +291,29 @@ static void invented_devices_make_room(void **state)
 
 /* --- requests that travel --- */
 
+/* More of one answer than a link may have waiting for all. */
+static void answer_large(struct peer_reply *reply, int n)
+{
+    int32_t *prompt = malloc((size_t)n * sizeof *prompt);
+    assert_non_null(prompt);
+    for (int i = 0; i < n; i++) {
+        prompt[i] = INT32_MAX - i;
+    }
+    const struct stream_log log = { .prompt = prompt, .n_prompt = n };
+    assert_int_equal(peer_reply_log(reply, &log), n > STREAM_MAX_IDS ? FAIL_LIMIT : 0);
+    peer_reply_begin(reply, 200, "text/event-stream");
+    assert_int_equal(peer_reply_write(reply, bytes_text("data")), 0);
+    free(prompt);
+}
+
 static void answer(void *arg, struct peer *from, const struct peer_request *q,
                    struct peer_reply *reply)
 {
     struct end *end = arg;
+    if (strcmp(q->path, "/v1/x") != 0) {
+        answer_large(reply, STREAM_MAX_IDS + (strcmp(q->path, "/more") == 0));
+        return;
+    }
     int32_t prompt[20000];
     for (int i = 0; i < 20000; i++) {
         prompt[i] = i;
@@ -372,6 +391,38 @@ static void a_gateway_keeps_what_an_answer_is_made_of(void **state)
     assert_true(f->ends[0].failure[0] != '\0');
 }
 
+/* Six of 12 MB each, at once: they wait in their own queues, and the link goes on. */
+static void long_logs_end_no_link(void **state)
+{
+    struct fixture *f = *state;
+    struct peer_ask *asks[6], *more = NULL;
+    struct stream_log log;
+    uint64_t bytes = 0;
+    const struct peer_sink sink = { answered_begin, answered_write, answered_end, answered_failed,
+                                    &f->ends[0] };
+    link_up(f);
+    for (size_t i = 0; i < ARRAY_LEN(asks); i++) {
+        const struct peer_request q = { "POST", "/large", bytes_text("{}") };
+        assert_int_equal(peer_ask(other(f, 0), &q, &sink, &asks[i], NULL), 0);
+    }
+    const struct peer_request q = { "POST", "/more", bytes_text("{}") };
+    assert_int_equal(peer_ask(other(f, 0), &q, &sink, &more, NULL), 0);
+    uint64_t until = clock_deadline(60 * CLOCK_NS_PER_S);
+    while (f->ends[0].bytes < 7 * 4 && f->ends[0].failure[0] == '\0' && clock_now_ns() < until) {
+        turn(f);
+    }
+    assert_string_equal(f->ends[0].failure, "");
+    assert_int_equal(f->ends[0].bytes, 7 * 4);
+    for (size_t i = 0; i < ARRAY_LEN(asks); i++) {
+        assert_true(peer_ask_log(asks[i], &log, &bytes));
+        assert_int_equal(log.n_prompt, STREAM_MAX_IDS);
+        assert_int_equal(log.prompt[STREAM_MAX_IDS - 1], INT32_MAX - STREAM_MAX_IDS + 1);
+        peer_ask_cancel(asks[i]);
+    }
+    assert_false(peer_ask_log(more, &log, &bytes)); /* and says so */
+    peer_ask_cancel(more);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -380,6 +431,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_unawaited_channel_says_so, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_gateway_keeps_what_an_answer_is_made_of, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(long_logs_end_no_link, set_up, tear_down),
         cmocka_unit_test_setup_teardown(invented_devices_make_room, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("peers", tests, NULL, NULL);
