@@ -88,8 +88,10 @@ static int encode(const struct prompt_model *model, struct bytes text, const str
     if (vocab_encode(v, text, &o, ids, &e) != 0) {
         return problem_from_error(p, &e);
     }
-    /* A template that writes BOS itself, and a file that wants one, would give two. */
-    if (ids->count >= 2 && ids->ids[0] == vocab_bos(v) && ids->ids[1] == vocab_bos(v)) {
+    /* A template that writes BOS itself, and a file that wants one, would give two. What a text
+     * itself begins with twice stays, as where BOS also starts each message (SmolLM2). */
+    if (vocab_adds_bos(v) && ids->count >= 2 && ids->ids[0] == vocab_bos(v) &&
+        ids->ids[1] == vocab_bos(v)) {
         memmove(ids->ids, ids->ids + 1, --ids->count * sizeof *ids->ids);
     }
     if (ids->count == 0) { /* an empty prompt: the model begins a text of its own */

@@ -620,6 +620,18 @@ static void the_last_answers_say_why_they_end(void **state)
     rig_close(&r);
 }
 
+/* One BOS goes where the vocabulary added one; here it adds none, and the text means both. */
+static void a_text_may_begin_twice(void **state)
+{
+    struct rig r;
+    rig_open(&r, (struct server_options){ 0 }, 0);
+    json_t *j = ask(&r, TEXT,
+                    "{\"model\":\"Mock-1\",\"prompt\":\"<|end|><|end|>a\",\"max_tokens\":1}", 200);
+    assert_int_equal(json_integer_value(at(j, "usage.prompt_tokens")), 3);
+    json_decref(j);
+    rig_close(&r);
+}
+
 /* A vocabulary that wants an EOS behind every text, and has a token without weights. */
 static void odd_vocabularies(void **state)
 {
@@ -655,6 +667,7 @@ int main(void)
         cmocka_unit_test(equal_prompts_get_answers_of_their_own),
         cmocka_unit_test(a_model_without_numbers_is_told),
         cmocka_unit_test(bad_requests_are_named),
+        cmocka_unit_test(a_text_may_begin_twice),
         cmocka_unit_test(odd_vocabularies),
         cmocka_unit_test(other_methods_and_encodings),
         cmocka_unit_test(a_client_that_closes_ends_its_request),
