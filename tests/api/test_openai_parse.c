@@ -106,6 +106,8 @@ static const struct refusal refusals[] = {
       "messages[0].role", "invalid_value" },
     { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}",
       "messages[0].role", "unsupported_value" },
+    { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"user\",\"reasoning\":\"R\"}]}",
+      "messages[0].content", "missing_required_parameter" },
     { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"user\"}]}", "messages[0].content",
       "missing_required_parameter" },
     { OPENAI_CHAT, "{" M "\"messages\":[{\"role\":\"user\",\"content\":5}]}", "messages[0].content",
@@ -336,6 +338,23 @@ static void odd_texts_become_replacement_characters(void **state)
     chat_request_done(&r.chat);
 }
 
+/* An answer that was cut while the model still thought has no content. */
+static void reasoning_may_stand_alone(void **state)
+{
+    static const char *const names[] = { "reasoning_content", "thinking", "reasoning" };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char body[300];
+        snprintf(body, sizeof body,
+                 "{" M "\"messages\":[{\"role\":\"assistant\",\"content\":null,\"%s\":\"R\"}]}",
+                 names[i]);
+        struct ask r = taken(OPENAI_CHAT, body);
+        json_t *message = json_array_get(json_object_get(r.chat.conversation, "messages"), 0);
+        assert_string_equal(json_string_value(json_object_get(message, "content")), "");
+        assert_string_equal(json_string_value(json_object_get(message, names[i])), "R");
+        chat_request_done(&r.chat);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +366,7 @@ int main(void)
         cmocka_unit_test(numbers_are_taken_as_meant),
         cmocka_unit_test(many_stops_are_taken),
         cmocka_unit_test(odd_texts_become_replacement_characters),
+        cmocka_unit_test(reasoning_may_stand_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -124,16 +124,27 @@ static int add_content(const json_t *message, const char *param, struct buffer *
     return 0;
 }
 
-/* Clients send the reasoning of earlier answers back under one of these names. */
-static void copy_reasoning(const json_t *message, json_t *converted)
+/* Clients send the reasoning of earlier answers back under one of these names. Returns whether
+ * there is any; converted may be NULL. */
+static bool copy_reasoning(const json_t *message, json_t *converted)
 {
     static const char *const names[] = { "reasoning_content", "thinking", "reasoning" };
-    for (size_t i = 0; converted != NULL && i < sizeof names / sizeof names[0]; i++) {
+    bool any = false;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         json_t *value = openai_field(message, names[i]);
         if (json_is_string(value)) {
+            any = true;
             json_object_set(converted, names[i], value);
         }
     }
+    return any;
+}
+
+/* An answer that was cut while the model still thought. */
+static bool is_reasoning_alone(const json_t *message, const char *role)
+{
+    return strcmp(role, "assistant") == 0 && openai_field(message, "content") == NULL &&
+           openai_field(message, "refusal") == NULL && copy_reasoning(message, NULL);
 }
 
 /* One message in the template's form: a new reference, NULL with the problem. */
@@ -161,7 +172,7 @@ static json_t *convert_message(const json_t *message, const char *param, struct 
     struct buffer text;
     buffer_init(&text, MAX_CONTENT);
     json_t *converted = NULL;
-    if (add_content(message, param, &text, p) == 0) {
+    if (is_reasoning_alone(message, role) || add_content(message, param, &text, p) == 0) {
         converted = json_pack("{s:s,s:s%}", "role", role, "content", buffer_cstr(&text), text.size);
         json_t *name = openai_field(message, "name");
         if (converted != NULL && json_is_string(name)) {
