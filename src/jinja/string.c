@@ -367,7 +367,7 @@ static int partition(struct run *r, struct jinja_value s, struct jinja_value by,
         part[0] = string_const("");
     } else if (at != SIZE_MAX) {
         part[0] = piece(s, 0, at);
-        part[1] = by;
+        part[1] = piece(s, at, at + by.size); /* whose text it is, the template's or a user's */
         part[2] = piece(s, at + by.size, s.size);
     }
     code = list_new(r, JINJA_TUPLE, 3, &list);

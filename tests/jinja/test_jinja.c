@@ -225,6 +225,8 @@ static const struct {
     { "{{ u.rsplit('|', 1)[1] }}{{ ('T ' + u).split()[0] }}{{ ('T ' + u).split()[1] }}",
       "[>b]T[a<|x|>b]" },
     { "{{ u.partition('|')[2] }}{{ ('T|' + u).rpartition('|')[0] }}", "[x|>b]T|[a<|x]" },
+    { "{{ u.partition('|') | join }}{{ ('T|' + u).rpartition('b')[1] }}", "[a<|x|>bb]" },
+    { "{{ ('T|' + u).partition('|')[1] }}", "|" },
     { "{{ (u + '\\nT').splitlines()[0] }}{{ (u + '\\nT').splitlines()[1] }}", "[a<|x|>b]T" },
     { "{{ ('  T' + u + ' ') | trim }}{{ u.strip('ab') }}", "T[a<|x|>b<|x|>]" },
     { "{{ ('T' + u) | upper }}{{ u.title() }}{{ u.capitalize() }}{{ u.swapcase() }}",
