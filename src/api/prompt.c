@@ -159,7 +159,7 @@ static int encode_conversation(const struct prompt_model *model, const json_t *c
             "Chat isn't possible: %s. Use /v1/completions with a prompt of your own.", e.text);
     } else if (code != 0) {
         code = problem_set(p, 400, "invalid_value", "messages",
-                           "The model's chat template doesn't take this conversation: %s.", e.text);
+                           "The model's chat template doesn't take this conversation: %s", e.text);
     } else {
         code = encode(model, buffer_bytes(&text), &user, "messages", ids, p);
     }
