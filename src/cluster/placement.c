@@ -122,16 +122,23 @@ static void advance(struct placement *p, uint64_t now, struct placement_effects 
     }
 }
 
+/* What is seen of a device that goes, before its own end is: the first word of it is kept for a
+ * while, in which the device itself may be named instead. */
+static void blame(struct placement *p, const char *label, const char *text, uint64_t now)
+{
+    if (p->blame_ns == 0) {
+        p->blame_ns = now + p->limits.blame_ns;
+        snprintf(p->why, sizeof p->why, "%s%s%.400s", label, label[0] != '\0' ? ": " : "", text);
+        utf8_repair(p->why);
+    }
+}
+
 static void rank_failed(struct placement *p, const struct placement_event *event, const char *text,
                         uint64_t now, struct placement_effects *out)
 {
-    /* A rank whose neighbour went is rarely the cause: the neighbour's own end may still come. */
+    /* A rank whose neighbour went is rarely the cause. */
     if (is_open(p) && event->code == FAIL_CLOSED) {
-        if (p->blame_ns == 0) {
-            p->blame_ns = now + p->limits.blame_ns;
-            snprintf(p->why, sizeof p->why, "%s: %.400s", p->ranks[event->rank].label, text);
-            utf8_repair(p->why);
-        }
+        blame(p, p->ranks[event->rank].label, text, now);
         return;
     }
     end_for(p, event->rank, ": ", text, now, out);
@@ -265,8 +272,9 @@ void placement_step(struct placement *p, const struct placement_event *event, ui
         enter(p, PLACEMENT_DRAINING, now);
     } else if (event->kind == PLACEMENT_DRAINED && p->state == PLACEMENT_DRAINING) {
         end(p, "it was replaced", now, out);
-    } else if (event->kind == PLACEMENT_NOT_OPENED || event->kind == PLACEMENT_BROKEN ||
-               event->kind == PLACEMENT_END) {
+    } else if (event->kind == PLACEMENT_BROKEN) {
+        blame(p, "", text, now);
+    } else if (event->kind == PLACEMENT_NOT_OPENED || event->kind == PLACEMENT_END) {
         end(p, text, now, out);
     }
 }

@@ -29,8 +29,8 @@ struct placement_limits {
     uint64_t load_bytes; /* so a load ends after load_ns for each load_bytes at the latest */
     uint64_t connect_ns; /* from the last rank's load to the last channel */
     uint64_t hang_ns;    /* a backend computes without progress */
-    uint64_t blame_ns;   /* a rank that lost its neighbour says so before the neighbour's own end
-                          * is seen: that long the neighbour may be named instead */
+    uint64_t blame_ns;   /* a rank that lost its neighbour says so, and an executor breaks, before
+                          * the device's own end is seen: that long it may be named instead */
     uint64_t drain_ns;   /* the last request of a replaced placement */
 };
 

@@ -49,16 +49,16 @@ def stream(device, seed, temperature):
     c.close()
 
 
-def read(device, seed, temperature, disturb=None, after=0):
-    """(text, usage, longest pause) of a whole stream."""
+def read(device, seed, temperature, disturb=None):
+    """(text, usage, longest pause) of a whole stream. disturb: token count -> what to do then."""
     text, usage, longest, n = "", None, 0.0, 0
     for event, pause in stream(device, seed, temperature):
         usage = event.get("usage") or usage
         for choice in event["choices"]:
             text += choice["text"]
             n += 1
-            if n == after and disturb is not None:
-                disturb()
+            if disturb is not None and n in disturb:
+                disturb[n]()
         longest = max(longest, pause)
     return text, usage, longest
 
@@ -74,7 +74,7 @@ def survive(context, how, temperature, seed):
         whole, usage, _ = read(head, seed, temperature)
         expect(usage["completion_tokens"] == TOKENS, f"undisturbed: {usage}")
         text, usage, pause = read(head, seed, temperature,
-                                  lambda: first.process.send_signal(how), after)
+                                  {after: lambda: first.process.send_signal(how)})
         print(f"{how.name} after {after} tokens: a pause of {pause:.2f} s")
         expect(usage["completion_tokens"] == TOKENS, f"disturbed: {usage}")
         expect(text == whole, f"after {after} tokens another text: {text!r}, undisturbed {whole!r}")
@@ -93,7 +93,31 @@ def a_stopped_worker_costs_a_pause(context):
     survive(context, signal.SIGSTOP, 0, 13)
 
 
+def one_after_the_other(context):
+    """The device that took over is killed too, soon after, and a third one takes its place."""
+    with Cluster(context.program, context.models) as c:
+        head = c.up("--model", "slow", "--split", SPLIT, "--threads", "1")
+        workers = [c.join(head, "--threads", "1")]
+        head.wait_model("slow")
+        for n in (3, 4):
+            workers.append(c.join(head, "--threads", "1"))
+            head.wait_until(lambda: len(head.status()["devices"]) == n, f"{n} devices")
+        whole, _, _ = read(head, 14, 1)
+
+        def kill_present():
+            layers = [r["name"] for m in head.status()["models"] for st in m["stages"]
+                      for r in st["ranks"]]
+            for w in workers:
+                if w.name in layers:
+                    w.process.kill()
+
+        text, usage, pause = read(head, 14, 1, {20: kill_present, 70: kill_present})
+        print(f"two killed: the longest pause {pause:.2f} s")
+        expect(usage["completion_tokens"] == TOKENS and text == whole, f"{usage}: {text!r}")
+        expect(sum(w.process.poll() is not None for w in workers) == 2, "not two were killed")
+
+
 if __name__ == "__main__":
-    sys.exit(run_tests([a_killed_worker_costs_a_pause,
+    sys.exit(run_tests([a_killed_worker_costs_a_pause, one_after_the_other,
                         a_killed_worker_costs_a_sampled_stream_a_pause,
                         a_stopped_worker_costs_a_pause], lambda: Context(sys.argv[1])))
