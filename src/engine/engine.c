@@ -105,7 +105,7 @@ int engine_open(struct engine **ret, const struct engine_options *options, struc
     if (!r) {
         g->x = x;
         g->context = context_of(g, x);
-        r = thread_start(&g->thread, head_run, g, e);
+        r = g->options.stepped ? 0 : thread_start(&g->thread, head_run, g, e);
     }
     if (r) {
         engine_free(g);
@@ -126,10 +126,18 @@ void engine_close(struct engine *g)
         g->x->ops->shutdown(g->x);
     condition_signal(&g->wake);
     mutex_unlock(&g->lock);
-    thread_join(&g->thread);
+    if (g->options.stepped)
+        head_end(g);
+    else
+        thread_join(&g->thread);
     if (g->x)
         g->x->ops->close(g->x);
     engine_free(g);
+}
+
+bool engine_turn(struct engine *g)
+{
+    return head_turn(g);
 }
 
 /* --- loss and recovery --- */
@@ -144,8 +152,15 @@ int engine_suspend(struct engine *g, const char *why, struct error *e)
         g->x->ops->shutdown(g->x);
         condition_signal(&g->wake);
     }
-    while (g->state == ENGINE_SUSPENDING)
-        condition_wait(&g->settled, &g->lock, CLOCK_NS_PER_S);
+    while (g->state == ENGINE_SUSPENDING) {
+        if (g->options.stepped) {
+            mutex_unlock(&g->lock);
+            head_turn(g);
+            mutex_lock(&g->lock);
+        } else {
+            condition_wait(&g->settled, &g->lock, CLOCK_NS_PER_S);
+        }
+    }
     int r = g->state == ENGINE_FAILED ? fail(e, FAIL_CLOSED, "%s", g->why.text) : 0;
     mutex_unlock(&g->lock);
     return r;

@@ -14,6 +14,8 @@ struct engine; /* one head thread; every function below may be called from any t
 
 /* Starts the head thread. The executor is closed when this fails. FAIL_NOMEM, FAIL_ARG. */
 int engine_open(struct engine **ret, const struct engine_options *options, struct error *e);
+/* A round of a stepped engine's work; false when there was nothing to do. */
+bool engine_turn(struct engine *g);
 /* Ends every request with FINISH_ERROR ("shutting down"), joins the thread, closes the executor. No
  * other call may be under way. */
 void engine_close(struct engine *g);

@@ -434,26 +434,47 @@ static int run_once(struct engine *g, struct error *e)
     return r;
 }
 
+/* One round of work in this state. */
+static void turn(struct engine *g, enum engine_state state, bool cancels)
+{
+    struct error e = { 0 };
+    take_submissions(g);
+    if (cancels)
+        sweep_waiting(g);
+    if (state == ENGINE_RUNNING && run_once(g, &e))
+        lose_executor(g, &e);
+    else if (state == ENGINE_SUSPENDING)
+        give_up_executor(g);
+    else if (state == ENGINE_FAILED)
+        end_all(g, &g->why);
+}
+
 void *head_run(void *arg)
 {
     struct engine *g = arg;
     enum engine_state state;
     bool cancels;
+    while (wait_for_work(g, &state, &cancels))
+        turn(g, state, cancels);
+    head_end(g);
+    return NULL;
+}
+
+bool head_turn(struct engine *g)
+{
+    mutex_lock(&g->lock);
+    bool idle = is_idle(g), cancels = g->cancels;
+    enum engine_state state = g->state;
+    g->cancels = g->cancels && idle;
+    mutex_unlock(&g->lock);
+    if (!idle)
+        turn(g, state, cancels);
+    return !idle;
+}
+
+void head_end(struct engine *g)
+{
     struct error e = { 0 };
-    while (wait_for_work(g, &state, &cancels)) {
-        take_submissions(g);
-        if (cancels)
-            sweep_waiting(g);
-        if (state == ENGINE_RUNNING && run_once(g, &e)) {
-            lose_executor(g, &e);
-            e = (struct error){ 0 };
-        } else if (state == ENGINE_SUSPENDING) {
-            give_up_executor(g);
-        } else if (state == ENGINE_FAILED) {
-            end_all(g, &g->why);
-        }
-    }
     fail(&e, FAIL_CLOSED, "shutting down");
     end_all(g, &e);
-    return NULL;
 }

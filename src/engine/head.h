@@ -46,5 +46,9 @@ struct engine {
 
 /* The thread. Ends when `closing` is set, behind the end of every request. */
 void *head_run(void *engine);
+/* The same without one: a round of work, false when there was none; and the end of every request.
+ */
+bool head_turn(struct engine *g);
+void head_end(struct engine *g);
 
 #endif

@@ -21,6 +21,9 @@ struct engine_options {
      * not block nor call the engine. NULL: there is no other one, so the engine fails. */
     void (*on_lost)(void *arg, const struct error *why);
     void *lost_arg;
+    /* No thread: the head works in engine_turn, and where engine_suspend and engine_close wait for
+     * it. For simulations, whose executors never block. */
+    bool stepped;
 };
 
 #define ENGINE_OVERLAPS 3 /* one step for all streams, one for each stage, and one more */

@@ -13,9 +13,8 @@ import sys
 import tempfile
 
 SOURCES = ["placement.c", "service_core.c", "part_table.c"]
-SIMULATION = ["sim_world.c", "sim_check.c", "test_placements.c"]
-# Where copies of texts end.
-HELPERS = ["utf8.c"]
+SIMULATION = ["cluster/sim_world.c", "cluster/sim_check.c", "cluster/test_placements.c",
+              "engine/fake.c"]
 SEEDS = "4000"
 
 # name: [(file, what stands there, what the fault makes of it)]
@@ -73,8 +72,7 @@ def build(root, compiler, libraries, folder, changes):
                 text = text.replace(old, new)
         (folder / name).write_text(text)
     program = folder / "simulation"
-    files = [folder / n for n in SOURCES] + [root / "tests/cluster" / n for n in SIMULATION]
-    files += [root / "src/base" / n for n in HELPERS]
+    files = [folder / n for n in SOURCES] + [root / "tests" / n for n in SIMULATION]
     subprocess.run([*compiler, "-O2", "-w", "-std=c11", "-D_GNU_SOURCE", f"-I{root}/src",
                     f"-I{root}", *files, *libraries, "-o", program], check=True)
     return program

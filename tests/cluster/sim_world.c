@@ -93,15 +93,25 @@ static void feed_placement(struct sim *s, struct placement_event event)
     feed(s, (struct service_event){ .kind = SERVICE_PLACEMENT, .placement = event });
 }
 
-static void end_requests(struct sim *s, enum sim_request_state state, uint32_t epoch)
+/* Ends an engine: its requests are told, its executor is closed. */
+static void end_engine(struct sim *s, struct engine **g)
 {
-    for (int i = 0; i < s->n_requests; i++) {
-        struct sim_request *r = &s->requests[i];
-        if (r->state == state && (state == REQUEST_WAITS || r->epoch == epoch)) {
-            r->state = REQUEST_OVER;
-            r->ends++;
+    struct error why = { 0 };
+    if (*g != NULL) {
+        struct engine *ended = *g;
+        fail(&why, FAIL_CLOSED, "%s", s->core.ended);
+        engine_fail(ended, &why);
+        while (engine_turn(ended)) {
         }
+        engine_close(ended);
+        *g = NULL;
     }
+}
+
+static void on_lost(void *arg, const struct error *why)
+{
+    (void)arg;
+    (void)why;
 }
 
 static void plan(struct sim *s)
@@ -144,13 +154,20 @@ static void open_executor(struct sim *s, uint32_t epoch)
             sim_wrong(s, "an executor is made before all its ranks serve and are connected");
         }
     }
-    if (good) {
-        p->open = true;
-        for (int i = 0; i < s->n_requests && state->resumes; i++) {
-            if (s->requests[i].state == REQUEST_WAITS) {
-                s->requests[i].state = REQUEST_RUNS;
-                s->requests[i].epoch = epoch;
+    if (good && (p->fake = malloc(sizeof *p->fake)) != NULL) {
+        struct error e = { 0 };
+        fake_init(p->fake, 1);
+        p->fake->hasty = true;
+        if (state->resumes && s->waiting != NULL) {
+            if (engine_resume(s->waiting, &p->fake->x, &e) != 0) {
+                sim_wrong(s, "an engine that waits does not go on");
             }
+            p->engine = s->waiting;
+            s->waiting = NULL;
+        } else {
+            p->engine = open_with(
+                p->fake,
+                &(struct engine_options){ .max_requests = 4, .on_lost = on_lost, .stepped = true });
         }
     }
     if (good) { /* at once, or while other things happen */
@@ -199,15 +216,16 @@ static void do_placement(struct sim *s, const struct placement_effect *f)
     }
 }
 
-static void suspend(struct sim *s, uint32_t epoch)
+static void suspend(struct sim *s, struct sim_epoch *p)
 {
-    s->suspended++;
-    s->epochs[epoch].open = false;
-    for (int i = 0; i < s->n_requests; i++) {
-        struct sim_request *r = &s->requests[i];
-        if (r->state == REQUEST_RUNS && r->epoch == epoch) {
-            r->state = REQUEST_WAITS;
+    struct error e = { 0 };
+    if (p->engine != NULL) {
+        s->suspended++;
+        if (s->waiting != NULL || engine_suspend(p->engine, s->core.ended, &e) != 0) {
+            sim_wrong(s, "an engine can't be suspended");
         }
+        s->waiting = p->engine;
+        p->engine = NULL;
     }
 }
 
@@ -218,12 +236,11 @@ static void do_effect(struct sim *s, const struct service_effect *f)
     } else if (f->kind == SERVICE_DO) {
         do_placement(s, &f->placement);
     } else if (f->kind == SERVICE_SUSPEND) {
-        suspend(s, f->epoch);
+        suspend(s, &s->epochs[f->epoch]);
     } else if (f->kind == SERVICE_RETIRE) {
-        s->epochs[f->epoch].open = false;
-        end_requests(s, REQUEST_RUNS, f->epoch);
+        end_engine(s, &s->epochs[f->epoch].engine);
     } else if (f->kind == SERVICE_FAIL) {
-        end_requests(s, REQUEST_WAITS, 0);
+        end_engine(s, &s->waiting);
     }
 }
 
@@ -312,53 +329,90 @@ static bool computes(struct sim *s, uint32_t epoch)
     return true;
 }
 
-static void run_requests(struct sim *s)
+/* The head thread's turns of this tick: a step or two of each engine that has an executor. */
+static void run_engines(struct sim *s)
 {
-    for (int i = 0; i < s->n_requests; i++) {
-        struct sim_request *r = &s->requests[i];
-        if (r->state != REQUEST_RUNS || !computes(s, r->epoch) || !chance(s, 50)) {
-            continue;
+    for (uint32_t e = 1; e <= s->core.epoch && e < SIM_EPOCHS; e++) {
+        struct sim_epoch *p = &s->epochs[e];
+        if (p->engine != NULL) {
+            p->fake->silent = !computes(s, e);
+            if (p->fake->silent && s->seed % 2 && chance(s, 10)) {
+                p->fake->down = true; /* a channel broke */
+            }
+            /* A third of the clusters is slow: answers outlast a placement's deadlines. */
+            int turns = s->seed % 3 ? 2 : chance(s, 15);
+            for (int i = 0; i < turns && engine_turn(p->engine); i++) {
+            }
         }
-        r->history = random_at(r->history, 1);
-        r->n++;
-        if (r->n == SIM_TOKENS) {
-            r->state = REQUEST_OVER;
-            r->ends++;
-        }
+    }
+    if (s->waiting != NULL) {
+        engine_turn(s->waiting);
     }
 }
 
 static bool has_requests(const struct sim *s, uint32_t epoch)
 {
-    for (int i = 0; i < s->n_requests; i++) {
-        if (s->requests[i].state == REQUEST_RUNS && s->requests[i].epoch == epoch) {
-            return true;
-        }
+    struct engine_stats stats = { 0 };
+    if (s->epochs[epoch].engine != NULL) {
+        engine_stats(s->epochs[epoch].engine, &stats);
     }
-    return false;
+    return stats.active + stats.queued > 0;
 }
 
-static void submit(struct sim *s)
+static enum engine_verdict on_token(void *arg, const struct engine_token *t)
+{
+    struct sim_request *r = arg;
+    if (t->id != sim_next(r->ids, r->n)) {
+        sim_wrong(r->owner, "a token was lost, doubled or changed");
+    }
+    r->ids[r->n++] = t->id;
+    r->owner->tokens++;
+    return ENGINE_CONTINUE;
+}
+
+static void on_end(void *arg, enum engine_finish finish, const struct engine_usage *usage,
+                   const struct error *error)
+{
+    struct sim_request *r = arg;
+    r->ends++;
+    r->owner->answered += finish == FINISH_STOP || finish == FINISH_LENGTH;
+    (void)usage;
+    (void)error;
+}
+
+static void submit_request(struct sim *s)
 {
     const struct placement *p = service_serving(&s->core);
     if (p == NULL || s->n_requests == SIM_REQUESTS) {
         return; /* 503 */
     }
-    if (s->epochs[p->epoch].replaced || !s->epochs[p->epoch].open) {
+    struct sim_epoch *epoch = &s->epochs[p->epoch];
+    if (epoch->replaced || epoch->engine == NULL) {
         sim_wrong(s, "a replaced epoch takes a new request");
+        return;
     }
-    uint64_t prompt = random_next(&s->random);
-    s->requests[s->n_requests++] = (struct sim_request){
-        .state = REQUEST_RUNS, .epoch = p->epoch, .prompt = prompt, .history = prompt
-    };
+    struct sim_request *r = &s->requests[s->n_requests++];
+    *r = (struct sim_request){ .owner = s, .engine = epoch->engine };
+    for (r->n = 0; r->n < SIM_PROMPT; r->n++) {
+        r->ids[r->n] = (int32_t)random_below(&s->random, VOCAB);
+    }
+    struct error e = { 0 };
+    const struct engine_request ask = { .prompt = r->ids,
+                                        .n_prompt = SIM_PROMPT,
+                                        .max_tokens = SIM_TOKENS,
+                                        .on_token = on_token,
+                                        .on_end = on_end,
+                                        .arg = r };
+    if (engine_submit(r->engine, &ask, &r->ticket, &e) != 0) {
+        s->n_requests--; /* refused with a reason */
+    }
 }
 
 static void cancel(struct sim *s)
 {
     struct sim_request *r = &s->requests[random_below(&s->random, SIM_REQUESTS)];
-    if (r->state == REQUEST_RUNS || r->state == REQUEST_WAITS) {
-        r->state = REQUEST_OVER;
-        r->ends++;
+    if (r->ends == 0 && r->engine != NULL) {
+        engine_cancel(r->engine, r->ticket);
     }
 }
 
@@ -414,10 +468,28 @@ static void heartbeats(struct sim *s)
     }
 }
 
+/* As cluster/service.c watches its engines. */
+static void watch_engine(struct sim *s, uint32_t epoch)
+{
+    struct engine_stats stats;
+    struct placement_event event = { .kind = PLACEMENT_BROKEN, .epoch = epoch };
+    if (s->epochs[epoch].engine == NULL) {
+        return;
+    }
+    engine_stats(s->epochs[epoch].engine, &stats);
+    if (stats.broken || stats.suspended) {
+        event.text = "no answer";
+        feed_placement(s, event);
+    } else if (stats.active + stats.queued == 0) {
+        event.kind = PLACEMENT_DRAINED;
+        feed_placement(s, event);
+    }
+}
+
 static void tick(struct sim *s)
 {
     heartbeats(s);
-    run_requests(s);
+    run_engines(s);
     for (uint32_t e = 1; e <= s->core.epoch && e < SIM_EPOCHS; e++) {
         const struct placement *p = service_placement(&s->core, e);
         if (p == NULL) {
@@ -427,15 +499,9 @@ static void tick(struct sim *s)
         s->epochs[e].busy_at = !has_requests(s, e)         ? 0
                                : s->epochs[e].busy_at != 0 ? s->epochs[e].busy_at
                                                            : s->now;
-        if (s->epochs[e].open && !has_requests(s, e)) {
-            feed_placement(s, (struct placement_event){ .kind = PLACEMENT_DRAINED, .epoch = e });
-        } else if (s->epochs[e].open && !computes(s, e) && s->seed % 2 && chance(s, 10)) {
-            feed_placement(s, (struct placement_event){
-                                  .kind = PLACEMENT_BROKEN, .epoch = e, .text = "no answer" });
-        }
+        watch_engine(s, e);
     }
     feed(s, (struct service_event){ .kind = SERVICE_TICK });
-    sim_check_tokens(s);
 }
 
 static void on_word(struct sim *s, const struct sim_event *e, enum placement_event_kind kind)
@@ -499,7 +565,7 @@ static void on_event(struct sim *s, const struct sim_event *e)
         feed(s, (struct service_event){ .kind = SERVICE_DEVICES });
         break;
     case SIM_SUBMIT:
-        submit(s);
+        submit_request(s);
         break;
     case SIM_CANCEL:
         cancel(s);
@@ -536,6 +602,13 @@ static void fill(struct sim *s)
     schedule(s, 0, (struct sim_event){ .kind = SIM_TICK });
 }
 
+static void free_fakes(struct sim *s)
+{
+    for (int e = 0; e < SIM_EPOCHS; e++) {
+        free(s->epochs[e].fake);
+    }
+}
+
 const char *sim_run(struct sim *s, uint64_t seed, bool trace)
 {
     memset(s, 0, sizeof *s);
@@ -567,6 +640,7 @@ const char *sim_run(struct sim *s, uint64_t seed, bool trace)
     }
     if (s->wrong == NULL) {
         sim_check_end(s);
+        free_fakes(s);
     }
     return s->wrong;
 }

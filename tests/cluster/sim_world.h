@@ -1,19 +1,21 @@
-/* A cluster in one process on a virtual clock: a head with one service, up to eight devices that
- * load, serve, hang and are lost, a network that delays, repeats and reorders, clients, and an
- * executor with rules (a token is a hash of the history). No sockets, threads or sleeps: a run is a
- * function of its seed. */
+/* A cluster in one process on a virtual clock: a head with one service and its real engines, up to
+ * eight devices that load, serve, hang and are lost, a network that delays, repeats and reorders,
+ * clients, and executors with rules (tests/engine/fake.h: a token is a hash of the history). No
+ * sockets, threads or sleeps: a run is a function of its seed. */
 #ifndef SHOAL_TESTS_CLUSTER_SIM_WORLD_H
 #define SHOAL_TESTS_CLUSTER_SIM_WORLD_H
 
 #include "base/random.h"
 #include "cluster/part_table.h"
 #include "cluster/service_core.h"
+#include "tests/engine/fake.h"
 
 #define SIM_DEVICES 8
 #define SIM_REQUESTS 24
 #define SIM_EPOCHS 256
 #define SIM_EVENTS 4096
 #define SIM_TOKENS 24
+#define SIM_PROMPT 12
 #define MS UINT64_C(1000000)
 
 enum sim_kind {
@@ -62,17 +64,18 @@ struct sim_epoch {
     int n_ranks, device[SIM_DEVICES];
     int orders[SIM_DEVICES], unloads[SIM_DEVICES];
     bool lost[SIM_DEVICES], serves[SIM_DEVICES], wired[SIM_DEVICES];
-    bool served, replaced, gone, open, settled;
+    bool served, replaced, gone, settled;
+    struct engine *engine; /* with its executor; NULL: none, or it went on */
+    struct fake *fake;     /* until the end of the run */
     uint64_t born;
     uint64_t busy_at; /* since when it has had requests without a break; 0: it has none */
 };
 
-enum sim_request_state { REQUEST_NONE, REQUEST_RUNS, REQUEST_WAITS, REQUEST_OVER };
-
 struct sim_request {
-    enum sim_request_state state;
-    uint32_t epoch; /* that runs it */
-    uint64_t prompt, history;
+    struct sim *owner;
+    struct engine *engine; /* whose it is; valid until its end */
+    uint64_t ticket;
+    int32_t ids[SIM_PROMPT + SIM_TOKENS]; /* prompt, then what came */
     int n, ends;
 };
 
@@ -91,9 +94,10 @@ struct sim {
     struct sim_epoch epochs[SIM_EPOCHS];
     struct sim_request requests[SIM_REQUESTS];
     int n_requests;
+    struct engine *waiting; /* suspended; NULL: none */
     bool trace;
-    const char *wrong; /* the first invariant that did not hold */
-    int served, ended, suspended;
+    const char *wrong;                              /* the first invariant that did not hold */
+    int served, ended, suspended, tokens, answered; /* what happened: not nothing, it is hoped */
 };
 
 /* Runs one seed to its end; NULL, or what went wrong. */
@@ -101,13 +105,11 @@ const char *sim_run(struct sim *s, uint64_t seed, bool trace);
 
 /* sim_check.c: what must hold after each event, and at the end. */
 void sim_check(struct sim *s);
-/* Tokens against an undisturbed run: dearer, so once a tick. */
-void sim_check_tokens(struct sim *s);
 void sim_check_end(struct sim *s);
 void sim_wrong(struct sim *s, const char *what);
 
 struct sim_part *sim_part(struct sim *s, int device, uint32_t epoch);
-/* The history of a request after n tokens when nothing disturbs it. */
-uint64_t sim_history(uint64_t prompt, int n);
+/* The token that follows when nothing disturbs a request. */
+int32_t sim_next(const int32_t *ids, int n);
 
 #endif

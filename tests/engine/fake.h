@@ -36,6 +36,7 @@ struct fake {
     int fail_at;        /* step whose collect fails; 0: never */
     int refuse_at;      /* step whose submit fails; 0: never */
     atomic_bool silent; /* collect only times out */
+    bool hasty;         /* and at once */
     atomic_bool down;
     int restores, checkpoints, in_use, most_in_use;
     int closed;
