@@ -164,7 +164,7 @@ static int own_attribute(struct run *r, struct jinja_value of, struct bytes name
     int code = field(r, of, name, ret, found);
     if (code || *found)
         return code;
-    const struct builtin *b = find_method(of, name, &mutates);
+    const struct builtin *b = r->calls->method(of, name, &mutates);
     *found = b || mutates;
     if (mutates)
         *ret = unsafe(of, name);

@@ -32,6 +32,15 @@ static int picked_items(struct run *r, struct jinja_value v, const struct jinja_
     return truth(v) ? value_items(r, v, items, count) : 0;
 }
 
+int apply_filter(struct run *r, struct bytes name, struct jinja_value input, const struct call *c,
+                 struct jinja_value *ret)
+{
+    const struct builtin *b = find_filter(name);
+    if (!b)
+        return run_fail(r, FAIL_FORMAT, "no filter named '%.*s'", BYTES_ARG(name));
+    return call_builtin(r, b, input, c, ret);
+}
+
 static int map_item(struct run *r, struct jinja_value item, const struct call *c,
                     struct jinja_value *ret)
 {
@@ -66,6 +75,19 @@ BUILTIN(filter_map)
             code = list_add(r, &out, v);
     }
     return iterator_done(r, code, out, ret);
+}
+
+int apply_test(struct run *r, struct bytes name, struct jinja_value input, const struct call *c,
+               bool *ret)
+{
+    const struct builtin *b = find_test(name);
+    if (!b)
+        return run_fail(r, FAIL_FORMAT, "no test named '%.*s'", BYTES_ARG(name));
+    struct jinja_value v;
+    int code = call_builtin(r, b, input, c, &v);
+    if (!code)
+        *ret = truth(v);
+    return code;
 }
 
 /* select and reject, of items or of an attribute of theirs. */

@@ -221,37 +221,6 @@ FILTER(filter_wordcount)
     return code;
 }
 
-static int escape(struct run *r, struct text *t, struct jinja_value s)
-{
-    int code = run_chars(r, s.size);
-    for (size_t i = 0; !code && i < s.size; i++) {
-        char c = s.as.text[i];
-        const char *name = c == '&'    ? "&amp;"
-                           : c == '<'  ? "&lt;"
-                           : c == '>'  ? "&gt;"
-                           : c == '"'  ? "&#34;"
-                           : c == '\'' ? "&#39;"
-                                       : NULL;
-        code = text_put(r, t, name ? name : &c, name ? strlen(name) : 1, taint_at(s, i));
-    }
-    return code;
-}
-
-int string_escape(struct run *r, struct jinja_value s, struct jinja_value *ret)
-{
-    struct text t = { 0 };
-    if (is_markup(s)) {
-        *ret = s;
-        return 0;
-    }
-    int code = escape(r, &t, s);
-    if (!code)
-        code = text_value(r, &t, ret);
-    if (!code)
-        ret->flavour = 1;
-    return code;
-}
-
 FILTER(filter_escape)
 {
     int code = value_to_string(r, self, &self);
@@ -288,11 +257,11 @@ FILTER(filter_xmlattr)
         if (!code && (t.size || space))
             code = text_cstr(r, &t, " ");
         if (!code)
-            code = escape(r, &t, key);
+            code = text_escape(r, &t, key);
         if (!code)
             code = text_cstr(r, &t, "=\"");
         if (!code)
-            code = escape(r, &t, value);
+            code = text_escape(r, &t, value);
         if (!code)
             code = text_cstr(r, &t, "\"");
     }

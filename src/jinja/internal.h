@@ -266,18 +266,32 @@ struct jinja_function {
     struct jinja_value self;
 };
 
+/* What the files that others build on call in those above them: a value may be called, and a method
+ * may format a text that takes attributes of values. */
+struct upcalls {
+    /* Calls a macro or a call block; *ret is what it wrote. */
+    int (*macro)(struct run *r, const struct jinja_macro *m, const struct call *c,
+                 struct jinja_value *ret);
+    /* loop(items) of a recursive loop. */
+    int (*loop)(struct run *r, struct jinja_loop *loop, struct jinja_value items,
+                struct jinja_value *ret);
+    /* find_method. */
+    const struct builtin *(*method)(struct jinja_value of, struct bytes name, bool *unsafe);
+};
+
 /* One rendering. Owner: the thread that called jinja_render. */
 struct run {
     const struct jinja *j;
     struct arena arena;
     const struct jinja_value *globals;
     const struct jinja_context *context;
+    const struct upcalls *calls;
     struct error *e;
     struct text *out; /* what statements write to */
     struct frame *frame;
     struct frame *top;
     uint64_t steps;
-    uint64_t asked; /* steps when context->stop was asked last */
+    uint64_t asked; /* steps when the context was asked last, had there been one */
     int depth;
     uint32_t at; /* of the node under evaluation */
 };
@@ -309,8 +323,18 @@ struct text {
 int run_fail(struct run *r, int code, const char *format, ...) PRINTF_LIKE(3, 4);
 /* The arena's limit is reached: FAIL_LIMIT. */
 int run_nomem(struct run *r);
+/* How often the context is asked whether to stop: every tenth of a millisecond or so. */
+#define ASK_EVERY 4096
+/* Asks the context when it is time, and fails when the budget is spent. */
+int run_account(struct run *r);
 /* Counts n units of work, each some 20 ns; FAIL_LIMIT when the budget is spent. */
-int run_step(struct run *r, uint64_t n);
+static inline int run_step(struct run *r, uint64_t n)
+{
+    r->steps += n;
+    if (r->steps - r->asked < ASK_EVERY && r->steps <= r->j->limits.steps)
+        return 0;
+    return run_account(r);
+}
 /* Counts n bytes that are copied or compared. */
 static inline int run_bytes(struct run *r, uint64_t n)
 {
@@ -345,6 +369,8 @@ int text_cstr(struct run *r, struct text *t, const char *s);
 int text_printf(struct run *r, struct text *t, const char *format, ...) PRINTF_LIKE(3, 4);
 /* unit, a string, times over. */
 int text_fill(struct run *r, struct text *t, struct jinja_value unit, uint64_t times);
+/* A whole string, escaped for HTML even if it is markup. */
+int text_escape(struct run *r, struct text *t, struct jinja_value s);
 /* The text as a string, which borrows it. */
 int text_value(struct run *r, const struct text *t, struct jinja_value *ret);
 
@@ -496,12 +522,6 @@ int eval(struct run *r, const struct node *n, struct jinja_value *ret);
 int exec_body(struct run *r, const struct node_list *body, int *flow);
 /* Runs a body in a scope of its own; *ret is what it wrote. */
 int run_capture(struct run *r, const struct node_list *body, struct jinja_value *ret);
-/* loop(items) of a recursive loop. */
-int run_loop_call(struct run *r, struct jinja_loop *loop, struct jinja_value items,
-                  struct jinja_value *ret);
-/* Calls a macro or a call block; *ret is what it wrote. */
-int macro_call(struct run *r, const struct jinja_macro *m, const struct call *c,
-               struct jinja_value *ret);
 /* The arguments of a call, evaluated; first, where given, goes before them. args may be NULL. */
 int eval_args(struct run *r, const struct node_args *args, const struct jinja_value *first,
               struct call *ret);
@@ -541,9 +561,6 @@ int get_path(struct run *r, struct jinja_value of, struct jinja_value path,
 /* A method of a string, list, tuple, dict, loop... or NULL. */
 const struct builtin *find_method(struct jinja_value of, struct bytes name, bool *unsafe);
 int bind_method(struct run *r, const struct builtin *b, struct jinja_value self,
-                struct jinja_value *ret);
-/* A method of a text that is markup. */
-int call_markup(struct run *r, const struct jinja_function *f, const struct call *c,
                 struct jinja_value *ret);
 const struct builtin *find_filter(struct bytes name);
 const struct builtin *find_test(struct bytes name);

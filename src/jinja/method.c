@@ -356,8 +356,8 @@ const struct builtin *find_method(struct jinja_value of, struct bytes name, bool
 }
 
 /* Markup's methods give markup; those that put their arguments into the text escape them. */
-int call_markup(struct run *r, const struct jinja_function *f, const struct call *c,
-                struct jinja_value *ret)
+static int call_markup(struct run *r, const struct jinja_function *f, const struct call *c,
+                       struct jinja_value *ret)
 {
     static const char *const plain[] = { "split",      "rsplit",     "splitlines", "partition",
                                          "rpartition", "startswith", "endswith",   "find",
@@ -394,15 +394,28 @@ int call_markup(struct run *r, const struct jinja_function *f, const struct call
     return 0;
 }
 
-int bind_method(struct run *r, const struct builtin *b, struct jinja_value self,
-                struct jinja_value *ret)
+int call_value(struct run *r, struct jinja_value f, const struct call *c, struct jinja_value *ret)
 {
-    struct jinja_function *f = arena_alloc(&r->arena, sizeof(*f));
-    if (!f)
-        return run_nomem(r);
-    *f = (struct jinja_function){ .builtin = b, .self = self };
-    *ret = (struct jinja_value){ .kind = JINJA_FUNCTION, .as.function = f };
-    return 0;
+    switch (f.kind) {
+    case JINJA_UNDEFINED:
+        return undefined_fail(r, f);
+    case JINJA_FUNCTION:
+        if (is_markup(f.as.function->self))
+            return call_markup(r, f.as.function, c, ret);
+        return call_builtin(r, f.as.function->builtin, f.as.function->self, c, ret);
+    case JINJA_MACRO:
+        return r->calls->macro(r, f.as.macro, c, ret);
+    case JINJA_LOOP:
+        if (c->count != 1 || c->keyword_count)
+            return run_fail(r, FAIL_FORMAT, "a loop is called with one argument");
+        return r->calls->loop(r, f.as.loop, c->args[0], ret);
+    case JINJA_JOINER:
+        *ret = f.as.cell->used ? f.as.cell->separator : string_const("");
+        f.as.cell->used = true;
+        return 0;
+    default:
+        return run_fail(r, FAIL_FORMAT, "'%s' object is not callable", type_name(f));
+    }
 }
 
 /* ---- global functions ---- */

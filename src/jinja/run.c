@@ -155,8 +155,9 @@ static int run_loop(struct run *r, const struct node *n, struct jinja_value over
     return code;
 }
 
-int run_loop_call(struct run *r, struct jinja_loop *loop, struct jinja_value items,
-                  struct jinja_value *ret)
+/* loop(items) of a recursive loop. */
+static int loop_call(struct run *r, struct jinja_loop *loop, struct jinja_value items,
+                     struct jinja_value *ret)
 {
     if (!loop->node->recursive)
         return run_fail(r, FAIL_FORMAT, "the loop must have the 'recursive' marker to be called");
@@ -256,8 +257,9 @@ static int macro_bind(struct run *r, const struct jinja_macro *m, const struct c
     return code;
 }
 
-int macro_call(struct run *r, const struct jinja_macro *m, const struct call *c,
-               struct jinja_value *ret)
+/* Calls a macro or a call block; *ret is what it wrote. */
+static int macro_call(struct run *r, const struct jinja_macro *m, const struct call *c,
+                      struct jinja_value *ret)
 {
     struct text t = { 0 };
     struct text *outer = r->out;
@@ -512,8 +514,13 @@ int jinja_render(const struct jinja *j, const struct jinja_value *globals,
                  const struct jinja_context *context, struct buffer *out, struct spans *tainted,
                  struct error *e)
 {
+    static const struct upcalls calls = { .macro = macro_call,
+                                          .loop = loop_call,
+                                          .method = find_method };
     struct text text = { 0 };
-    struct run r = { .j = j, .globals = globals, .context = context, .e = e, .out = &text };
+    struct run r = {
+        .j = j, .globals = globals, .context = context, .calls = &calls, .e = e, .out = &text
+    };
     arena_init(&r.arena, j->limits.memory);
     int flow = FLOW_ON;
     r.top = r.frame = frame_push(&r, NULL);
