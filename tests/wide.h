@@ -35,7 +35,7 @@ static int wide_tensor(void *arg, const char *name, const uint8_t **data, uint64
 static inline void wide_open(struct wide *w, const struct synth_spec *spec)
 {
     struct error e = { 0 };
-    struct gguf_writer *writer;
+    struct gguf_writer *writer = NULL;
     *w = (struct wide){ 0 };
     buffer_init(&w->file, WIDE_MAX_BYTES);
     if (gguf_writer_open_memory(&writer, &w->file, &e) || synth_write(writer, spec, &e))

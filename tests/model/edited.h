@@ -211,8 +211,8 @@ static inline void write_tensors(struct gguf_writer *w, const struct gguf *g,
 /* The file at path, edited (an array that ends with { 0 }; NULL: as it is), in memory. */
 static inline void edited_file(struct buffer *out, const char *path, const struct edit *edits)
 {
-    struct gguf *g;
-    struct gguf_writer *writer;
+    struct gguf *g = NULL;
+    struct gguf_writer *writer = NULL;
     struct error e = { 0 };
     buffer_init(out, WIDE_MAX_BYTES);
     if (gguf_open(&g, path, &e) || gguf_writer_open_memory(&writer, out, &e))
