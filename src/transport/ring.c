@@ -63,6 +63,9 @@ static void ring_bell(struct ring_channel *c, _Atomic uint32_t *sleeps)
 static void copy_in(struct ring_channel *c, const void *from, size_t n)
 {
     size_t at = (size_t)(c->tail & c->mask), first = (size_t)c->mask + 1 - at;
+    if (n == 0) { /* of an empty message, which may have no memory */
+        return;
+    }
     first = first < n ? first : n;
     memcpy(c->end.out->data + at, from, first);
     memcpy(c->end.out->data, (const uint8_t *)from + first, n - first);
@@ -72,6 +75,9 @@ static void copy_in(struct ring_channel *c, const void *from, size_t n)
 static void copy_out(struct ring_channel *c, void *to, size_t n)
 {
     size_t at = (size_t)(c->head & c->mask), first = (size_t)c->mask + 1 - at;
+    if (n == 0) {
+        return;
+    }
     first = first < n ? first : n;
     memcpy(to, c->end.in->data + at, first);
     memcpy((uint8_t *)to + first, c->end.in->data, n - first);
@@ -234,7 +240,9 @@ static int ring_recv_some(struct channel *ch, void *in, size_t capacity, size_t 
                     capacity);
     }
     if (c->stashed) {
-        memcpy(in, c->stash, c->got);
+        if (c->got > 0) {
+            memcpy(in, c->stash, c->got);
+        }
         c->stashed = false;
     }
     c->into = in;

@@ -131,7 +131,9 @@ static int tcp_recv_some(struct channel *ch, void *in, size_t capacity, size_t *
     if (c->end - c->begin - HEADER < n) {
         return moved;
     }
-    memcpy(in, c->buffer + c->begin + HEADER, n);
+    if (n > 0) { /* an empty message may have no memory to go to */
+        memcpy(in, c->buffer + c->begin + HEADER, n);
+    }
     c->begin += HEADER + n;
     *size = n;
     return CHANNEL_DONE;
