@@ -31,6 +31,16 @@ void device_free(struct device *d)
     }
 }
 
+const struct part_report *device_part(const struct device *d, int64_t placement, uint32_t epoch)
+{
+    for (int i = 0; d != NULL && i < d->n_parts; i++) {
+        if (d->parts[i].placement == placement && d->parts[i].epoch == epoch) {
+            return &d->parts[i];
+        }
+    }
+    return NULL;
+}
+
 struct device *device_head(struct cluster *c)
 {
     for (int i = 0; i < c->n_devices; i++) {

@@ -122,6 +122,8 @@ struct device *device_head(struct cluster *c);
 bool device_alive(const struct device *d);
 const char *device_label(const struct device *d, char text[static DEVICE_LABEL]);
 void device_free(struct device *d);
+/* What d last said of its part of a placement; NULL when it said nothing of it, or d is NULL. */
+const struct part_report *device_part(const struct device *d, int64_t placement, uint32_t epoch);
 /* See peer_send. */
 void device_send(struct cluster *c, struct device *d, json_t *body);
 /* See peer_address_for. */

@@ -174,7 +174,7 @@ static void joined(void *arg, struct peer *p)
              d->cores, d->isa, d->n_models, d->n_models == 1 ? "" : "s", d->head ? ", head" : "");
     if (c->self->head) {
         services_announce(c, d);
-        services_device_joined(c, d);
+        services_device_joined(c);
     }
 }
 

@@ -10,22 +10,14 @@
 #define BIT(state) (1u << PLACEMENT_##state)
 
 /* The whole table: from each state, where it may go. */
-static const struct {
-    const char *name;
-    unsigned next;
-} states[PLACEMENT_STATE_COUNT] = {
-    [PLACEMENT_LOADING] = { "loading", BIT(CONNECTING) | BIT(ENDED) },
-    [PLACEMENT_CONNECTING] = { "connecting", BIT(OPENING) | BIT(ENDED) },
-    [PLACEMENT_OPENING] = { "opening", BIT(SERVING) | BIT(ENDED) },
-    [PLACEMENT_SERVING] = { "serving", BIT(DRAINING) | BIT(ENDED) },
-    [PLACEMENT_DRAINING] = { "draining", BIT(ENDED) },
-    [PLACEMENT_ENDED] = { "ended", 0 },
+static const unsigned next_states[PLACEMENT_STATE_COUNT] = {
+    [PLACEMENT_LOADING] = BIT(CONNECTING) | BIT(ENDED),
+    [PLACEMENT_CONNECTING] = BIT(OPENING) | BIT(ENDED),
+    [PLACEMENT_OPENING] = BIT(SERVING) | BIT(ENDED),
+    [PLACEMENT_SERVING] = BIT(DRAINING) | BIT(ENDED),
+    [PLACEMENT_DRAINING] = BIT(ENDED),
+    [PLACEMENT_ENDED] = 0,
 };
-
-const char *placement_state_name(enum placement_state state)
-{
-    return states[state].name;
-}
 
 static void emit(struct placement_effects *out, const struct placement *p,
                  enum placement_effect_kind kind, int rank)
@@ -36,7 +28,7 @@ static void emit(struct placement_effects *out, const struct placement *p,
 
 static void enter(struct placement *p, enum placement_state state, uint64_t now)
 {
-    assert((states[p->state].next >> state) & 1u);
+    assert((next_states[p->state] >> state) & 1u);
     p->state = state;
     p->since_ns = now;
 }

@@ -137,7 +137,4 @@ bool placement_lost_device(const struct placement *p);
 /* Whether the program may be in this state with these ranks: NULL, or what is wrong. */
 const char *placement_check(const struct placement *p);
 
-/* "loading", "connecting", ... */
-const char *placement_state_name(enum placement_state state);
-
 #endif

@@ -191,16 +191,14 @@ static void take_progress(struct service *s, struct attempt *a)
 {
     for (int r = 0; r < a->order.plan.n_ranks; r++) {
         const struct device *d = device_find(s->owner, a->order.devices[r]);
-        for (int i = 0; d != NULL && i < d->n_parts; i++) {
-            const struct part_report *report = &d->parts[i];
-            if (report->placement == s->id && report->epoch == a->epoch) {
-                feed_placement(s, &(struct placement_event){ .kind = PLACEMENT_RANK_MOVED,
-                                                             .epoch = a->epoch,
-                                                             .rank = r,
-                                                             .done = report->facts.load_done,
-                                                             .progress = report->facts.progress,
-                                                             .busy = report->facts.busy });
-            }
+        const struct part_report *report = device_part(d, s->id, a->epoch);
+        if (report != NULL) {
+            feed_placement(s, &(struct placement_event){ .kind = PLACEMENT_RANK_MOVED,
+                                                         .epoch = a->epoch,
+                                                         .rank = r,
+                                                         .done = report->facts.load_done,
+                                                         .progress = report->facts.progress,
+                                                         .busy = report->facts.busy });
         }
     }
 }
@@ -208,10 +206,7 @@ static void take_progress(struct service *s, struct attempt *a)
 bool service_channel(struct cluster *c, const struct channel_purpose *purpose,
                      struct channel *channel, const struct error *error)
 {
-    struct service *s = NULL;
-    for (int i = 0; i < c->n_services; i++) {
-        s = c->services[i]->id == purpose->subject ? c->services[i] : s;
-    }
+    struct service *s = find(c, purpose->subject);
     struct attempt *a = s != NULL ? service_attempt(s, purpose->epoch) : NULL;
     bool mine =
         a != NULL && purpose->index < a->n_links && a->links[purpose->index].from == WIRE_HEAD;
@@ -231,7 +226,7 @@ bool service_channel(struct cluster *c, const struct channel_purpose *purpose,
 
 /* --- events --- */
 
-void services_device_joined(struct cluster *c, struct device *d)
+void services_device_joined(struct cluster *c)
 {
     for (int i = 0; i < c->n_services; i++) {
         feed(c->services[i], &(struct service_event){ .kind = SERVICE_DEVICES });

@@ -22,7 +22,7 @@ void services_tick(struct cluster *c);
 void services_poll(struct cluster *c);
 
 /* A device that came may make an attempt worthwhile; one that went ends what ran through it. */
-void services_device_joined(struct cluster *c, struct device *d);
+void services_device_joined(struct cluster *c);
 /* why: for the clients whose requests end. */
 void services_device_lost(struct cluster *c, struct device *d, const char *why);
 

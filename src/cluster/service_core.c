@@ -208,15 +208,15 @@ static void step(struct service_core *s, struct placement *p, const struct place
 static void planned(struct service_core *s, const struct service_event *event, uint64_t now,
                     struct service_effects *out)
 {
+    bool asked = s->planning;
     int slot = 0;
+    s->planning = false;
     while (slot < SERVICE_PLACEMENTS && s->used[slot]) {
         slot++;
     }
-    if (!s->planning || s->stopped || slot == SERVICE_PLACEMENTS || find_state(s, true) != NULL) {
-        s->planning = false;
+    if (!asked || s->stopped || slot == SERVICE_PLACEMENTS || find_state(s, true) != NULL) {
         return;
     }
-    s->planning = false;
     struct placement_effects orders = { 0 };
     s->used[slot] = true;
     placement_start(&s->placements[slot], ++s->epoch, &event->ranks, &s->limits.placement, now,

@@ -41,12 +41,8 @@ static int list_devices(struct service *s, struct device *ret[static CLUSTER_MAX
 /* What a device's part of a placement holds by now. */
 static uint64_t held(const struct device *d, int64_t placement, uint32_t epoch)
 {
-    for (int i = 0; i < d->n_parts; i++) {
-        if (d->parts[i].placement == placement && d->parts[i].epoch == epoch) {
-            return d->parts[i].facts.weight_bytes + d->parts[i].facts.state_bytes;
-        }
-    }
-    return 0;
+    const struct part_report *report = device_part(d, placement, epoch);
+    return report != NULL ? report->facts.weight_bytes + report->facts.state_bytes : 0;
 }
 
 /* What living placements may yet take of a device: state is only touched as it is used, and weights

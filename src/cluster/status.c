@@ -57,14 +57,8 @@ static json_t *device_json(struct cluster *c, struct device *d)
 /* How the rank talks to its neighbours, as its device says; empty before it is connected. */
 static json_t *transports_json(const struct part_order *o, const struct device *d)
 {
-    unsigned transports = 0;
-    for (int i = 0; d != NULL && i < d->n_parts; i++) {
-        const struct part_report *report = &d->parts[i];
-        if (report->placement == o->placement && report->epoch == o->epoch) {
-            transports = report->transports;
-        }
-    }
-    return part_transports(transports);
+    const struct part_report *report = device_part(d, o->placement, o->epoch);
+    return part_transports(report != NULL ? report->transports : 0);
 }
 
 static json_t *stages_json(struct cluster *c, const struct part_order *o)

@@ -15,6 +15,14 @@ static int param_index(const char *params, struct bytes name)
     return -1;
 }
 
+const struct builtin *find_builtin(const struct builtin *table, struct bytes name)
+{
+    for (; table->name; table++)
+        if (bytes_equal_text(name, table->name))
+            return table;
+    return NULL;
+}
+
 int call_builtin(struct run *r, const struct builtin *b, struct jinja_value self,
                  const struct call *c, struct jinja_value *ret)
 {

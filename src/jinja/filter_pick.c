@@ -181,20 +181,12 @@ static const struct builtin pick_filters[] = {
     { NULL, NULL, NULL, 0 },
 };
 
-static const struct builtin *find_in(const struct builtin *table, struct bytes name)
-{
-    for (; table->name; table++)
-        if (bytes_equal_text(name, table->name))
-            return table;
-    return NULL;
-}
-
 const struct builtin *find_filter(struct bytes name)
 {
-    const struct builtin *b = find_in(pick_filters, name);
+    const struct builtin *b = find_builtin(pick_filters, name);
     if (!b)
-        b = find_in(jinja_text_filters, name);
-    return b ? b : find_in(jinja_list_filters, name);
+        b = find_builtin(jinja_text_filters, name);
+    return b ? b : find_builtin(jinja_list_filters, name);
 }
 
 /* ---- tests ---- */
@@ -371,5 +363,5 @@ const struct builtin *find_test(struct bytes name)
         { "le", test_le, "-", 1 },
         { NULL, NULL, NULL, 0 },
     };
-    return find_in(tests, name);
+    return find_builtin(tests, name);
 }

@@ -562,6 +562,8 @@ int get_path(struct run *r, struct jinja_value of, struct jinja_value path,
 const struct builtin *find_method(struct jinja_value of, struct bytes name, bool *unsafe);
 int bind_method(struct run *r, const struct builtin *b, struct jinja_value self,
                 struct jinja_value *ret);
+/* In a table that ends with a row without a name; NULL when it isn't there. */
+const struct builtin *find_builtin(const struct builtin *table, struct bytes name);
 const struct builtin *find_filter(struct bytes name);
 const struct builtin *find_test(struct bytes name);
 const struct builtin *find_global(struct bytes name);

@@ -304,14 +304,6 @@ static const struct builtin cycler_methods[] = {
     { NULL, NULL, NULL, 0 },
 };
 
-static const struct builtin *find_in(const struct builtin *table, struct bytes name)
-{
-    for (; table->name; table++)
-        if (bytes_equal_text(name, table->name))
-            return table;
-    return NULL;
-}
-
 static bool is_one_of(struct bytes name, const char *const *names)
 {
     for (; *names; names++)
@@ -330,26 +322,26 @@ const struct builtin *find_method(struct jinja_value of, struct bytes name, bool
     const struct builtin *b;
     switch (of.kind) {
     case JINJA_STRING:
-        b = find_in(jinja_string_methods, name);
-        return b ? b : find_in(jinja_string_predicates, name);
+        b = find_builtin(jinja_string_methods, name);
+        return b ? b : find_builtin(jinja_string_predicates, name);
     case JINJA_LIST:
         *unsafe = is_one_of(name, list_unsafe);
-        return find_in(list_methods, name);
+        return find_builtin(list_methods, name);
     case JINJA_TUPLE:
     case JINJA_RANGE:
-        return bytes_equal_text(name, "copy") ? NULL : find_in(list_methods, name);
+        return bytes_equal_text(name, "copy") ? NULL : find_builtin(list_methods, name);
     case JINJA_DICT:
         *unsafe = is_one_of(name, dict_unsafe);
-        return find_in(dict_methods, name);
+        return find_builtin(dict_methods, name);
     case JINJA_INT:
     case JINJA_BOOL:
-        return find_in(int_methods, name);
+        return find_builtin(int_methods, name);
     case JINJA_FLOAT:
-        return find_in(float_methods, name);
+        return find_builtin(float_methods, name);
     case JINJA_LOOP:
-        return find_in(loop_methods, name);
+        return find_builtin(loop_methods, name);
     case JINJA_CYCLER:
-        return find_in(cycler_methods, name);
+        return find_builtin(cycler_methods, name);
     default:
         return NULL;
     }
@@ -567,5 +559,5 @@ const struct builtin *find_global(struct bytes name)
         { "strftime_now", global_strftime_now, "format", 1 },
         { NULL, NULL, NULL, 0 },
     };
-    return find_in(globals, name);
+    return find_builtin(globals, name);
 }
